@@ -1,0 +1,55 @@
+# `make demo` and `make test` each work alone on a fresh machine with Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= build/demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test lint format bench notebooks notebooks-fast claims clean
+
+# One stamp a set of extras, so that a second run installs nothing.
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) -e ".[demo]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) -e ".[dev]"
+	touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo  ## predict, simulate, check the papers' claims, write one page
+	$(BIN)/python -m paper_checks demo --out $(OUT)
+
+test: $(VENV)/.dev  ## the whole suite
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: $(VENV)/.dev  ## ruff (lint, format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## speed claims, as ratios measured in one run
+	$(BIN)/python -m benchmarks
+
+notebooks: $(VENV)/.dev  ## execute the text sources and write the paired .ipynb
+	$(BIN)/python notebooks/build.py
+
+notebooks-fast: $(VENV)/.dev  ## execute them with small sizes, write nothing
+	$(BIN)/python notebooks/build.py --fast
+
+claims: $(VENV)/.dev  ## README table and docs/claims.html from the committed results
+	$(BIN)/python -m paper_checks report
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,234 @@
+"""Settings: what is the data, how many samples, how much regularisation.
+
+A setting is frozen, checks itself when it is made, and broadcasts: every numeric field may be a scalar or an
+array, and one setting with arrays of shape ``(…)`` stands for that many settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmt import validate
+from rmt.validate import FloatArray
+
+#: Relative slack for Cauchy–Schwarz: inputs that are exact on paper carry rounding.
+SLACK = 1e-9
+
+
+class Comparable:
+    """Equality and hash of frozen dataclasses whose fields may be arrays."""
+
+    def _key(self) -> tuple[Any, ...]:
+        key: list[Any] = [type(self)]
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value is not None and not isinstance(value, Comparable | str):
+                array = np.asarray(value, dtype=float) + 0.0  # −0 and 0 are the same setting
+                value = (array.shape, array.tobytes())
+            key.append(value)
+        return tuple(key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Comparable) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FixedSource(Comparable):
+    """Arbitrary source weights w̃, known only through what the theory needs (theory.md §2).
+
+    One source: ``overlap`` = ⟨w̃, m⟩ and ``norm2`` = ‖w̃‖², scalars or arrays that broadcast.
+    K sources: ``overlap`` of shape (…, K) and ``gram`` = W̃ᵀW̃ of shape (…, K, K).
+    """
+
+    overlap: ArrayLike
+    norm2: ArrayLike | None = None
+    gram: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        overlap = validate.finite("overlap", self.overlap)
+        if (self.norm2 is None) == (self.gram is None):
+            raise ValueError("give norm2 (one source) or gram (K sources), exactly one of the two")
+        if self.norm2 is not None:
+            validate.at_least("norm2", self.norm2, 0.0)
+            return
+        gram = validate.finite("gram", self.gram)
+        if overlap.ndim < 1 or gram.ndim < 2 or gram.shape[-2:] != (overlap.shape[-1],) * 2:
+            raise ValueError(
+                f"gram must have shape (…, K, K) and overlap (…, K), got {gram.shape} and {overlap.shape}"
+            )
+        if not np.allclose(gram, np.swapaxes(gram, -1, -2), rtol=1e-9, atol=1e-12):
+            raise ValueError("gram must be symmetric; compute it as W.T @ W")
+        if (np.linalg.eigvalsh(gram)[..., 0] <= 0).any():
+            raise ValueError("gram must be positive definite; drop sources that are combinations of the others")
+
+    @property
+    def count(self) -> int | None:
+        """K when the source was given by ``gram``; None for one source with a scalar α."""
+        return None if self.gram is None else int(np.shape(self.overlap)[-1])
+
+
+_RIDGE_FIELDS = ("N", "gamma_source", "mu", "beta")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Transfer(Comparable):
+    """Isotropic transfer: target samples ``y·m + z``, z ~ N(0, I_p), and source weights w̃ (theory.md §0).
+
+    Common fields: ``p`` dimension, ``n`` target samples, ``gamma`` ridge penalty of the target (of the mean
+    squared loss), ``label_noise`` probability that a target training label is flipped.
+
+    The source is one of two:
+
+    - **ridge source**: weights fitted on ``N`` samples (``math.inf`` allowed) with penalty ``gamma_source`` to
+      a task with mean μ, ``mu`` = ‖μ‖; ``label_noise_source`` flips its labels. The target mean m is given by
+
+      - ``beta`` and ``mu_perp``: m = β μ + √(1−β²) μ_⊥ with ‖μ_⊥‖ = ``mu_perp`` (the paper's form; |β| ≤ 1), or
+      - ``beta`` and ``mu_target``: ‖m‖ = ``mu_target`` and ⟨m, μ⟩ = β‖μ‖² (any β with |β|‖μ‖ ≤ ‖m‖);
+
+    - **fixed source**: ``source=FixedSource(…)`` together with ``mu_target`` = ‖m‖.
+
+    Raises:
+        ValueError: a field is missing, superfluous or out of range, NaN, or shapes do not broadcast;
+            also γ = 0 with p = n (and γ̃ = 0 with p = N), where the variance is infinite.
+    """
+
+    p: ArrayLike
+    n: ArrayLike
+    gamma: ArrayLike
+    N: ArrayLike | None = None
+    gamma_source: ArrayLike | None = None
+    mu: ArrayLike | None = None
+    mu_perp: ArrayLike | None = None
+    beta: ArrayLike | None = None
+    mu_target: ArrayLike | None = None
+    source: FixedSource | None = None
+    label_noise: ArrayLike = 0.0
+    label_noise_source: ArrayLike = 0.0
+
+    def __post_init__(self) -> None:
+        p = validate.count("p", self.p)
+        n = validate.count("n", self.n)
+        gamma = validate.at_least("gamma", self.gamma, 0.0)
+        _reject_interpolation("gamma", gamma, "n", n, p)
+        noise = _flip_probability("label_noise", self.label_noise)
+        arrays = {"p": p, "n": n, "gamma": gamma, "label_noise": noise}
+        arrays |= self._check_ridge(p) if self.source is None else self._check_fixed()
+        object.__setattr__(self, "_shape", validate.broadcast(**arrays))
+
+    def _check_fixed(self) -> dict[str, FloatArray]:
+        given = [name for name in (*_RIDGE_FIELDS, "mu_perp") if getattr(self, name) is not None]
+        if given or np.any(np.asarray(self.label_noise_source) != 0):
+            given += ["label_noise_source"] if np.any(np.asarray(self.label_noise_source) != 0) else []
+            raise ValueError(
+                f"{', '.join(given)} describe a ridge source, but source=FixedSource(…) was given; drop one"
+            )
+        if not isinstance(self.source, FixedSource):
+            raise ValueError(f"source must be a FixedSource, got {type(self.source).__name__}")
+        if self.mu_target is None:
+            raise ValueError("mu_target, the norm of the target mean, is needed with source=FixedSource(…)")
+        target = validate.at_least("mu_target", self.mu_target, 0.0)
+        overlap = np.asarray(self.source.overlap, dtype=float)
+        if self.source.count is None:
+            norm2 = np.asarray(self.source.norm2, dtype=float)
+            shapes = {"mu_target": target, "overlap": overlap, "norm2": norm2}
+            validate.broadcast(**shapes)
+            explained = overlap**2
+            bound = target**2 * norm2
+        else:
+            gram = np.asarray(self.source.gram, dtype=float)
+            explained = np.einsum("...k,...k", overlap, np.linalg.solve(gram, overlap[..., None])[..., 0])
+            bound = target**2
+            shapes = {"mu_target": target, "overlap": overlap[..., 0], "gram": gram[..., 0, 0]}
+            validate.broadcast(**shapes)
+        if (explained > bound * (1 + SLACK) + 1e-300).any():
+            raise ValueError(
+                "overlap is larger than ‖w̃‖·‖m‖ allows (Cauchy–Schwarz): "
+                f"overlap {validate.shown(self.source.overlap)}, mu_target {validate.shown(self.mu_target)}; "
+                "give overlap = ⟨w̃, m⟩, norm2 = ‖w̃‖² (squared) and mu_target = ‖m‖ (not squared)"
+            )
+        return shapes
+
+    def _check_ridge(self, p: FloatArray) -> dict[str, FloatArray]:
+        missing = [name for name in _RIDGE_FIELDS if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing; a ridge source needs them (or give source=FixedSource(…))")
+        samples = validate.count("N", self.N, infinite=True)
+        gamma = validate.at_least("gamma_source", self.gamma_source, 0.0)
+        _reject_interpolation("gamma_source", gamma, "N", samples, p)
+        mu = validate.at_least("mu", self.mu, 0.0)
+        beta = validate.finite("beta", self.beta)
+        noise = _flip_probability("label_noise_source", self.label_noise_source)
+        arrays = {"N": samples, "gamma_source": gamma, "mu": mu, "beta": beta, "label_noise_source": noise}
+        if (self.mu_perp is None) == (self.mu_target is None):
+            raise ValueError("give mu_perp (the paper's form of the target mean) or mu_target = ‖m‖, exactly one of the two")
+        if self.mu_perp is not None:
+            arrays["mu_perp"] = validate.at_least("mu_perp", self.mu_perp, 0.0)
+            if (np.abs(beta) > 1).any():
+                raise ValueError(
+                    f"beta must lie in [−1, 1] when mu_perp is given, because m = β μ + √(1−β²) μ_⊥, "
+                    f"got {validate.shown(self.beta)}; give mu_target = ‖m‖ instead of mu_perp"
+                )
+            return arrays
+        arrays["mu_target"] = target = validate.at_least("mu_target", self.mu_target, 0.0)
+        validate.broadcast(mu=mu, beta=beta, mu_target=target)
+        if (np.abs(beta) * mu > target * (1 + SLACK)).any():
+            raise ValueError(
+                f"mu_target must be ≥ |beta|·mu, because ⟨m, μ⟩ = β‖μ‖² ≤ ‖m‖‖μ‖, got mu_target "
+                f"{validate.shown(self.mu_target)}, beta {validate.shown(self.beta)}, mu {validate.shown(self.mu)}"
+            )
+        return arrays
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Broadcast shape of all fields; () for one setting."""
+        return self._shape  # type: ignore[attr-defined]
+
+    @property
+    def eta(self) -> FloatArray:
+        """η = p/n."""
+        return np.asarray(self.p, dtype=float) / np.asarray(self.n, dtype=float)
+
+    @property
+    def eta_source(self) -> FloatArray:
+        """η̃ = p/N (0 for N = ∞). Only for a ridge source."""
+        if self.N is None:
+            raise ValueError("eta_source is defined for a ridge source only; this setting has source=FixedSource(…)")
+        return np.asarray(self.p, dtype=float) / np.asarray(self.N, dtype=float)
+
+    @property
+    def m2(self) -> FloatArray:
+        """M = ‖m‖², the target signal."""
+        if self.mu_target is not None:
+            return np.asarray(self.mu_target, dtype=float) ** 2
+        beta = np.asarray(self.beta, dtype=float)
+        along, across = beta * np.asarray(self.mu, dtype=float), np.asarray(self.mu_perp, dtype=float)
+        return along**2 + (1 - beta) * (1 + beta) * across**2
+
+    @property
+    def source_count(self) -> int | None:
+        """K when α has a trailing axis of length K; None when α is a scalar."""
+        return None if self.source is None else self.source.count
+
+
+def _flip_probability(name: str, value: Any) -> FloatArray:
+    array = validate.at_least(name, value, 0.0)
+    if (array >= 0.5).any():
+        raise ValueError(f"{name} is the probability of a flipped label and must be < 1/2, got {validate.shown(value)}")
+    return array
+
+
+def _reject_interpolation(gamma_name: str, gamma: FloatArray, n_name: str, n: FloatArray, p: FloatArray) -> None:
+    """γ = 0 at p = n: the variance of the interpolating classifier is infinite (h = 0)."""
+    validate.broadcast(**{gamma_name: gamma, n_name: n, "p": p})
+    if ((gamma == 0) & (n == p)).any():
+        raise ValueError(
+            f"{gamma_name} = 0 with p = {n_name} has infinite variance (the peak of double descent); "
+            f"give {gamma_name} > 0, however small"
+        )

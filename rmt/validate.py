@@ -1,0 +1,75 @@
+"""Checks of user input. Every message names the argument, the value and the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def shown(value: Any) -> str:
+    """A short form of ``value`` for an error message."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def real(name: str, value: Any) -> FloatArray:
+    """``value`` as a float array (any shape) without NaN."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number or an array of numbers, got {shown(value)}") from None
+    if np.isnan(array).any():
+        raise ValueError(f"{name} must not contain NaN, got {shown(value)}; drop or fill those entries")
+    return array
+
+
+def finite(name: str, value: Any) -> FloatArray:
+    """``value`` as a float array of finite numbers."""
+    array = real(name, value)
+    if np.isinf(array).any():
+        raise ValueError(f"{name} must be finite, got {shown(value)}")
+    return array
+
+
+def at_least(name: str, value: Any, low: float, *, infinite: bool = False, remedy: str = "") -> FloatArray:
+    """``value`` as a float array with every entry ≥ ``low``; ``infinite`` admits +inf."""
+    array = real(name, value) if infinite else finite(name, value)
+    if (array < low).any():
+        raise ValueError(f"{name} must be ≥ {low:g}, got {shown(value)}{'; ' + remedy if remedy else ''}")
+    return array
+
+
+def count(name: str, value: Any, *, low: int = 1, infinite: bool = False) -> FloatArray:
+    """``value`` as a float array of whole numbers ≥ ``low``; ``infinite`` admits +inf."""
+    array = at_least(name, value, low, infinite=infinite)
+    if (np.isfinite(array) & (array != np.round(array))).any():
+        raise ValueError(f"{name} counts things and must be a whole number, got {shown(value)}")
+    return array
+
+
+def whole(name: str, value: Any, *, low: int = 1) -> int:
+    """``value`` as one Python integer ≥ ``low``."""
+    array = count(name, value, low=low)
+    if array.ndim:
+        raise ValueError(f"{name} must be one whole number, got an array of shape {array.shape}")
+    return int(array)
+
+
+def one_of(name: str, value: Any, options: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``options``."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {shown(value)}")
+    return value
+
+
+def broadcast(**arrays: FloatArray) -> tuple[int, ...]:
+    """The common shape of the named arrays, by NumPy's rules."""
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array.ndim)
+        raise ValueError(f"the shapes do not broadcast together: {shapes}; align them by NumPy's rules") from None
