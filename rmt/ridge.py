@@ -89,16 +89,21 @@ class IsotropicScore(QuadraticScore):
         return _stack(self.setting.shape, v11, v12, v12, np.maximum(v22, 0.0)).reshape(*self.setting.shape, 2, 2)
 
     @cached_property
+    def scaled_star(self) -> FloatArray:
+        """α*·θ, which stays finite as γ → 0 where α* itself does not."""
+        r, g, kappa, level = self.resolvent, self.overlap, self.kappa, self._level
+        boost = kappa + (1.0 - kappa) * (1.0 + kappa) * level / (kappa * r.lam)
+        return self._shaped(ratio(self.eta * r.lam * g * boost, level * self._gap + self.eta * g**2))
+
+    @cached_property
     def alpha_star(self) -> FloatArray:  # type: ignore[override]
         """The scale of the highest accuracy, with the sign of the overlap g; finite but where θ = 0.
 
-        At γ = 0 with n > p the frozen source has no effect (θ = 0): NaN.
+        NaN where α has no effect: a zero source, or γ = 0 with n > p (θ = 0).
         """
-        r, g, kappa, level = self.resolvent, self.overlap, self.kappa, self._level
-        boost = kappa + (1.0 - kappa) * (1.0 + kappa) * level / (kappa * r.lam)
         with np.errstate(over="ignore"):
-            star = ratio(self.eta * r.lam * g * boost, r.theta * (level * self._gap + self.eta * g**2))
-        return self._shaped(np.where((r.theta == 0) | (self.norm2 == 0), np.nan, star))
+            star = ratio(self.scaled_star, self.resolvent.theta)
+        return np.where((self.resolvent.theta == 0) | (self.norm2 == 0), np.nan, star)
 
     @cached_property
     def alpha_risk(self) -> FloatArray:  # type: ignore[override]
@@ -109,20 +114,25 @@ class IsotropicScore(QuadraticScore):
         return self._shaped(np.where(form == 0, np.nan, ratio(right, form)))
 
     @cached_property
-    def best_snr(self) -> FloatArray:
-        """SNR at α*: √(h M̂ (D + ηx̂…)), from k* = θα*/e (theory.md §4, "Factor h"); ≥ 0 always."""
-        # At the optimum of s/σ over (e, a = θα): s = (eM + ag)/λ, σ²λ²h = a²W + 2aeg + e²(M + η) + flips.
+    def supremum_snr(self) -> FloatArray:
+        """SNR at the best ratio of target to source, θ taken into α: the limit of SNR* where θ → 0.
+
+        In (e, a = θα) the mean is (eM + ag)/λ and σ²λ²h = a²W + 2aeg + e²(M + η) + τ(eL + ag)², with
+        τ = (1−κ²)η/(κλ)² from the flipped labels; so SNR*²/h = vᵀQ⁻¹v for v = (M, g), by Sherman–Morrison in τ.
+        """
         r, g, kappa, level = self.resolvent, self.overlap, self.kappa, self._level
         tau = (1.0 - kappa) * (1.0 + kappa) * self.eta / (kappa * r.lam) ** 2
-        # Rayleigh form in (e, a): Q = [[M + η, g], [g, W]] + τ (L, g)(L, g)ᵀ, linear part (M, g).
-        gain = self._gap + self.eta * self.norm2
-        linear = ratio(self.m2 * self._gap + self.eta * g**2, gain)  # (M, g)Q₀⁻¹(M, g)ᵀ
-        cross = ratio(level * self._gap + self.eta * g**2, gain)  # (L, g)Q₀⁻¹(M, g)ᵀ
-        square = ratio(level**2 * self.norm2 + g**2 * (self.eta - self.m2 - 2 * r.lam), gain)  # (L,g)Q₀⁻¹(L,g)ᵀ
-        value = np.maximum(linear - tau * cross**2 / (1.0 + tau * square), 0.0)
-        plain = self.m2**2 / (self.m2 + self.eta + tau * level**2)  # without a source
-        without_source = (r.theta == 0) | (self.norm2 == 0)
-        return self._shaped(np.sqrt(r.h * np.where(without_source, plain, value)))
+        det = self._gap + self.eta * self.norm2  # of [[M + η, g], [g, W]]
+        plain = ratio(self.m2 * self._gap + self.eta * g**2, det)  # vᵀQ₀⁻¹v
+        cross = ratio(level * self._gap + self.eta * g**2, det)  # uᵀQ₀⁻¹v, u = (L, g)
+        square = ratio(level**2 * self.norm2 + g**2 * (self.eta - self.m2 - 2.0 * r.lam), det)  # uᵀQ₀⁻¹u
+        return self._shaped(np.sqrt(r.h * np.maximum(plain - tau * cross**2 / (1.0 + tau * square), 0.0)))
+
+    @cached_property
+    def best_snr(self) -> FloatArray:
+        """SNR* = s/σ at α*, ≥ 0; the target-only one where α has no effect."""
+        dead = (self.resolvent.theta == 0) | (self.norm2 == 0)
+        return np.where(dead, self.snr(0.0), self.supremum_snr) if np.any(dead) else self.supremum_snr
 
     @property
     def best_accuracy(self) -> FloatArray:
