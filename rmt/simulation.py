@@ -16,8 +16,11 @@ from rmt.sampler import draw_block, single_setting
 from rmt.setting import Transfer
 from rmt.validate import FloatArray
 
-#: Draws of one block of the exact sampler; a block has its own random stream.
-BLOCK = 250
+
+def block_size(setting: Transfer) -> int:
+    """Draws of one block of the exact sampler, which has a random stream of its own; large systems get small ones."""
+    sizes = [int(setting.n), int(setting.p)]  # type: ignore[call-overload]
+    return int(np.clip(400_000 // min(sizes), 50, 1000))
 
 
 def simulate(
@@ -71,7 +74,7 @@ def sample_exact(
     single_setting(setting)
     draws = validate.whole("draws", draws)
     gammas = np.atleast_1d(validate.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
-    pieces = [(setting, validate.whole("seed", seed, low=0), index, gammas) for index in range(-(-draws // BLOCK))]
+    pieces = [(setting, validate.whole("seed", seed, low=0), index, gammas) for index in range(-(-draws // block_size(setting)))]
     parts = list(run(_exact_block, pieces, n_jobs=n_jobs, progress="exact sampler" if progress else None))
     c, V = (np.concatenate([part[i] for part in parts])[:draws] for i in range(2))
     return Simulation(
@@ -85,7 +88,7 @@ def sample_exact(
 
 def _exact_block(piece: tuple[Transfer, int, int, FloatArray]) -> tuple[FloatArray, FloatArray]:
     setting, seed, index, gammas = piece
-    return draw_block(setting, BLOCK, stream(seed, index), gammas)
+    return draw_block(setting, block_size(setting), stream(seed, index), gammas)
 
 
 def simulate_running(
