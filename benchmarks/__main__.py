@@ -14,7 +14,9 @@ def main(argv: list[str] | None = None) -> int:
     """Print a table (or JSON) of figure, bar and verdict; exit code 1 when a bar is missed."""
     names = [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]) if info.name != "__main__"]
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, epilog="example: python -m benchmarks rmt_theory --json"
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="example: python -m benchmarks rmt_theory --json",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(names)} (default: all)")
     parser.add_argument("--json", action="store_true", help="rows as JSON")

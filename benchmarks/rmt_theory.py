@@ -34,7 +34,9 @@ def predictions() -> None:
 def _import_seconds(statement: str) -> float:
     code = f"import time; s = time.perf_counter(); {statement}; print(time.perf_counter() - s)"
     before = "import numpy, scipy.special; "
-    return float(subprocess.run([sys.executable, "-c", before + code], capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run([sys.executable, "-c", before + code], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def measure() -> list[dict[str, Any]]:
@@ -42,6 +44,10 @@ def measure() -> list[dict[str, Any]]:
     (seconds,) = interleaved(predictions, rounds=3)
     imports = sorted(_import_seconds("import rmt; rmt.theory, rmt.Transfer") for _ in range(5))[2]
     return [
-        row("theory: settings a second (accuracy, alpha_star, best_accuracy)", COUNT / seconds, at_least=500_000),
+        row(
+            "theory: settings a second (accuracy, alpha_star, best_accuracy)",
+            COUNT / seconds,
+            at_least=500_000,
+        ),
         row("import rmt beyond numpy and scipy.special, seconds", imports, at_most=0.15),
     ]

@@ -29,7 +29,7 @@ class Estimate:
         """(value − expected)/stderr after the difference is reduced towards 0 by ``allowance``."""
         difference = self.value - np.asarray(expected, dtype=float)
         beyond = np.sign(difference) * np.maximum(np.abs(difference) - allowance, 0.0)
-        return ratio(beyond, self.stderr)
+        return ratio(beyond, self.stderr) + 0.0  # no −0
 
 
 def mean_estimate(samples: FloatArray) -> Estimate:

@@ -96,7 +96,7 @@ class IsotropicScore(QuadraticScore):
         return self._shaped(ratio(self.eta * r.lam * g * boost, level * self._gap + self.eta * g**2))
 
     @cached_property
-    def alpha_star(self) -> FloatArray:  # type: ignore[override]
+    def alpha_star(self) -> FloatArray:
         """The scale of the highest accuracy, with the sign of the overlap g; finite but where θ = 0.
 
         NaN where α has no effect: a zero source, or γ = 0 with n > p (θ = 0).
@@ -106,11 +106,13 @@ class IsotropicScore(QuadraticScore):
         return np.where((self.resolvent.theta == 0) | (self.norm2 == 0), np.nan, star)
 
     @cached_property
-    def alpha_risk(self) -> FloatArray:  # type: ignore[override]
+    def alpha_risk(self) -> FloatArray:
         """The scale of the lowest squared risk; NaN where α has no effect."""
         r, g, kappa, level = self.resolvent, self.overlap, self.kappa, self._level
         right = (g / level**2) * (kappa * r.theta / r.h + (1.0 - kappa) * level)
-        form = r.theta * ((self.norm2 - g**2 * (level + r.lam * r.psi) / level**2) / (r.lam**2 * r.h) + (g / level) ** 2)
+        form = r.theta * (
+            (self.norm2 - g**2 * (level + r.lam * r.psi) / level**2) / (r.lam**2 * r.h) + (g / level) ** 2
+        )
         return self._shaped(np.where(form == 0, np.nan, ratio(right, form)))
 
     @cached_property

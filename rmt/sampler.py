@@ -9,9 +9,11 @@ labels, the sign vector). The cost of a draw is O(b² min(n, p)) a penalty.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from rmt.setting import Transfer
 from rmt.validate import FloatArray
@@ -34,9 +36,9 @@ def draw_block(setting: Transfer, draws: int, rng: Generator, gammas: FloatArray
         ValueError: an array setting, a size too small for the method (n ≥ b, N ≥ 2, p ≥ 3), or γ = 0 with n = p.
     """
     setting = single_setting(setting)
-    n, p = int(setting.n), int(setting.p)  # type: ignore[call-overload]
+    n, p = int(setting.n), int(setting.p)
     special = 2 if setting.source_count is None else setting.source_count + 1
-    flips = float(setting.label_noise)  # type: ignore[arg-type]
+    flips = float(setting.label_noise)
     _check_sizes(n, p, special, 2 if flips else 1, gammas)
     sources = _source_coordinates(setting, rng, draws)  # (k, K, D)
     shift = _signal(rng, n, draws, flips, float(np.sqrt(setting.m2)))
@@ -101,15 +103,15 @@ def source_basis(setting: Transfer) -> FloatArray:
 
 def _ridge_source(setting: Transfer, rng: Generator, draws: int, m2: float) -> FloatArray:
     """Coordinates of a ridge source fitted on N fresh samples: along m and orthogonal to it."""
-    p, mu, beta = int(setting.p), float(setting.mu), float(setting.beta)  # type: ignore[arg-type, call-overload]
-    gamma, flips = float(setting.gamma_source), float(setting.label_noise_source)  # type: ignore[arg-type]
+    p, mu, beta = int(setting.p), float(setting.mu), float(setting.beta)
+    gamma, flips = float(setting.gamma_source), float(setting.label_noise_source)
     if p < 3:
         raise ValueError(f"the exact sampler needs p ≥ 3 with a ridge source, got {p}; use method='direct'")
-    if np.isinf(setting.N):  # type: ignore[arg-type]
+    if np.isinf(setting.N):
         along_mu = np.full(draws, (1.0 - 2.0 * flips) * mu / (mu**2 + 1.0 + gamma))
         rest = np.zeros(draws)
     else:
-        N = int(setting.N)  # type: ignore[arg-type]
+        N = int(setting.N)
         heads = 2 if flips else 1
         if heads + 1 > N:
             raise ValueError(f"the exact sampler needs N ≥ {heads + 1} here, got {N}; use method='direct'")
@@ -130,7 +132,7 @@ def _ridge_source(setting: Transfer, rng: Generator, draws: int, m2: float) -> F
     return np.stack([along, across])[:, None]
 
 
-def _chi(rng: Generator, freedom: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+def _chi(rng: Generator, freedom: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
     """Chi variables; 0 degrees of freedom give 0."""
     out = rng.standard_gamma(np.broadcast_to(np.maximum(freedom, 0) / 2.0, shape))
     out *= 2.0

@@ -114,7 +114,9 @@ class QuadraticScore(Score):
         if not self.vector_alpha:
             return alpha[..., None]
         if alpha.ndim == 0 or alpha.shape[-1] != self.sources:
-            raise ValueError(f"alpha needs a last axis of length {self.sources} (one scale a source), got shape {alpha.shape}")
+            raise ValueError(
+                f"alpha needs a last axis of length {self.sources} (one scale a source), got shape {alpha.shape}"
+            )
         return alpha
 
     def mean(self, alpha: ArrayLike) -> FloatArray:
