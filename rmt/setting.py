@@ -267,7 +267,7 @@ def from_dict(values: dict[str, Any]) -> Transfer:
     missing = [name for name in ("p", "n", "gamma") if name not in values]
     if missing:
         raise ValueError(f"setting field(s) {', '.join(missing)} missing")
-    given = {
+    given: dict[str, Any] = {
         name: float(value) if isinstance(value, str) else value for name, value in values.items() if name != "source"
     }
     if "source" in values:
