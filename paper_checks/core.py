@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from rmt.storage import read_json, write_json
 
@@ -173,7 +174,9 @@ class Check(ABC):
         """Compute one cell and store it; the reason if what it needs is not there."""
         start = time.perf_counter()
         try:
-            figures = self.compute(context, cell)
+            # Cells run side by side, and sums do not depend on the number of cores.
+            with threadpool_limits(1, user_api="blas"):
+                figures = self.compute(context, cell)
         except NotAvailable as reason:
             return str(reason)
         record = {

@@ -93,25 +93,50 @@ def fresh_splits(seed: int, size: int, n: int, count: int) -> Iterator[tuple[Arr
         yield order[:n], order[n:]
 
 
+def mean_and_error(samples: Array) -> tuple[Any, Any]:
+    """Mean over the first axis and its standard error."""
+    return samples.mean(axis=0), samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
+
+
+class Adaptation:
+    """Fine-tuning of one source classifier to one standardised target, split after split.
+
+    Args:
+        target: the domain, standardised. weights: (p,) source classifier w̃.
+    """
+
+    def __init__(self, target: Domain, weights: Array) -> None:
+        self._rows = target.labels[:, None] * target.features  # (size, p) signed rows u
+        self._source = self._rows @ weights  # (size,) their source scores
+
+    @property
+    def size(self) -> int:
+        """Rows of the target."""
+        return len(self._rows)
+
+    def split(self, train: Array, test: Array) -> SplitScores:
+        """All fine-tuned classifiers of one split, given by row indices."""
+        cross = self._rows @ self._rows[train].T / len(train)  # (size, n)
+        return SplitScores(cross[train], self._source[train], cross[test], self._source[test])
+
+
 class SplitScores:
     """All α-fine-tuned classifiers of one split, from one eigendecomposition of an n×n matrix.
 
-    With signed rows u, K = UUᵀ/n and T = (K + γ)⁻¹ (theory.md §6), the score of any row is affine in α:
-    w_α = UᵀT1/n + α(w̃ − UᵀTUw̃/n).
+    With signed training rows U (n, p), K = UUᵀ/n and T = (K + γ)⁻¹ (theory.md §6), the score of any row is
+    affine in α: w_α = UᵀT1/n + α(w̃ − UᵀTUw̃/n).
 
     Args:
-        domain: standardised target. train, test: row indices. weights: (p,) source classifier w̃.
+        gram: (n, n) K. source: (n,) Uw̃. cross: (n_test, n) signed test rows times Uᵀ/n.
+        source_test: (n_test,) signed test rows times w̃.
     """
 
-    def __init__(self, domain: Domain, train: Array, test: Array, weights: Array) -> None:
-        u = domain.labels[train, None] * domain.features[train]  # (n, p)
-        u_test = domain.labels[test, None] * domain.features[test]
-        self.source_test = u_test @ weights  # (n_test,)
-        self._values, self._basis = np.linalg.eigh(u @ u.T / len(u))
+    def __init__(self, gram: Array, source: Array, cross: Array, source_test: Array) -> None:
+        self.source_test = source_test
+        self._values, self._basis = np.linalg.eigh(gram)
         self._values = np.maximum(self._values, 0.0)
-        right = np.column_stack([np.ones(len(u)), u @ weights])  # 1 and Uw̃
-        self._right = self._basis.T @ right  # (n, 2) in the eigenbasis
-        self._cross = u_test @ (u.T @ self._basis) / len(u)  # (n_test, n)
+        self._right = self._basis.T @ np.column_stack([np.ones(len(gram)), source])  # 1 and Uw̃
+        self._cross = cross @ self._basis
 
     def test_scores(self, gamma: float) -> tuple[Array, Array]:
         """(n_test,) s⁰ and s¹: the signed test score at scale α is s⁰ + α s¹; correct where positive."""

@@ -11,8 +11,9 @@ import rmt
 from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, plain
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
+from rmt.result import ALLOWANCE
 
-#: Target samples of each panel: p < n, p = n (the peak of double descent), p > n. The rest as in the histograms.
+#: Target samples of each panel: p < n, p = n (the peak of double descent), p > n.
 SIZES = {"p-below-n": 1200, "p-equals-n": 400, "p-above-n": 100}
 SETTING: dict[str, Any] = {
     "N": 5000,
@@ -36,8 +37,8 @@ class Regularisation(Check):
     rule = (
         "Reproduced if at 19 penalties and α = 0, 1, 2, for p < n, p = n and p > n, accuracy and "
         f"second moment have |z| ≤ {Z_LIMIT:g} against simulation, else not reproduced; "
-        f"{ALLOWANCE_IN_WORDS}. At p = n with γ < 0.1 finite size matters more near the peak of double "
-        "descent (theory.md §7), and the allowance is 20 times as large there."
+        f"{ALLOWANCE_IN_WORDS}, both divided by √h: h is the inflation factor, which vanishes at the "
+        "peak of double descent (p = n, γ → 0), where finite size matters most."
     )
 
     def cells(self, context: Context) -> Sequence[str]:
@@ -50,8 +51,7 @@ class Regularisation(Check):
             one, 100 if context.quick else 1000, context.seed_for(self.id, cell), gamma=GAMMAS
         )
         score, line = rmt.theory(setting), rmt.theory(rmt.Transfer(**SETTING, n=SIZES[cell], gamma=LINE))
-        peak = cell == "p-equals-n"
-        allowance = np.where(peak & (GAMMAS < 0.1), 20.0, 1.0) * 2.5 / simulation.p
+        allowance = ALLOWANCE / simulation.p / np.sqrt(score.resolvent.h)
         curves = []
         for alpha in SCALES:
             accuracy, second = simulation.accuracy(alpha), simulation.second_moment(alpha)

@@ -12,8 +12,8 @@ import numpy as np
 import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
 from paper_checks.alpha_lora.real_data import (
+    Adaptation,
     DomainPair,
-    SplitScores,
     choose_moment,
     choose_squared,
     fresh_splits,
@@ -199,14 +199,14 @@ class Table1(Check):
 def _replay(pair: DomainPair, weights: Any, n: int, star: float) -> dict[str, Any]:
     """The paper's three columns on its own splits, folded at 1/2 as its code does."""
     scales = {"optimal": star, "target-only": 0.0, "plain": 1.0}
-    size = len(pair.target.labels)
+    adaptation = Adaptation(pair.target, weights)
     means: dict[str, list[float]] = {column: [] for column in REPLAYED}
     for seed in SEEDS:
-        splits = paper_splits(seed, size, n, BATCH * len(REPLAYED))
+        splits = paper_splits(seed, adaptation.size, n, BATCH * len(REPLAYED))
         for column in REPLAYED:
             signed = []
             for _ in range(BATCH):
-                split = SplitScores(pair.target, *next(splits), weights)
+                split = adaptation.split(*next(splits))
                 signed.append(float(split.accuracy(scales[column], GAMMA)))
             means[column].append(100.0 * float(np.mean([max(value, 1.0 - value) for value in signed])))
     return {
@@ -220,8 +220,9 @@ def _fresh(pair: DomainPair, weights: Any, n: int, scales: Mapping[str, float], 
     accuracy: dict[str, list[float]] = {column: [] for column in COLUMNS if not column.startswith("oracle")}
     chosen: dict[str, list[tuple[float, float]]] = {"LOO squared": [], "LOO moment": []}
     curves, grids = [], []
-    for rows in fresh_splits(seed, len(pair.target.labels), n, FRESH):
-        split = SplitScores(pair.target, *rows, weights)
+    adaptation = Adaptation(pair.target, weights)
+    for rows in fresh_splits(seed, adaptation.size, n, FRESH):
+        split = adaptation.split(*rows)
         for column, alpha in scales.items():
             accuracy[column].append(float(split.accuracy(alpha, GAMMA)))
         accuracy["source-only"].append(float(np.mean(split.source_test > 0)))
