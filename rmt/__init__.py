@@ -67,7 +67,7 @@ _HOME = {
     "theory": "predict",
 }
 
-__all__ = [  # noqa: RUF022 (kept in step with _HOME, which a test checks)
+__all__ = [
     "Comparison",
     "Estimate",
     "FixedSource",

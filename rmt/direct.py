@@ -65,7 +65,7 @@ def simulate_direct(
     setting = single_setting(setting)
     draws = validate.whole("draws", draws)
     gammas = np.atleast_1d(validate.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
-    p, n = int(setting.p), int(setting.n)  # type: ignore[call-overload]
+    p, n = int(setting.p), int(setting.n)
     if (gammas == 0).any() and n == p:
         raise ValueError("gamma = 0 with p = n has infinite variance; give gamma > 0, however small")
     needed = 2 if setting.source_count is None else setting.source_count + 1
@@ -109,17 +109,17 @@ def simulate_regression(setting: Regression, draws: int, seed: int = 0, *, n_job
     draws = validate.whole("draws", draws)
     pieces = [(setting, validate.whole("seed", seed, low=0), index) for index in range(draws)]
     rows = np.stack(list(run(_draw_regression, pieces, n_jobs=n_jobs)))
-    return RegressionSimulation(rows=rows, noise2=setting.outputs * float(setting.noise) ** 2)  # type: ignore[arg-type]
+    return RegressionSimulation(rows=rows, noise2=setting.outputs * float(setting.noise) ** 2)
 
 
 def _draw_regression(piece: tuple[Regression, int, int]) -> FloatArray:
     setting, seed, index = piece
     rng = stream(seed, index)
     target, source = np.asarray(setting.target, dtype=float), np.asarray(setting.source, dtype=float)
-    n, d = int(setting.n), setting.outputs  # type: ignore[call-overload]
+    n, d = int(setting.n), setting.outputs
     inputs = rng.standard_normal((n, setting.p))
-    outputs = inputs @ target.T + float(setting.noise) * rng.standard_normal((n, d))  # type: ignore[arg-type]
-    weights = ridge_columns(np, inputs, outputs, source.T, np.array([float(setting.gamma)]))[0]  # type: ignore[arg-type]
+    outputs = inputs @ target.T + float(setting.noise) * rng.standard_normal((n, d))
+    weights = ridge_columns(np, inputs, outputs, source.T, np.array([float(setting.gamma)]))[0]
     fixed, moving = target.T - weights[:, :d], weights[:, d:]
     return np.stack([np.sum(fixed**2, 0), -2.0 * np.sum(fixed * moving, 0), np.sum(moving**2, 0)], axis=1)
 
@@ -206,9 +206,9 @@ class _Plan:
 
     def _draw(self, engine: _Engine) -> tuple[FloatArray, FloatArray, FloatArray]:
         setting = self.setting
-        n, p = int(setting.n), int(setting.p)  # type: ignore[call-overload]
+        n, p = int(setting.n), int(setting.p)
         mean, sources = self._means(engine, p)
-        samples = self._samples(engine, n, mean, float(setting.label_noise))  # type: ignore[arg-type]
+        samples = self._samples(engine, n, mean, float(setting.label_noise))
         ones = engine.array(np.ones((self.batch, n, 1)))
         weights = ridge_columns(engine.xp, samples, ones, sources, self.gammas)  # (B, G, p, K+1)
         c = engine.numpy((mean[:, None, None, :] @ weights)[..., 0, :])
@@ -231,21 +231,21 @@ class _Plan:
         if setting.source is not None:
             coordinates = source_basis(setting)  # (k, K), first row along m
             return engine.array(np.sqrt(m2) * basis[..., 0]), engine.array(basis @ coordinates)
-        mu, along = float(setting.mu), float(setting.beta) * float(setting.mu)  # type: ignore[arg-type]
+        mu, along = float(setting.mu), float(setting.beta) * float(setting.mu)
         mean = along * basis[..., 0] + np.sqrt(max(m2 - along**2, 0.0)) * basis[..., 1]
         return engine.array(mean), self._ridge_source(engine, engine.array(mu * basis[..., 0]))[..., None]
 
     def _ridge_source(self, engine: _Engine, mean: Any) -> Any:
         """(B, p) ridge weights fitted on N fresh source samples (their limit for N = ∞)."""
         setting = self.setting
-        gamma, flips = float(setting.gamma_source), float(setting.label_noise_source)  # type: ignore[arg-type]
-        if np.isinf(setting.N):  # type: ignore[arg-type]
+        gamma, flips = float(setting.gamma_source), float(setting.label_noise_source)
+        if np.isinf(setting.N):
             mu = engine.numpy(mean)
             root = np.ones(mu.shape[1]) if self.root is None else self.root
             form = np.diag(root**2) if root.ndim == 1 else root.T @ root
             white = np.linalg.solve(form + gamma * np.eye(mu.shape[1]), mu.T).T
             return engine.array((1.0 - 2.0 * flips) * white / (1.0 + np.sum(mu * white, axis=1, keepdims=True)))
-        samples = self._samples(engine, int(setting.N), mean, flips)  # type: ignore[arg-type]
+        samples = self._samples(engine, int(setting.N), mean, flips)
         ones = engine.array(np.ones((self.batch, samples.shape[1], 1)))
         nothing = engine.array(np.zeros((self.batch, samples.shape[2], 0)))
         return ridge_columns(engine.xp, samples, ones, nothing, np.array([gamma]))[:, 0, :, 0]
@@ -284,7 +284,9 @@ class _Engine:
             return self.xp.randn(shape, generator=self.generator, device=self.device, dtype=self.xp.float64)
         noise = np.asarray(self.law.sample(self.rng, shape), dtype=float)
         if noise.shape != shape:
-            raise ValueError(f"noise returned shape {noise.shape} where {shape} was asked for; honour the shape argument")
+            raise ValueError(
+                f"noise returned shape {noise.shape} where {shape} was asked for; honour the shape argument"
+            )
         if not self.law.gaussian:
             noise = noise * (self.rng.integers(0, 2, size=(*shape[:-1], 1)) * 2.0 - 1.0)
         return self.array(noise)

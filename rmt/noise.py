@@ -40,9 +40,7 @@ def _student(freedom: float) -> Sampler:
 def _sparse(density: float) -> Sampler:
     if not 0 < density <= 1:
         raise ValueError(f"noise 'sparse:{density:g}' needs a density in (0, 1]")
-    return lambda rng, shape: (
-        np.where(rng.random(shape) < density, rng.standard_normal(shape) / np.sqrt(density), 0.0)
-    )
+    return lambda rng, shape: np.where(rng.random(shape) < density, rng.standard_normal(shape) / np.sqrt(density), 0.0)
 
 
 _PLAIN: dict[str, Sampler] = {

@@ -21,7 +21,7 @@ def run(
     function: Callable[[Any], T],
     pieces: list[Any],
     *,
-    n_jobs: int = 1,
+    n_jobs: int | None = 1,
     ordered: bool = True,
     progress: str | None = None,
 ) -> Iterator[T]:

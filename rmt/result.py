@@ -29,7 +29,7 @@ class Estimate:
         """(value − expected)/stderr after the difference is reduced towards 0 by ``allowance``."""
         difference = self.value - np.asarray(expected, dtype=float)
         beyond = np.sign(difference) * np.maximum(np.abs(difference) - allowance, 0.0)
-        return ratio(beyond, self.stderr)
+        return ratio(beyond, self.stderr) + 0.0  # no −0
 
 
 def mean_estimate(samples: FloatArray) -> Estimate:
@@ -52,21 +52,25 @@ def jackknife(function: Callable[..., FloatArray], *samples: FloatArray) -> Esti
 
 @dataclass(frozen=True)
 class Comparison:
-    """Theory beside simulation, entry by entry."""
+    """Theory beside simulation, entry by entry.
+
+    ``raw_z`` is (value − theory)/stderr; ``z`` is the same after the finite-size allowance was taken off.
+    """
 
     quantities: tuple[str, ...]
     alpha: FloatArray
     theory: dict[str, FloatArray]
     simulated: dict[str, Estimate]
+    raw_z: dict[str, FloatArray]
     z: dict[str, FloatArray]
 
     @property
     def worst(self) -> float:
-        """The largest |z| of all."""
+        """The largest |z| beyond the allowance."""
         return float(max(np.max(np.abs(values)) for values in self.z.values()))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary an entry: quantity, alpha, theory, value, stderr, z."""
+        """One dictionary an entry: quantity, alpha, theory, value, stderr, raw_z, z."""
         rows = []
         for name in self.quantities:
             theory, estimate = self.theory[name], self.simulated[name]
@@ -78,18 +82,19 @@ class Comparison:
                         "theory": float(theory[index]),
                         "value": float(estimate.value[index]),
                         "stderr": float(estimate.stderr[index]),
+                        "raw_z": float(self.raw_z[name][index]),
                         "z": float(self.z[name][index]),
                     }
                 )
         return rows
 
     def __str__(self) -> str:
-        lines = [f"{'quantity':<14}{'alpha':>12}{'theory':>14}{'simulated':>14}{'± stderr':>12}{'z':>8}"]
+        lines = [f"{'quantity':<14}{'alpha':>12}{'theory':>14}{'simulated':>14}{'± stderr':>12}{'raw z':>8}{'z':>8}"]
         for row in self.rows():
             alpha = np.array2string(np.asarray(row["alpha"]), precision=4)
             lines.append(
                 f"{row['quantity']:<14}{alpha:>12}{row['theory']:>14.6g}{row['value']:>14.6g}"
-                f"{row['stderr']:>12.2g}{row['z']:>8.2f}"
+                f"{row['stderr']:>12.2g}{row['raw_z']:>8.2f}{row['z']:>8.2f}"
             )
         return "\n".join(lines)
 
@@ -224,14 +229,15 @@ class Simulation:
         shape (G,).
         """
         alpha = validate.real("alpha", alpha)
-        theory, simulated, z = {}, {}, {}
+        theory, simulated, raw, z = {}, {}, {}, {}
         for name in quantities:
             expected = np.asarray(getattr(score, name)(alpha))
             estimate = getattr(self, name)(alpha)
             scale = 0.2 if name == "accuracy" else np.abs(expected)
             theory[name], simulated[name] = expected, estimate
+            raw[name] = estimate.z(expected)
             z[name] = estimate.z(expected, allowance / self.p * scale)
-        return Comparison(tuple(quantities), alpha, theory, simulated, z)
+        return Comparison(tuple(quantities), alpha, theory, simulated, raw, z)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,16 @@ from numpy.typing import ArrayLike
 from rmt import validate
 from rmt.parallel import run, stream
 from rmt.regression import Regression
-from rmt.result import RegressionSimulation, Simulation
+from rmt.result import Simulation
 from rmt.sampler import draw_block, single_setting
 from rmt.setting import Transfer
 from rmt.validate import FloatArray
 
-#: Draws of one block of the exact sampler; a block has its own random stream.
-BLOCK = 250
+
+def block_size(setting: Transfer) -> int:
+    """Draws of one block of the exact sampler, which has a random stream of its own; large systems get small ones."""
+    sizes = [int(setting.n), int(setting.p)]
+    return int(np.clip(400_000 // min(sizes), 50, 1000))
 
 
 def simulate(
@@ -71,13 +76,16 @@ def sample_exact(
     single_setting(setting)
     draws = validate.whole("draws", draws)
     gammas = np.atleast_1d(validate.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
-    pieces = [(setting, validate.whole("seed", seed, low=0), index, gammas) for index in range(-(-draws // BLOCK))]
+    pieces = [
+        (setting, validate.whole("seed", seed, low=0), index, gammas)
+        for index in range(-(-draws // block_size(setting)))
+    ]
     parts = list(run(_exact_block, pieces, n_jobs=n_jobs, progress="exact sampler" if progress else None))
     c, V = (np.concatenate([part[i] for part in parts])[:draws] for i in range(2))
     return Simulation(
         c=c[:, 0] if gamma is None else c,
         V=V[:, 0] if gamma is None else V,
-        p=int(setting.p),  # type: ignore[call-overload]
+        p=int(setting.p),
         gamma=None if gamma is None else gammas,
         vector_alpha=setting.source_count is not None,
     )
@@ -85,7 +93,7 @@ def sample_exact(
 
 def _exact_block(piece: tuple[Transfer, int, int, FloatArray]) -> tuple[FloatArray, FloatArray]:
     setting, seed, index, gammas = piece
-    return draw_block(setting, BLOCK, stream(seed, index), gammas)
+    return draw_block(setting, block_size(setting), stream(seed, index), gammas)
 
 
 def simulate_running(
@@ -97,10 +105,8 @@ def simulate_running(
     :func:`simulate` with that many draws.
     """
     counts = [validate.whole("steps", step) for step in steps]
-    if not counts or any(later <= earlier for earlier, later in zip(counts, counts[1:], strict=False)):
+    if not counts or any(later <= earlier for earlier, later in itertools.pairwise(counts)):
         raise ValueError(f"steps must be increasing counts of draws, got {validate.shown(list(steps))}")
-    from dataclasses import replace
-
     full = simulate(setting, counts[-1], seed, method=method, **options)
     for count in counts:
         points = None if full.points is None else full.points[:count]
