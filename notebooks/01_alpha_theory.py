@@ -52,10 +52,12 @@ print(simulation.compare(score, [0.0, 1.0, float(score.alpha_star)]))
 # Run this cell in Jupyter and drag. `γ` and `γ̃` are on a logarithmic scale.
 
 # %%
-import ipywidgets as widgets  # noqa: E402
+import ipywidgets as widgets
 
 
-def explore(p=400, n=200, log10_N=3.7, mu=1.5, mu_perp=1.0, beta=0.8, log10_gamma=0.0, log10_gamma_source=0.0, flipped=0.0):
+def explore(
+    p=400, n=200, log10_N=3.7, mu=1.5, mu_perp=1.0, beta=0.8, log10_gamma=0.0, log10_gamma_source=0.0, flipped=0.0
+):
     """Accuracy against the scale, with the optimum and the two fixed baselines in the title."""
     chosen = rmt.Transfer(
         p=p, n=n, N=round(10**log10_N), mu=mu, mu_perp=mu_perp, beta=beta,
@@ -83,7 +85,13 @@ widgets.interact(
 
 # %%
 display(plot.star_map(setting, ("beta", np.linspace(0.05, 1, 200)), ("gamma", np.geomspace(1e-3, 1e3, 200))))
-display(plot.star_map(setting, ("gamma_source", np.geomspace(1e-3, 1e2, 200)), ("n", np.unique(np.geomspace(5, 5000, 120).astype(int)))))
+display(
+    plot.star_map(
+        setting,
+        ("gamma_source", np.geomspace(1e-3, 1e2, 200)),
+        ("n", np.unique(np.geomspace(5, 5000, 120).astype(int))),
+    )
+)
 print("γ₁ =", float(rmt.gamma_one(setting)).__round__(4))
 
 # %% [markdown]
@@ -155,7 +163,7 @@ display(figure)
 # SymPy derives the optimal scales from the two moments of the score and proves them equal to the closed forms used above.
 
 # %%
-from rmt import symbolic  # noqa: E402
+from rmt import symbolic
 
 for derivation in symbolic.derivations():
     display(Math(derivation.latex))
