@@ -55,7 +55,8 @@ class LayerConfig:
     Args:
         A, B, C, D, E: structure of each tensor, one of the choices in the table above.
         rank: rank of every "lora" tensor of the layer.
-        a_product: "elementwise" for ``W0∘A`` (all published code) or "matmul" for ``W0 A`` (the printed formula).
+        a_product: "elementwise" for ``W0∘A`` (all published code) or "matmul" for ``W0 A`` (the printed
+            formula).
         tie_a_d: D is the same tensor as A, so that the layer computes ``alpha ∘ (W0 x + b0) + …`` (α-LoRA).
         alpha: initial value of ``1 + A`` for a scalar or vector A; 1 starts at the identity.
         train_alpha: whether a scalar or vector A is trained.
@@ -118,7 +119,7 @@ class LayerConfig:
         return all(getattr(self, name) == "none" for name in TENSORS)
 
     @property
-    def ranks(self) -> str:
+    def summary(self) -> str:
         """The structures in one line, for tables: ``A=vector B=lora(8)``."""
         parts = []
         for name in TENSORS:
@@ -177,10 +178,11 @@ class GLoRAConfig(LayerConfig):
     """Which layers of a model are adapted, and how: a `LayerConfig` for all of them, plus exceptions.
 
     Args:
-        target: which layers. ``"all-linear"``: every linear layer; another string: a regular expression searched
-            in module names; a list: module names, or their last components; a function ``(name, module) -> bool``.
-        overrides: ``{pattern: LayerConfig}`` for layers that differ; the first pattern found in the layer's name
-            counts. An empty `LayerConfig` leaves the layer alone.
+        target: which layers. ``"all-linear"``: every linear layer; another string: a regular expression
+            searched in module names; a list: module names, or their last components; a function ``(name,
+            module) -> bool``.
+        overrides: ``{pattern: LayerConfig}`` for layers that differ; the first pattern found in the layer's
+            name counts. An empty `LayerConfig` leaves the layer alone.
         modules_to_save: names (or last components) of modules trained in full and stored with the adapter,
             typically the classification head.
         exclude_heads: leave output layers alone (a list of names in `target` is taken at its word).
@@ -232,8 +234,8 @@ class GLoRAConfig(LayerConfig):
     def explicit(cls, layers: Mapping[str, LayerConfig], modules_to_save: Sequence[str] = ()) -> GLoRAConfig:
         """A configuration that names every layer, as a search or a checkpoint gives it.
 
-        The most frequent `LayerConfig` becomes the default and the others become overrides, so the result is short
-        for a uniform model.
+        The most frequent `LayerConfig` becomes the default and the others become overrides, so the result is
+        short for a uniform model.
         """
         common = Counter(layers.values()).most_common(1)[0][0] if layers else LayerConfig()
         overrides = {f"^{re.escape(name)}$": layer for name, layer in layers.items() if layer != common}
@@ -277,9 +279,11 @@ class GLoRAConfig(LayerConfig):
 
 
 def all_layer_configs(**common: Any) -> Iterator[LayerConfig]:
-    """The 4·4·3·3·3 = 432 structures of one layer, the search space of the GLoRA paper (all none included)."""
+    """The 4·4·3·3·3 = 432 structures of one layer, the search space of the GLoRA paper (all none
+    included)."""
     for structures in itertools.product(*STRUCTURES.values()):
-        yield LayerConfig(**dict(zip(TENSORS, structures, strict=True)), **common)
+        fields: dict[str, Any] = dict(zip(TENSORS, structures, strict=True))
+        yield LayerConfig(**fields, **common)
 
 
 def _one_of(name: str, value: Any, choices: Sequence[str]) -> None:

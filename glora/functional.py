@@ -4,10 +4,10 @@ Everything but an element-wise low-rank A runs at LoRA cost::
 
     y = (1 + a) ∘ (W0 x + b0) + left (right x) + shift
 
-with a the scale (or none), (left, right) the thin factors of all additive terms and `shift` one vector that holds
-C, D and E.  A matrix-product A is additive too, W0 (A_left A_right) x = (W0 A_left)(A_right x), or scales the inputs.
-Only ``W0 ∘ (left right)`` needs an object as large as W0; it is rebuilt in the backward pass instead of kept, and
-not even built for a few tokens (decoding), where r + 1 thin products are cheaper.
+with a the scale (or none), (left, right) the thin factors of all additive terms and `shift` one vector that
+holds C, D and E.  A matrix-product A is additive too, W0 (A_left A_right) x = (W0 A_left)(A_right x), or
+scales the inputs. Only ``W0 ∘ (left right)`` needs an object as large as W0; it is rebuilt in the backward
+pass instead of kept, and not even built for a few tokens (decoding), where r + 1 thin products are cheaper.
 
 The functions know nothing of modules that hold parameters: a supernet may pass slices of larger tensors.
 """
@@ -76,7 +76,8 @@ def adapted_forward(
         x: input of the layer.
         terms: what the support tensors do.
         fold_bias: `base` is exactly `op` with `weight` and `bias`, so a shift may be added to the bias.
-        recompute: rebuild the base output in the backward pass instead of keeping it for the scale's gradient.
+        recompute: rebuild the base output in the backward pass instead of keeping it for the scale's
+            gradient.
 
     Returns:
         What ``base(x)`` would return for the weights W_eff and b_eff, bit for bit ``base(x)`` while all terms
@@ -166,7 +167,8 @@ def effective_weight(
     left: Tensor | None = None,
     right: Tensor | None = None,
 ) -> Tensor:
-    """W0 + W0 ∘ (hadamard_left hadamard_right) + left right, in the factors' dtype; equals W0 at zero factors."""
+    """W0 + W0 ∘ (hadamard_left hadamard_right) + left right, in the factors' dtype; equals W0 at zero
+    factors."""
     wide = weight.to(hadamard_left.dtype)
     result = torch.addcmul(wide, wide, hadamard_left @ hadamard_right)
     if left is not None and right is not None:
@@ -181,19 +183,19 @@ class _EffectiveWeight(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(op, x, weight, bias, hadamard_left, hadamard_right, left, right):  # type: ignore[override]
+    def forward(op, x, weight, bias, hadamard_left, hadamard_right, left, right):
         w_eff = effective_weight(weight, hadamard_left, hadamard_right, left, right)
         return op.apply(x, w_eff.to(x.dtype), bias)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):  # type: ignore[override]
+    def setup_context(ctx, inputs, output):
         ctx.op = inputs[0]
         ctx.save_for_backward(*inputs[1:])
         ctx.save_for_forward(*inputs[1:])
 
     @staticmethod
-    def jvp(ctx, _op, dx, dweight, dbias, dhl, dhr, dleft, dright):  # type: ignore[override]
-        x, weight, bias, hl, hr, left, right = ctx.saved_tensors
+    def jvp(ctx, _op, dx, dweight, dbias, dhl, dhr, dleft, dright):
+        x, weight, _, hl, hr, left, right = ctx.saved_tensors
         wide = weight.to(hl.dtype)
         terms = []
         if dweight is not None:
@@ -216,7 +218,7 @@ class _EffectiveWeight(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[override]
+    def backward(ctx, grad):
         x, weight, bias, hl, hr, left, right = ctx.saved_tensors
         need_x, need_weight, need_bias, need_hl, need_hr, need_left, need_right = ctx.needs_input_grad[1:]
         grads: list[Tensor | None] = [None] * 7
@@ -255,7 +257,8 @@ def scale_add(
         output: output of the frozen layer (or an input to be scaled).
         scale: broadcasts against `output`.
         added: broadcasts against `output`, or None.
-        op, x, weight, bias: where `output` came from; given, it is recomputed for the scale's gradient, not kept.
+        op, x, weight, bias: where `output` came from; given, it is recomputed for the scale's gradient, not
+            kept.
     """
     return _ScaleAdd.apply(output, scale, added, op, x, weight, bias)
 
@@ -266,7 +269,7 @@ class _ScaleAdd(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(output, scale, added, op, x, weight, bias):  # type: ignore[override]
+    def forward(output, scale, added, op, x, weight, bias):
         if scale.dtype.itemsize >= 4:
             return output * (1 + scale) if added is None else torch.addcmul(added, output, 1 + scale)
         # 1 + scale would round a small scale away in half precision.
@@ -274,7 +277,7 @@ class _ScaleAdd(torch.autograd.Function):
         return scaled if added is None else scaled + added
 
     @staticmethod
-    def setup_context(ctx, inputs, output):  # type: ignore[override]
+    def setup_context(ctx, inputs, output):
         base_output, scale, added, ctx.op, x, weight, bias = inputs
         ctx.recompute = x is not None
         ctx.added_shape = None if added is None else added.shape
@@ -284,7 +287,7 @@ class _ScaleAdd(torch.autograd.Function):
         ctx.save_for_forward(scale, base_output)
 
     @staticmethod
-    def jvp(ctx, doutput, dscale, dadded, *_):  # type: ignore[override]
+    def jvp(ctx, doutput, dscale, dadded, *_):
         scale, output = ctx.saved_tensors[:2]
         parts = []
         if doutput is not None:
@@ -296,7 +299,7 @@ class _ScaleAdd(torch.autograd.Function):
         return sum(parts[1:], parts[0])
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[override]
+    def backward(ctx, grad):
         scale, output, x, weight, bias = ctx.saved_tensors
         need_output, need_scale, need_added = ctx.needs_input_grad[:3]
         grad_output = grad_scale = grad_added = None

@@ -1,7 +1,7 @@
 """One adapted layer: a frozen base layer with named adapters, of which at most one is active.
 
-`Adapter` holds the five support tensors of one layer and turns them into `functional.Terms` (how they act) or into
-effective weights (for merging).  `AdaptedLayer` and `SavedModule` stand where the base module stood.
+`Adapter` holds the five support tensors of one layer and turns them into `functional.Terms` (how they act) or
+into effective weights (for merging).  `AdaptedLayer` and `SavedModule` stand where the base module stood.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glora.config import TENSORS, LayerConfig
 from glora.functional import Factors, Terms, adapted_forward, join
-from glora.ops import SUPPORTED, ConvOp, Op, is_plain, op_for
+from glora.ops import SUPPORTED, ConvOp, is_plain, op_for
 from glora.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
 
 
@@ -80,7 +80,8 @@ class Adapter(nn.Module):
 
     @property
     def alpha(self) -> Tensor:
-        """The scale of the frozen weight, 1 + A: shape (1,) or (out,), or (in,) for a matrix-product vector."""
+        """The scale of the frozen weight, 1 + A: shape (1,) or (out,), or (in,) for a matrix-product
+        vector."""
         return 1 + self._scale_parameter().detach()
 
     @alpha.setter
@@ -136,7 +137,8 @@ class Adapter(nn.Module):
         return Terms(scale, input_scale, hadamard, tuple(additive), self._shift(weight, bias, scale))
 
     def _shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
-        """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output has scaled the bias too."""
+        """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output has scaled the bias
+        too."""
         parts = []
         if bias is not None and self.D is not None:
             parts.append(bias * self.D.column())
@@ -208,7 +210,7 @@ class Adapted(nn.Module):
 
     def select(self, name: str | None, *, trainable: bool = True) -> None:
         """Make the adapter called `name` the active one (None: the base) and the only one that trains."""
-        self.active = name if name in self.adapters else None
+        self.active = name if name is not None and name in self.adapters else None
         for key, adapter in self.adapters.items():
             adapter.requires_grad_(trainable and key == self.active)
 
@@ -216,10 +218,13 @@ class Adapted(nn.Module):
 class AdaptedLayer(Adapted):
     """A linear or convolution layer with adapters; stands where the layer stood."""
 
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__(base)
+        self._originals: tuple[nn.Parameter | None, nn.Parameter | None] | None = None
+
     def add(self, name: str, config: LayerConfig, generator: torch.Generator | None = None) -> None:
         """Add an adapter; see `Adapter` for the errors."""
-        self.adapters[name] = Adapter(config, self.base, generator)
-        self._originals: tuple[nn.Parameter, nn.Parameter | None] | None = None
+        self.adapters[name] = Adapter(config, self.base, generator).train(self.training)
 
     @property
     def weight(self) -> Tensor:
@@ -261,19 +266,19 @@ class AdaptedLayer(Adapted):
 
     def swap_in(self, name: str, parameters: tuple[nn.Parameter, nn.Parameter | None]) -> None:
         """Put merged parameters into the base layer, keeping the original ones."""
-        self._originals = (self.base.weight, self.base.bias)  # type: ignore[assignment]
-        self.base.weight, self.base.bias = parameters
+        self._originals = self.base._parameters["weight"], self.base._parameters["bias"]
+        self.base._parameters["weight"], self.base._parameters["bias"] = parameters
         self.merged = name
 
     def swap_out(self) -> None:
         """Give the base layer its original parameters back."""
         assert self._originals is not None
-        # The model may have moved since.
-        like = self.base.weight
-        for attribute, original in zip(("weight", "bias"), self._originals, strict=True):
+        weight, bias = self._originals
+        for original in (weight, bias):
             if original is not None:
-                original.data = original.data.to(like.device, like.dtype)  # type: ignore[union-attr]
-            setattr(self.base, attribute, original)
+                # The model may have moved since.
+                original.data = original.data.to(self.weight.device, self.weight.dtype)
+        self.base._parameters["weight"], self.base._parameters["bias"] = weight, bias
         self._originals = self.merged = None
 
 
@@ -291,13 +296,14 @@ class SavedModule(Adapted):
 
 
 def merged_parameters(adapter: Adapter, base: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None]:
-    """Frozen parameters (weight, bias) of `base` with `adapter` inside; see `AdaptedLayer.merged_parameters`."""
+    """Frozen parameters (weight, bias) of `base` with `adapter` inside; see
+    `AdaptedLayer.merged_parameters`."""
     weight, bias = adapter.effective(base)
     for kind, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and not torch.isfinite(tensor).all():
             raise ValueError(
-                f"the merged {kind} has values that are not finite in {tensor.dtype}; the adapter has diverged "
-                "or overflows this dtype"
+                f"the merged {kind} has values that are not finite in {tensor.dtype}; "
+                "the adapter has diverged or overflows this dtype"
             )
     frozen_bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     return nn.Parameter(weight, requires_grad=False), frozen_bias
@@ -322,6 +328,6 @@ def check_supported(config: LayerConfig, base: nn.Module) -> None:
             reason = "recompute=True"
         if reason:
             raise ValueError(
-                f"{reason} replaces the layer's forward, but {type(base).__name__} has its own forward or hooks; "
-                "use another structure for this layer (overrides={pattern: LayerConfig(...)})"
+                f"{reason} replaces the layer's forward, but {type(base).__name__} has its own forward or "
+                "hooks; use another structure for this layer (overrides={pattern: LayerConfig(...)})"
             )

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,12 @@ class ConvOp:
 
     def input_grad(self, grad: Tensor, weight: Tensor, x: Tensor) -> Tensor:
         """Gradient with respect to x; `_EffectiveWeight` sees inputs that are padded already."""
-        return torch.nn.grad.conv2d_input(x.shape, weight.reshape(-1, *self.kernel), grad, *self._geometry())
+        return conv2d_input(x.shape, weight.reshape(-1, *self.kernel), grad, *self._geometry())
 
     def weight_grad(self, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Gradient with respect to the weight, (out, in/groups·k·k)."""
         shape = (weight.shape[0], *self.kernel)
-        return torch.nn.grad.conv2d_weight(x, shape, grad, *self._geometry()).reshape(weight.shape)
+        return conv2d_weight(x, shape, grad, *self._geometry()).reshape(weight.shape)
 
 
 Op = LinearOp | ConvOp

@@ -1,4 +1,5 @@
-"""The dense oracle: W_eff and b_eff written out from the formulas, sharing nothing with the layer but parameters."""
+"""The dense oracle: W_eff and b_eff written out from the formulas, sharing nothing with the layer but
+parameters."""
 
 from __future__ import annotations
 

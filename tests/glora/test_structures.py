@@ -89,11 +89,11 @@ class LayerCase:
     def test_all_432_structures(self, structure_of_a: str, a_product: str) -> None:
         checked = 0
         for config in all_layer_configs(rank=2, a_product=a_product, lora_scale=0.5):
-            if config.A == structure_of_a:
+            if structure_of_a == config.A:
                 try:
                     self.check(config)
                 except (AssertionError, RuntimeError) as error:
-                    raise AssertionError(f"{config.ranks}: {error}") from error
+                    raise AssertionError(f"{config.summary}: {error}") from error
                 checked += 1
         assert checked == 108
 
@@ -113,7 +113,7 @@ class LayerCase:
         for config in all_layer_configs(rank=2, a_product=a_product):
             layer = self.adapted(config, random=False).float()
             x = self.inputs()
-            assert torch.equal(layer.eval()(x), layer.base(x)), config.ranks
+            assert torch.equal(layer.eval()(x), layer.base(x)), config.summary
 
 
 class TestLinear(LayerCase):
@@ -160,7 +160,7 @@ class TestLinearSubclassWithItsOwnForward(TestLinear):
     def test_tied_scale_multiplies_weight_and_bias(self, structure: str) -> None:
         super().test_tied_scale_multiplies_weight_and_bias(structure, False)
 
-    def test_starts_as_the_base_bit_for_bit(self, a_product: str = "matmul") -> None:
+    def test_starts_as_the_base_bit_for_bit(self) -> None:
         super().test_starts_as_the_base_bit_for_bit("matmul")
 
 
