@@ -18,12 +18,18 @@ class Resolvent:
     theta: FloatArray  #: θ = γ(1+δ) ≥ 0, the nonnegative root of θ² + (1−η−γ)θ − γ = 0
     psi: FloatArray  #: ψ = γ/θ ∈ [0, 1]
     h: FloatArray  #: h = 1 − η/(1+θ)² ∈ (0, 1], the inflation factor
-    delta: FloatArray  #: δ = θ/γ − 1
+    eta: FloatArray  #: η = p/n
 
     @property
     def lam(self) -> FloatArray:
         """λ = 1 + θ."""
         return 1.0 + self.theta
+
+    @property
+    def delta(self) -> FloatArray:
+        """δ = θ/γ − 1 = η/(λψ); inf for γ = 0 with η > 1."""
+        with np.errstate(divide="ignore", over="ignore"):
+            return self.eta / (self.lam * self.psi)
 
 
 def isotropic(eta: ArrayLike, gamma: ArrayLike) -> Resolvent:
@@ -46,9 +52,7 @@ def isotropic(eta: ArrayLike, gamma: ArrayLike) -> Resolvent:
     theta = np.where(b >= 0, large, small) / 2.0
     psi = np.where(b >= 0, small, large) / 2.0
     lam = 1.0 + theta
-    with np.errstate(divide="ignore"):
-        delta = eta / (lam * psi)
-    return Resolvent(theta=theta, psi=psi, h=psi + eta * theta / lam**2, delta=delta)
+    return Resolvent(theta=theta, psi=psi, h=np.minimum(psi + eta * theta / lam**2, 1.0), eta=eta)
 
 
 def gamma_of_theta(theta: ArrayLike, eta: ArrayLike) -> FloatArray:

@@ -1,0 +1,256 @@
+"""What a check is, what comes out of it, and where its results lie.
+
+A check is one claim of a paper as a program. Its work is cut into *cells*; each finished cell is one
+JSON file ``<out>/<check id>/<cell>.json`` with seed, versions and timing, so that a run can be interrupted
+and continued. The verdict is computed from the figures in those files by a rule stated in words, never by
+hand.
+
+To add a check: a module in ``paper_checks/alpha_lora`` or ``paper_checks/glora`` with one :class:`Check`
+subclass and ``CHECK = ThatClass()``. Discovery finds it; ``list``, ``run``, ``report`` and the README table
+follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+import platform
+import sys
+import time
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from rmt.storage import read_json, write_json
+
+#: The committed results of full runs.
+COMMITTED = Path(__file__).parent / "results"
+
+Figures = dict[str, Any]
+
+
+class Verdict(StrEnum):
+    """What the figures say about the claim."""
+
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    CORRECTED = "corrected"  #: the paper's formula is wrong and ours holds
+    BY_CONSTRUCTION = "shown by construction"
+    UNDECIDED = "undecided"  #: the interval holds both the claim and its negation
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of the paper beside ours. ``error`` is one standard error of ours (None: exact)."""
+
+    name: str
+    paper: float | str | None
+    ours: float | str
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Verdict of a check, the sentence that explains it with figures, and the rows to show."""
+
+    verdict: Verdict
+    summary: str
+    rows: tuple[Row, ...] = ()
+    missing: tuple[str, ...] = ()  #: why some cells could not run here; filled in by :meth:`Check.run`
+
+
+class NotAvailable(ValueError):
+    """Something the check needs (data, a GPU, a package) is not there; the message says how to get it."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a run finds its data and puts its results, and how thorough it is."""
+
+    out: Path
+    data: Path | None = None  #: a folder that holds ``data/`` and ``models/``
+    quick: bool = False  #: fewer draws and splits: for the demo and the tests, never committed
+    seed: int = 0
+    jobs: int = 1  #: cells computed at once; the figures do not depend on it
+
+    def seed_for(self, *names: str) -> int:
+        """A seed of its own for each check and cell, the same on every machine and for any number of jobs."""
+        words = [self.seed, *(zlib.crc32(name.encode()) for name in names)]
+        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def folder(self, *parts: str) -> Path:
+        """A folder below the data folder.
+
+        Raises:
+            NotAvailable: no data folder was given, or it lacks that folder.
+        """
+        if self.data is None:
+            raise NotAvailable("needs a data folder; set ADAPT_SHARED or give --data DIR")
+        path = self.data.joinpath(*parts)
+        if not path.is_dir():
+            raise NotAvailable(f"needs the folder {'/'.join(parts)} below the data folder {str(self.data)!r}")
+        return path
+
+
+class Check(ABC):
+    """One claim as a program. Subclasses set the class attributes and the three methods."""
+
+    id: str  #: group and name, for instance ``alpha_lora.figure1``
+    claim: str  #: the claim in one sentence
+    where: str  #: where it stands in the paper
+    rule: str  #: how the verdict follows from the figures, in words
+    needs: Sequence[str] = ()  #: for the reader: data folders, GPU, hours
+
+    @abstractmethod
+    def cells(self, context: Context) -> Sequence[str]:
+        """Names of the cells, in the order of their value. They are file names: letters, digits, ``._-``."""
+
+    @abstractmethod
+    def compute(self, context: Context, cell: str) -> Figures:
+        """The figures of one cell (numbers, strings, lists, dicts, arrays).
+
+        Raises:
+            NotAvailable: what the cell needs is not there.
+        """
+
+    @abstractmethod
+    def judge(self, cells: Mapping[str, Figures]) -> Outcome:
+        """The verdict from the figures of the finished cells, by ``rule``."""
+
+    def draw(self, cells: Mapping[str, Figures]) -> Any:
+        """A matplotlib Figure made from the stored figures, or None."""
+        return None
+
+    def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
+        """Stored records of the finished cells below ``folder``: figures, seed, versions, seconds."""
+        return {path.stem: read_json(path) for path in sorted((folder / self.id).glob("*.json"))}
+
+    def finished(self, folder: Path = COMMITTED) -> dict[str, Figures]:
+        """Figures of the finished cells below ``folder``, in file order."""
+        return {cell: record["figures"] for cell, record in self.records(folder).items()}
+
+    def run(self, context: Context, *, fresh: bool = False, progress: bool = False) -> Outcome:
+        """Compute the missing cells (all with ``fresh``), save each as it ends, and judge.
+
+        A cell stored by a run of another kind (quick or full, another seed) is computed again. Cells that
+        lack what they need are left out; ``Outcome.missing`` says why.
+        """
+        names = list(self.cells(context))
+        todo = [name for name in names if fresh or not self._stored(context, name)]
+        missing: dict[str, None] = {}  # an ordered set: many cells lack the same thing
+        for reason in _bar(_map(self._save_cell, context, todo), len(todo), self.id, progress):
+            if reason is not None:
+                missing[reason] = None
+        stored = {
+            name: read_json(self._path(context, name))["figures"]
+            for name in names
+            if self._stored(context, name)
+        }
+        if not stored:
+            return Outcome(Verdict.NOT_RUN, "; ".join(missing), missing=tuple(missing))
+        return replace(self.judge(stored), missing=tuple(missing))
+
+    def _path(self, context: Context, cell: str) -> Path:
+        return context.out / self.id / f"{cell}.json"
+
+    def _stored(self, context: Context, cell: str) -> bool:
+        path = self._path(context, cell)
+        if not path.is_file():
+            return False
+        record = read_json(path)
+        return record.get("quick") == context.quick and record.get("seed") == context.seed
+
+    def _save_cell(self, context: Context, cell: str) -> str | None:
+        """Compute one cell and store it; the reason if what it needs is not there."""
+        start = time.perf_counter()
+        try:
+            # Cells run side by side, and sums do not depend on the number of cores.
+            with threadpool_limits(1, user_api="blas"):
+                figures = self.compute(context, cell)
+        except NotAvailable as reason:
+            return str(reason)
+        record = {
+            "check": self.id,
+            "cell": cell,
+            "quick": context.quick,
+            "seed": context.seed,
+            "seconds": round(time.perf_counter() - start, 2),
+            "versions": versions(),
+            "figures": figures,
+        }
+        write_json(self._path(context, cell), record)
+        return None
+
+    def recall(self, folder: Path = COMMITTED) -> Outcome:
+        """The outcome from stored cells alone; nothing is computed."""
+        stored = self.finished(folder)
+        if not stored:
+            needs = f" (needs {', '.join(self.needs)})" if self.needs else ""
+            return Outcome(Verdict.NOT_RUN, f"no stored results{needs}")
+        return self.judge(stored)
+
+
+def versions() -> dict[str, str]:
+    """Python, platform, and the version of every library that has been imported."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for module in ("numpy", "scipy", "torch", "transformers", "peft", "sklearn"):
+        if module in sys.modules:
+            found[module] = str(getattr(sys.modules[module], "__version__", "?"))
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        found["rescale-and-adapt"] = metadata.version("rescale-and-adapt")
+    return found
+
+
+def all_checks() -> dict[str, Check]:
+    """Every check by id, found in the modules of ``alpha_lora`` and ``glora``."""
+    found: dict[str, Check] = {}
+    for group in ("alpha_lora", "glora"):
+        package = importlib.import_module(f"paper_checks.{group}")
+        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
+            module = importlib.import_module(f"paper_checks.{group}.{info.name}")
+            check = getattr(module, "CHECK", None)
+            if isinstance(check, Check):
+                if check.id in found:
+                    raise ValueError(f"two checks have the id {check.id!r}; rename one")
+                found[check.id] = check
+    return found
+
+
+def select(ids: Iterable[str]) -> list[Check]:
+    """The checks with these ids or prefixes (``alpha_lora`` takes the group); all of them for no ids."""
+    known, ids = all_checks(), list(ids)
+    unknown = [one for one in ids if not any(key == one or key.startswith(f"{one}.") for key in known)]
+    if unknown:
+        raise ValueError(f"no check is called {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+    return [
+        c
+        for key, c in known.items()
+        if not ids or any(key == one or key.startswith(f"{one}.") for one in ids)
+    ]
+
+
+def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:
+    """``save(context, cell)`` for every cell, in ``context.jobs`` processes."""
+    if context.jobs == 1 or len(cells) < 2:
+        return (save(context, cell) for cell in cells)
+    from joblib import Parallel, delayed
+
+    inner = replace(context, jobs=1)
+    workers = Parallel(n_jobs=context.jobs, return_as="generator_unordered")
+    return workers(delayed(save)(inner, cell) for cell in cells)
+
+
+def _bar(results: Iterable[str | None], total: int, title: str, progress: bool) -> Iterable[str | None]:
+    from tqdm import tqdm
+
+    return tqdm(results, total=total, desc=title, unit="cell", disable=not progress, leave=False)
