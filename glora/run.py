@@ -14,6 +14,7 @@ Every file is written whole or not at all; a checkpoint is one file, so its part
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import sys
@@ -154,10 +155,8 @@ def versions() -> dict[str, str]:
     for module in ("transformers", "accelerate", "peft", "safetensors", "sklearn"):
         if module in sys.modules:
             found[module] = str(getattr(sys.modules[module], "__version__", "?"))
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):  # used from a checkout that is not installed
         found["rescale-and-adapt"] = metadata.version("rescale-and-adapt")
-    except metadata.PackageNotFoundError:
-        pass  # used from a checkout that is not installed
     return found
 
 

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from glora.layer import AdaptedLayer, Adapter
 from glora.settings import AlphaSettings
-from glora.state import adapted_modules
+from glora.state import adapted_modules, get_state
 from glora.tensors import Diagonal, Scalar, Vector
 
 #: How α is shared: one a row (the paper), a row vector shared by query, key and value of a block, one number a
 #: matrix, one a block of the network ("layer"), one for the model.
 SHARES = ("row", "qkv", "matrix", "layer", "global")
+_SCALES = (Scalar, Vector, Diagonal)
 _QKV = re.compile(r"(^|_)(q|k|v|query|key|value)(_proj|$)")
 
 
@@ -38,7 +39,8 @@ def alpha_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
     Shared ones appear once, under the first of their names.
     """
-    found = {id(parameter) for parameter in _scales(model).values() if parameter.requires_grad}
+    tensors = [adapter.A for adapter in _scaled_layers(model).values()]
+    found = {id(tensor.value) for tensor in tensors if isinstance(tensor, _SCALES) and tensor.value.requires_grad}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in found}
 
 
@@ -57,7 +59,6 @@ def share_alpha(model: nn.Module, share: str) -> int:
     """
     if share not in SHARES:
         raise ValueError(f"share must be one of {', '.join(SHARES)}; got {share!r}")
-    scales = _scales(model)
     wanted = Vector if share in ("row", "qkv") else Scalar
     layers = _scaled_layers(model)
     if not layers:
@@ -68,8 +69,8 @@ def share_alpha(model: nn.Module, share: str) -> int:
             raise ValueError(f"share={share!r} needs A={structure!r}; layer {name!r} has A={adapter.config.A!r}")
     first: dict[tuple[object, ...], nn.Parameter] = {}
     for name, adapter in layers.items():
-        parameter = scales[name]
-        adapter.A.value = first.setdefault(_group(name, share, parameter), parameter)  # type: ignore[union-attr]
+        assert isinstance(adapter.A, Scalar | Vector)
+        adapter.A.value = first.setdefault(_group(name, share, adapter.A.value), adapter.A.value)
     return len(first)
 
 
@@ -87,17 +88,16 @@ def _group(name: str, share: str, parameter: Tensor) -> tuple[object, ...]:
 
 
 def _scaled_layers(model: nn.Module) -> dict[str, Adapter]:
+    """The layers whose active adapter has a scalar or vector A."""
+    if get_state(model) is None:
+        return {}
     found = {}
     for name, module in adapted_modules(model):
         if isinstance(module, AdaptedLayer) and module.active is not None:
             adapter = module.adapters[module.active]
-            if isinstance(adapter, Adapter) and isinstance(adapter.A, Scalar | Vector | Diagonal):
+            if isinstance(adapter, Adapter) and isinstance(adapter.A, _SCALES):
                 found[name] = adapter
     return found
-
-
-def _scales(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: adapter.A.value for name, adapter in _scaled_layers(model).items()}  # type: ignore[union-attr]
 
 
 def gradients(loss: Tensor, parameters: Sequence[nn.Parameter], weight: float = 1.0) -> None:
@@ -138,13 +138,14 @@ def split_for_alpha(size: int, settings: AlphaSettings, seed: int) -> tuple[list
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """Which examples batch number k holds: epochs of shuffled examples, as a function of seed and k alone.
+    """Which examples batch number k holds: an endless run through shuffled epochs, cut into equal batches.
 
-    Nothing has to be stored to continue an order in the middle.
+    A function of seed and k alone, so nothing has to be stored to continue in the middle. A batch may straddle
+    two epochs.
 
     Args:
         pool: the examples.
-        batch_size: examples a batch; the last batch of an epoch may be smaller.
+        batch_size: examples a batch.
         seed: of the shuffles.
     """
 
@@ -152,17 +153,15 @@ class BatchOrder:
     batch_size: int
     seed: int
 
-    @property
-    def per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return -(-len(self.pool) // self.batch_size)
-
     def __getitem__(self, number: int) -> list[int]:
         """The examples of batch `number` (from 0)."""
-        epoch, position = divmod(number, self.per_epoch)
-        order = torch.randperm(len(self.pool), generator=torch.Generator().manual_seed(mix(self.seed, epoch)))
-        start = position * self.batch_size
-        return [self.pool[i] for i in order[start : start + self.batch_size].tolist()]
+        found: list[int] = []
+        epoch, start = divmod(number * self.batch_size, len(self.pool))
+        while len(found) < self.batch_size:
+            order = torch.randperm(len(self.pool), generator=torch.Generator().manual_seed(mix(self.seed, epoch)))
+            found += [self.pool[i] for i in order[start : start + self.batch_size - len(found)].tolist()]
+            epoch, start = epoch + 1, 0
+        return found
 
 
 def mix(*words: int) -> int:
@@ -192,18 +191,15 @@ class AlphaSchedule:
         """Whether α steps after adapter step number `step` (from 1)."""
         return step % self.settings.every == 0
 
-    def steps_before(self, step: int) -> int:
-        """Number of α steps up to and including adapter step `step`: its next batch's number."""
-        return step // self.settings.every
-
-    def update(self, accumulate: Callable[[Sequence[nn.Parameter]], float]) -> float:
+    def step(self, fill_gradients: Callable[[Sequence[nn.Parameter]], float]) -> float:
         """One step of α.
 
         Args:
-            accumulate: fills ``.grad`` of the parameters it is given (see `gradients`) and returns the loss.
+            fill_gradients: fills ``.grad`` of the parameters it is given, and of no others (see `gradients`), and
+                returns the loss.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = accumulate(self.parameters)
+        self.optimizer.zero_grad()
+        loss = fill_gradients(self.parameters)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         return loss

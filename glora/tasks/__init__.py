@@ -39,9 +39,7 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
     missing = [
         key
         for key, field in fields.items()
-        if field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-        and key not in options
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and key not in options
     ]
     if missing:
         raise ValueError(f"task {name!r} needs {', '.join(missing)} in its [task] section")
