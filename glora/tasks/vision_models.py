@@ -8,6 +8,8 @@ names, ``backbone`` and ``head``, stand in every configuration.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +90,30 @@ def load_classifier(name: str, classes: int, *, side: int, generator: torch.Gene
     local = Path(name).expanduser()
     try:
         # float16 checkpoints are widened: adapters are trained on float32 bases here.
-        backbone = AutoModel.from_pretrained(str(local) if local.is_dir() else name, dtype=torch.float32)
+        with _quiet():
+            backbone = AutoModel.from_pretrained(str(local) if local.is_dir() else name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"model {name!r} cannot be loaded: {str(error).splitlines()[0]} … give a folder that holds "
             "config.json and model.safetensors, or the name of a model of the hub (and unset HF_HUB_OFFLINE)"
         ) from error
     return wrap(backbone, classes, side=side, generator=generator, name=name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar, and no report about heads and poolers that are replaced anyway."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def wrap(
@@ -117,6 +136,9 @@ def wrap(
     if side % patch:
         nearest = patch * max(1, round(side / patch))
         raise ValueError(f"side={side} is not divisible by the patch size {patch} of {name!r}; {nearest} is")
+    if getattr(backbone, "pooler", None) is not None:
+        # Often not in the checkpoint, hence random; the head reads the class token itself.
+        backbone.pooler = None  # type: ignore[assignment]
     return ImageClassifier(backbone, width, classes, generator)
 
 
