@@ -40,11 +40,13 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     from accelerate import PartialState
 
     state = PartialState(cpu=config.training.device == "cpu")
-    with state.main_process_first():
-        run = Run.create(config, resume=resume or not state.is_main_process)
+    run = Run.create(config, resume=resume)
     if run.result is not None:
         return run.result
     model, task = prepare(config)
+    state.wait_for_everyone()  # all have looked at the folder before it changes
+    if state.is_main_process:
+        run.start()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     done = train(model, task, config.training, run=run, resume=resume)
     if get_state(model) is not None and state.is_main_process:

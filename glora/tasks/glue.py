@@ -275,7 +275,7 @@ def score(names: Sequence[str], labels: NDArray[Any], predictions: NDArray[Any])
     from scipy import stats
     from sklearn import metrics
 
-    constant = len(set(predictions.tolist())) < 2
+    constant = min(len(set(values.tolist())) for values in (labels, predictions)) < 2
     functions = {
         "accuracy": lambda: metrics.accuracy_score(labels, predictions),
         "f1": lambda: metrics.f1_score(labels, predictions, zero_division=0.0),

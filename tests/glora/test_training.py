@@ -289,7 +289,7 @@ def test_split_for_alpha() -> None:
 
 def make_run(folder: Path, settings: TrainingSettings, *, resume: bool = False) -> Run:
     config = RunConfig(task={"name": "blobs"}, method={"name": "alpha_lora"}, training=settings, out=str(folder))
-    return Run.create(config, resume=resume)
+    return Run.create(config, resume=resume).start()
 
 
 RESUMABLE = replace(SETTINGS, steps=30, evaluate_every=5, save_every=2, log_every=4)
@@ -320,6 +320,8 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, stop: int) -
     assert (resumed.best, resumed.best_step, resumed.passes) == (result.best, result.best_step, result.passes)
 
 
+LONG = replace(SETTINGS, steps=240, evaluate_every=60, save_every=10, log_every=4)
+
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -327,43 +329,38 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import test_training as t
-settings = t.replace(t.RESUMABLE, steps=400)
 task = t.Blobs()
-run = t.make_run(Path({folder!r}), settings, resume=True)
-model = t.prepared(task)
-print("started", flush=True)
-t.train(model, task, settings, run=run, resume=True)
+t.train(t.prepared(task), task, t.LONG, run=t.make_run(Path({folder!r}), t.LONG, resume=True), resume=True)
 """
 
 
 def test_sigkill_and_resume_give_the_same_weights(tmp_path: Path) -> None:
-    def start(folder: str) -> subprocess.Popen[str]:
-        code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / folder))
-        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    def start() -> subprocess.Popen[bytes]:
+        code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "broken"))
+        return subprocess.Popen([sys.executable, "-c", code])
 
-    whole = start("whole")
-    broken = start("broken")
-    assert broken.stdout is not None
-    broken.stdout.readline()
+    broken = start()
     while not (tmp_path / "broken" / "last.safetensors").exists():
+        assert broken.poll() is None
         time.sleep(0.01)
-    time.sleep(0.1)
+    time.sleep(0.03)
     broken.kill()
-    broken.communicate()
-    killed_at = Run.open(tmp_path / "broken").load_checkpoint("last")
+    broken.wait()
+    run = Run.open(tmp_path / "broken")
+    killed_at = run.load_checkpoint("last")
     assert killed_at is not None
-    assert killed_at[1]["step"] < 300
-    again = start("broken")
-    for process in (whole, again):
-        process.communicate()
-        assert process.returncode == 0
-    runs = [Run.open(tmp_path / name) for name in ("whole", "broken")]
-    (one, state), (other, other_state) = (run.load_checkpoint("last") or ({}, {}) for run in runs)
+    assert killed_at[1]["step"] < 180
+    assert start().wait() == 0
+
+    task = Blobs()
+    whole = make_run(tmp_path / "whole", LONG)
+    train(prepared(task), task, LONG, run=whole)
+    (one, state), (other, other_state) = (each.load_checkpoint("last") or ({}, {}) for each in (whole, run))
     assert state == other_state
-    assert state["step"] == 300  # 400 batches, a quarter of them α's
+    assert state["step"] == 180  # 240 batches, a quarter of them α's
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
-    assert runs[0].metrics == runs[1].metrics
+    assert whole.metrics == run.metrics
 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:

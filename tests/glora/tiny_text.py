@@ -41,12 +41,13 @@ def save_model(folder: Path, kind: str = "bert", **changes: Any) -> Path:
     size = save_tokenizer(folder)
     sizes: dict[str, Any] = {
         "vocab_size": size,
-        "hidden_size": 16,
+        "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "intermediate_size": 32,
         "max_position_embeddings": 64,
         "pad_token_id": 0,
+        "initializer_range": 0.3,
         **changes,
     }
     torch.manual_seed(0)
