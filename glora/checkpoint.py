@@ -149,7 +149,8 @@ def _same(one: Selection, other: Selection) -> bool:
 def _encode(tensors: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save as encode
 
-    return encode({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    # A scale that layers share is one tensor under several names, which the format takes only as copies.
+    return encode({key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()})
 
 
 def _write(path: Path, data: bytes) -> None:

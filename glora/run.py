@@ -32,7 +32,7 @@ _STATE = "state"
 
 
 class Run:
-    """An open run folder; make one with `create` or `open`."""
+    """A run's folder; get one from `create` (before the work, then `start`) or `open` (afterwards)."""
 
     def __init__(self, folder: str | Path, config: RunConfig) -> None:
         self.folder = Path(folder)
@@ -40,7 +40,7 @@ class Run:
 
     @classmethod
     def create(cls, config: RunConfig, *, resume: bool = False) -> Run:
-        """The folder ``config.out``, new or (with `resume`) continued.
+        """The folder ``config.out``, new or (with `resume`) continued; nothing is written yet.
 
         Raises:
             ValueError: the folder holds a run already and `resume` is False, or holds one with another
@@ -61,9 +61,7 @@ class Run:
                     "resume it with the values it has, or choose another folder with --set out=FOLDER"
                 )
             return run
-        run = cls(folder, config)
-        write_atomic(folder / "run.json", _json({"config": config.to_dict(), "versions": versions()}, indent=1))
-        return run
+        return cls(folder, config)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -80,6 +78,13 @@ class Run:
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}") from None
         return cls(folder, config)
+
+    def start(self) -> Run:
+        """Write the description of a new run; a run that is continued keeps the one it has."""
+        path = self.folder / "run.json"
+        if not path.is_file():
+            write_atomic(path, _json({"config": self.config.to_dict(), "versions": versions()}, indent=1))
+        return self
 
     @property
     def adapter(self) -> Path:

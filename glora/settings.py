@@ -160,12 +160,14 @@ class RunConfig:
         task: name of a task and its options; see `glora.tasks`.
         method: name of a method and its options; see `glora.methods`.
         training: see `TrainingSettings`.
+        test: whether the finished model is evaluated on the test split; choose settings without.
         out: folder of the run, ``runs/<name of the file>`` if the file does not say.
     """
 
     task: Mapping[str, Any]
     method: Mapping[str, Any]
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    test: bool = True
     out: str = "runs/run"
 
     def __post_init__(self) -> None:

@@ -267,8 +267,8 @@ class _Loop:
         good = f"the checkpoint of step {kept[1]['step']} is good" if kept else "there is no checkpoint yet"
         rate = self.optimizer.param_groups[0]["lr"]
         return TrainingDiverged(
-            f"{what} is {value} in step {self.step} of {self.total} (learning rate {rate:.3g}, α's "
-            f"{self.settings.alpha.lr:.3g}, loss before {self.loss:.4g}, largest trained weight {largest:.3g}); {good}. "
+            f"{what} is {value} in step {self.step} of {self.total} (learning rate {rate:.3g}, that of α "
+            f"{self.settings.alpha.lr:.3g}, loss before {self.loss:.4g}, largest weight {largest:.3g}); {good}. "
             "Try a smaller lr or alpha.lr, a smaller clip, a warm-up, or precision='float32'"
         )
 
