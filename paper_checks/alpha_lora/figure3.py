@@ -101,7 +101,8 @@ class Figure3(Check):
         verdict = Verdict.REPRODUCED if min(z) > 2 else Verdict.UNDECIDED
         verdict = Verdict.NOT_REPRODUCED if min(z) < -2 else verdict
         found = ", ".join(
-            f"{cell.replace('-', ' → ')}: α = {figures['alpha_star']['empirical']:.1f}, "
+            f"{cell.replace('-', ' → ')}: α = {figures['alpha_star']['empirical']:.1f}"
+            f"{' (the end of the range)' if figures['alpha_star']['empirical'] == SCALES[-1] else ''}, "
             f"{figures['gain_over_plain'][0]:+.2f} ± {figures['gain_over_plain'][1]:.2f} points over α "
             f"= 1, {figures['best'][0] - figures['source_only']:+.2f} over the source alone"
             for cell, figures in cells.items()
@@ -123,9 +124,7 @@ class Figure3(Check):
             every = slice(None, None, 4)
             columns = [figures[key][every] for key in ("alpha", "mean", "stderr")]
             dots(axis, *columns, label="real features")
-            axis.axhline(
-                figures["source_only"], color=COLOURS[2], linestyle="--", linewidth=1, label="source-only"
-            )
+            axis.axhline(figures["source_only"], color=COLOURS[2], linestyle="--", linewidth=1, label="source-only")
             axis.axvline(figures["alpha_star"]["empirical"], color=COLOURS[3], linewidth=0.8)
             name_axes(axis, "α", "test accuracy (%)", cell.replace("-", " → "))
         legend(axes[0, 0])
