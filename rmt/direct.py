@@ -87,8 +87,10 @@ def simulate_direct(
         seed=validate.whole("seed", seed, low=0),
         batch=1 if backend == "numpy" else BATCH,
     )
-    blocks = list(range(-(-draws // plan.batch)))
-    parts = list(run(plan.draw, blocks, n_jobs=n_jobs, progress="direct simulation" if progress else None))
+    count = -(-draws // plan.batch)
+    chunk = int(np.clip(1e7 // (plan.batch * p * (n + _source_size(setting))), 1, 64))
+    pieces = [range(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+    parts = list(run(plan.draw, pieces, n_jobs=n_jobs, progress="direct simulation" if progress else None))
     c, V, points = (np.concatenate([part[i] for part in parts])[:draws] for i in range(3))
     if gamma is None:
         c, V, points = c[:, 0], V[:, 0], points[:, 0]
@@ -107,14 +109,22 @@ def simulate_regression(setting: Regression, draws: int, seed: int = 0, *, n_job
     if setting.shape:
         raise ValueError(f"a simulation takes one setting, got arrays of shape {setting.shape}; use rmt.run_sweep")
     draws = validate.whole("draws", draws)
-    pieces = [(setting, validate.whole("seed", seed, low=0), index) for index in range(draws)]
-    rows = np.stack(list(run(_draw_regression, pieces, n_jobs=n_jobs)))
+    seed = validate.whole("seed", seed, low=0)
+    pieces = [(setting, seed, range(start, min(start + 16, draws))) for start in range(0, draws, 16)]
+    rows = np.concatenate(list(run(_regression_draws, pieces, n_jobs=n_jobs)))
     return RegressionSimulation(rows=rows, noise2=setting.outputs * float(setting.noise) ** 2)
 
 
-def _draw_regression(piece: tuple[Regression, int, int]) -> FloatArray:
-    setting, seed, index = piece
-    rng = stream(seed, index)
+def _regression_draws(piece: tuple[Regression, int, range]) -> FloatArray:
+    from threadpoolctl import threadpool_limits
+
+    setting, seed, indices = piece
+    with threadpool_limits(limits=1, user_api="blas"):
+        return np.stack([_regression_draw(setting, stream(seed, index)) for index in indices])
+
+
+def _regression_draw(setting: Regression, rng: np.random.Generator) -> FloatArray:
+    """(d, 3) coefficients of 1, α, α² of each output's excess risk."""
     target, source = np.asarray(setting.target, dtype=float), np.asarray(setting.source, dtype=float)
     n, d = int(setting.n), setting.outputs
     inputs = rng.standard_normal((n, setting.p))
@@ -182,9 +192,13 @@ def _root(covariance: ArrayLike | None, p: int) -> FloatArray | None:
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
+def _source_size(setting: Transfer) -> float:
+    return 0.0 if setting.N is None or np.isinf(setting.N) else float(setting.N)
+
+
 @dataclass(frozen=True)
 class _Plan:
-    """Everything a worker needs to draw block ``index``."""
+    """Everything a worker needs to draw its blocks; a block (a batch of draws) has a random stream of its own."""
 
     setting: Transfer
     gammas: FloatArray
@@ -196,15 +210,17 @@ class _Plan:
     seed: int
     batch: int
 
-    def draw(self, index: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """c (B, G, K+1), V (B, G, K+1, K+1), points (B, G, T, K+1) of one batch of B draws."""
+    def draw(self, blocks: range) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """c (D, G, K+1), V (D, G, K+1, K+1), points (D, G, T, K+1) of the draws of these blocks."""
         from threadpoolctl import threadpool_limits
 
         # One BLAS thread whatever n_jobs is: sums in another order would change the last digits.
         with threadpool_limits(limits=1, user_api="blas"):
-            return self._draw(_Engine(stream(self.seed, index), self.torch_device, self.law))
+            parts = [self._block(_Engine(stream(self.seed, b), self.torch_device, self.law)) for b in blocks]
+        c, V, points = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        return c, V, points
 
-    def _draw(self, engine: _Engine) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _block(self, engine: _Engine) -> tuple[FloatArray, FloatArray, FloatArray]:
         setting = self.setting
         n, p = int(setting.n), int(setting.p)
         mean, sources = self._means(engine, p)

@@ -55,7 +55,9 @@ def random_settings(count: int, seed: int, *, noise: bool = False) -> rmt.Transf
     """One Transfer with arrays of shape (count,): ridge sources over a wide box."""
     rng = np.random.default_rng(seed)
     p = rng.integers(100, 600, count)
-    more = {"label_noise": rng.uniform(0, 0.4, count), "label_noise_source": rng.uniform(0, 0.4, count)} if noise else {}
+    more = (
+        {"label_noise": rng.uniform(0, 0.4, count), "label_noise_source": rng.uniform(0, 0.4, count)} if noise else {}
+    )
     return rmt.Transfer(
         p=p,
         n=np.maximum((p * 10 ** rng.uniform(-1, 1, count)).astype(int), 5),

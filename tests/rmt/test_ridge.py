@@ -111,7 +111,10 @@ def _mp_score(setting: rmt.Transfer, alpha: float) -> tuple[float, float, float]
             lam = 1 + theta
             return theta, lam, 1 - eta / lam**2
 
-        f = {name: mpmath.mpf(float(getattr(setting, name))) for name in ("mu", "mu_perp", "beta", "gamma", "gamma_source")}
+        f = {
+            name: mpmath.mpf(float(getattr(setting, name)))
+            for name in ("mu", "mu_perp", "beta", "gamma", "gamma_source")
+        }
         theta, lam, h = scalars(mpmath.mpf(int(setting.p)) / int(setting.n), f["gamma"])
         eta, eta_s = mpmath.mpf(int(setting.p)) / int(setting.n), mpmath.mpf(int(setting.p)) / int(setting.N)
         _, lam_s, h_s = scalars(eta_s, f["gamma_source"])
@@ -133,7 +136,9 @@ def test_stable_where_textbook_formulas_cancel(gamma, p, n):
     score = rmt.theory(setting)
     alpha = 1.3 * float(score.alpha_star)
     mean, variance, star = _mp_score(setting, alpha)
-    np.testing.assert_allclose([score.mean(alpha), score.variance(alpha), score.alpha_star], [mean, variance, star], rtol=2e-13)
+    np.testing.assert_allclose(
+        [score.mean(alpha), score.variance(alpha), score.alpha_star], [mean, variance, star], rtol=2e-13
+    )
 
 
 def test_source_only_on_its_own_task_is_the_target_only_formula():
@@ -157,9 +162,7 @@ def test_infinite_source_sample():
 
 def test_both_forms_of_the_mean_agree_and_the_second_goes_further():
     perp = ridge(1000, 200, 400, 1.5, 1, 0.8, 1, 1)
-    direct = rmt.Transfer(
-        p=400, n=200, N=1000, mu=1.5, beta=0.8, mu_target=math.sqrt(perp.m2), gamma=1, gamma_source=1
-    )
+    direct = rmt.Transfer(p=400, n=200, N=1000, mu=1.5, beta=0.8, mu_target=math.sqrt(perp.m2), gamma=1, gamma_source=1)
     assert rmt.theory(direct).alpha_star == pytest.approx(float(rmt.theory(perp).alpha_star), rel=1e-12)
     wide = replace(direct, beta=1.5, mu_target=3.0)
     assert rmt.theory(wide).overlap == pytest.approx(1.5 * 2.25 / (2.25 + rmt.fixed_point.isotropic(0.4, 1).lam))
@@ -218,7 +221,13 @@ def test_scores_are_finite_and_consistent_everywhere(eta, gamma, norm, norm2, co
         gamma = 1e-12
     source = rmt.FixedSource(overlap=cosine * norm * math.sqrt(norm2), norm2=norm2)
     score = rmt.theory(rmt.Transfer(p=p, n=1000, gamma=gamma, mu_target=norm, source=source, label_noise=noise))
-    values = [score.mean(alpha), score.variance(alpha), score.second_moment(alpha), score.accuracy(alpha), score.risk(alpha)]
+    values = [
+        score.mean(alpha),
+        score.variance(alpha),
+        score.second_moment(alpha),
+        score.accuracy(alpha),
+        score.risk(alpha),
+    ]
     assert np.isfinite(values).all()
     assert score.variance(alpha) >= 0
     assert 0 <= score.accuracy(alpha) <= score.best_accuracy + 1e-7
