@@ -100,15 +100,17 @@ class Figure1(Check):
             verdict = Verdict.CORRECTED
         else:
             verdict = Verdict.UNDECIDED if max(power) <= Z_LIMIT else Verdict.REPRODUCED
+        few = verdict == Verdict.UNDECIDED
         stars = [figures["alpha_star"] for figures in cells.values()]
         values = ", ".join(f"{star['value']:.3f} ± {star['stderr']:.3f}" for star in stars)
         ours = ", ".join(f"{star['corrected']:.3f}" for star in stars)
         return Outcome(
             verdict,
-            f"the official formula gives the printed labels: {'yes' if labels else 'no'}; simulated α* "
-            f"{values} (our formula: {ours}), up to "
-            f"{max(against):.1f} standard errors from the printed ones; our theory has a largest |z| "
-            f"of {worst:.2f}; the printed α* costs less than {_cost(cells):.0e} of accuracy",
+            f"The official formula {'gives' if labels else 'does not give'} the printed labels. "
+            f"Simulated α*: {values}; our formula: {ours}. Simulation is up to {max(against):.1f} "
+            f"standard errors from the printed α* and {worst:.1f} from our "
+            f"theory{'; more draws would decide' if few else ''}. The printed α* costs less than "
+            f"{_cost(cells):.0e} of accuracy.",
             tuple(rows),
         )
 

@@ -100,14 +100,14 @@ class Figure3(Check):
                 z.append(gain / error if error else np.sign(gain) * np.inf)
         verdict = Verdict.REPRODUCED if min(z) > 2 else Verdict.UNDECIDED
         verdict = Verdict.NOT_REPRODUCED if min(z) < -2 else verdict
-        found = ", ".join(
-            f"{cell.replace('-', ' → ')}: α = {figures['alpha_star']['empirical']:.1f}"
+        found = "; ".join(
+            f"{cell.replace('-', ' → ')}: best at α = {figures['alpha_star']['empirical']:.1f}"
             f"{' (the end of the range)' if figures['alpha_star']['empirical'] == SCALES[-1] else ''}, "
             f"{figures['gain_over_plain'][0]:+.2f} ± {figures['gain_over_plain'][1]:.2f} points over α "
             f"= 1, {figures['best'][0] - figures['source_only']:+.2f} over the source alone"
             for cell, figures in cells.items()
         )
-        return Outcome(verdict, found, tuple(rows))
+        return Outcome(verdict, f"{found}.", tuple(rows))
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         figure, axes = panels(len(cells), width=3.6, height=3.0)

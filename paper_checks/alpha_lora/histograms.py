@@ -81,10 +81,10 @@ class Histograms(Check):
                 ratios.append(curve["distance"]["predicted"] / limit)
         if not ratios:
             return Outcome(Verdict.NOT_RUN, "no synthetic cell has been computed", tuple(rows))
-        amazon = f"; on Amazon features D is {min(real):.3f} to {max(real):.3f}" if real else ""
+        amazon = f" On Amazon features D is {min(real):.3f} to {max(real):.3f}." if real else ""
         return Outcome(
             Verdict.REPRODUCED if max(ratios) <= 1.0 else Verdict.NOT_REPRODUCED,
-            f"synthetic scores: D is at most {max(ratios):.2f} of what the rule allows{amazon}",
+            f"On synthetic data D is at most {max(ratios):.2f} of what the rule allows.{amazon}",
             tuple(rows),
         )
 

@@ -71,7 +71,7 @@ class Regularisation(Check):
         worst = max(float(row.ours) for row in rows)
         return Outcome(
             Verdict.REPRODUCED if worst <= Z_LIMIT else Verdict.NOT_REPRODUCED,
-            f"largest |z| {worst:.2f} over {len(cells)} sizes, 19 penalties, three scales, two quantities",
+            f"The largest |z| is {worst:.2f} over {len(cells)} sizes, 19 penalties, three scales and two quantities.",
             tuple(rows),
         )
 
