@@ -164,10 +164,10 @@ class Check(ABC):
         return context.out / self.id / f"{cell}.json"
 
     def _stored(self, context: Context, cell: str) -> bool:
-        path = self._path(context, cell)
-        if not path.is_file():
+        try:
+            record = read_json(self._path(context, cell))
+        except ValueError:  # not there, or damaged from outside: computed again
             return False
-        record = read_json(path)
         return record.get("quick") == context.quick and record.get("seed") == context.seed
 
     def _save_cell(self, context: Context, cell: str) -> str | None:

@@ -69,7 +69,7 @@ class ArbitrarySource(Check):
         bins = np.linspace(-5, 5, 51)
         left.hist(np.clip(values, -5, 5), bins, density=True, color=COLOURS[1], alpha=0.6, label="simulation")
         left.plot(bins, np.exp(-(bins**2) / 2) / np.sqrt(2 * np.pi), color=COLOURS[0], label="standard normal")
-        name_axes(left, "z without allowance", "density", f"{len(values)} z-scores of moments and accuracy")
+        name_axes(left, "z", "density", f"{len(values)} z-scores before the allowance")
         legend(left)
         stars = np.array([record["alpha_star"] for record in records])  # (settings, 3)
         shown = np.abs(stars[:, 0]) < 20

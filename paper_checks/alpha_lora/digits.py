@@ -119,7 +119,7 @@ class Digits(Check):
         for axis, (cell, figures) in zip(axes[0], cells.items(), strict=True):
             for colour, size in zip(COLOURS, figures["sizes"], strict=False):
                 theory(axis, LINE, size["line"], colour=colour, label=f"theory, n = {size['n']}")
-                dots(axis, SCALES, size["value"], size["stderr"], colour=colour, label="images")
+                dots(axis, SCALES, size["value"], size["stderr"], colour=colour, label=f"images, n = {size['n']}")
             name_axes(axis, "α", "test accuracy (%)", " → ".join("/".join(pair) for pair in cell.split("-")))
         legend(axes[0, 0])
         return figure

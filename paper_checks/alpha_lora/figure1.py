@@ -9,7 +9,7 @@ import numpy as np
 
 import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
-from paper_checks.alpha_lora.simulated import Z_LIMIT, plain
+from paper_checks.alpha_lora.simulated import Z_LIMIT, brief, plain
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.plotting import COLOURS, GREY, dots, legend, name_axes, panels, theory
 
@@ -72,7 +72,7 @@ class Figure1(Check):
                     abs(bar.z(score.alpha_bar)),
                 )
             ),
-            "curve": {"alpha": SCALES, "theory": score.accuracy(SCALES), "code": code.accuracy(SCALES)},
+            "curve": {"alpha": SCALES, "theory": brief(score.accuracy(SCALES)), "code": brief(code.accuracy(SCALES))},
             "dots": {"alpha": DOTS, **plain(accuracy)},
         }
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import rmt
-from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, plain, z_score
+from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
 
@@ -23,7 +23,7 @@ SETTING: dict[str, Any] = {
     "gamma_source": 1.0,
 }
 GAMMAS = np.logspace(-6, 3, 19)
-LINE = np.logspace(-6, 3, 181)
+LINE = np.logspace(-6, 3, 91)
 SCALES = (0.0, 1.0, 2.0)
 
 
@@ -54,10 +54,10 @@ class Regularisation(Check):
             curves.append(
                 {
                     "alpha": alpha,
-                    "accuracy": {"theory": line.accuracy(alpha), **plain(accuracy)},
-                    "second_moment": {"theory": line.second_moment(alpha), **plain(second)},
-                    "z_accuracy": z_score(accuracy, expected, setting, accuracy=True),
-                    "z_second_moment": z_score(second, moment, setting),
+                    "accuracy": {"theory": brief(line.accuracy(alpha), 5), **plain(accuracy)},
+                    "second_moment": {"theory": brief(line.second_moment(alpha), 5), **plain(second)},
+                    "z_accuracy": brief(z_score(accuracy, expected, setting, accuracy=True), 4),
+                    "z_second_moment": brief(z_score(second, moment, setting), 4),
                 }
             )
         return {"draws": simulation.draws, "n": SIZES[cell], "curves": curves}

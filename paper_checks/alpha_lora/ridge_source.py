@@ -9,7 +9,7 @@ import numpy as np
 
 import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
-from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, plain, z_score
+from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.plotting import GREY, dots, legend, name_axes, panels, theory
 
@@ -176,10 +176,10 @@ def _map(draws: int, seeds: Sequence[int]) -> Figures:
         )
     return {
         "draws": draws,
-        "ratios": MAP_RATIOS,
-        "penalties": MAP_PENALTIES,
-        "lost": np.round(100.0 * (score.best_accuracy - score.accuracy(code.alpha_star)), 4),
-        "star_ratio": np.round(code.alpha_star / score.alpha_star, 4),
+        "ratios": brief(MAP_RATIOS),
+        "penalties": brief(MAP_PENALTIES),
+        "lost": brief(100.0 * (score.best_accuracy - score.accuracy(code.alpha_star)), 4),
+        "star_ratio": brief(code.alpha_star / score.alpha_star, 4),
         "probes": probes,
     }
 

@@ -44,4 +44,10 @@ def z_score(estimate: Estimate, expected: ArrayLike, setting: rmt.Transfer, *, a
 
 def plain(estimate: Estimate) -> dict[str, Any]:
     """``estimate`` for storing."""
-    return {"value": estimate.value, "stderr": estimate.stderr}
+    return {"value": brief(estimate.value), "stderr": brief(estimate.stderr, 3)}
+
+
+def brief(values: ArrayLike, digits: int = 7) -> Any:
+    """``values`` in so many significant digits, which keeps the stored files small."""
+    array = np.asarray(values, dtype=float)
+    return np.vectorize(lambda value: float(f"{value:.{digits}g}"), otypes=[float])(array)
