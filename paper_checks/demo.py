@@ -44,7 +44,7 @@ def example() -> Section:
     exact = rmt.simulate(setting, draws=2000, seed=0)
     seconds["exact"] = time.perf_counter() - start
     start = time.perf_counter()
-    direct = rmt.simulate(setting, draws=60, seed=1, method="direct")
+    direct = rmt.simulate(setting, draws=40, seed=1, method="direct")
     seconds["direct"] = time.perf_counter() - start
 
     figure, axes = panels(2, width=4.4, height=3.2)

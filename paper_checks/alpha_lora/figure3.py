@@ -104,7 +104,7 @@ class Figure3(Check):
             f"{cell.replace('-', ' → ')}: best at α = {figures['alpha_star']['empirical']:.1f}"
             f"{' (the end of the range)' if figures['alpha_star']['empirical'] == round(SCALES[-1], 10) else ''}, "
             f"{figures['gain_over_plain'][0]:+.2f} ± {figures['gain_over_plain'][1]:.2f} points over α "
-            f"= 1, {figures['best'][0] - figures['source_only']:+.2f} over the source alone"
+            f"= 1, {figures['best'][0] - figures['source_only']:+.2f} against the source alone"
             for cell, figures in cells.items()
         )
         return Outcome(verdict, f"{found}.", tuple(rows))

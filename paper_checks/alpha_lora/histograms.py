@@ -55,7 +55,7 @@ class Histograms(Check):
         if cell.startswith("amazon"):
             return _amazon(context, cell, seed)
         setting = rmt.Transfer(**SETTING, beta=float(cell.removeprefix("beta")))
-        draws = 60 if context.quick else 500
+        draws = 40 if context.quick else 500
         simulation = rmt.simulate(setting, draws, seed, method="direct", test_points=20)
         assert simulation.points is not None
         score, code = rmt.theory(setting), CodeFormula(setting)
