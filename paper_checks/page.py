@@ -34,7 +34,7 @@ details { margin: .5rem 0; } summary { cursor: pointer; color: #1b4f8a; font-siz
 .bad { background: #f9dcdf; color: #97202f; }
 .rule { border-left: 3px solid var(--line); padding-left: .8rem; color: var(--soft); font-size: .88rem; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } section { break-inside: avoid-page; }
-  details > *:not(summary) { display: block; } a { color: inherit; } }
+  details::details-content { content-visibility: visible; } a { color: inherit; } }
 """
 
 

@@ -80,7 +80,7 @@ class Histograms(Check):
                 rows.append(Row(f"{name}: largest D allowed", None, limit))
                 ratios.append(curve["distance"]["predicted"] / limit)
         if not ratios:
-            return Outcome(Verdict.NOT_RUN, "no synthetic cell has been computed", tuple(rows))
+            return Outcome(Verdict.NOT_RUN, "No synthetic cell has been computed.", tuple(rows))
         amazon = f" On Amazon features D is {min(real):.3f} to {max(real):.3f}." if real else ""
         return Outcome(
             Verdict.REPRODUCED if max(ratios) <= 1.0 else Verdict.NOT_REPRODUCED,

@@ -18,7 +18,7 @@ Z_LIMIT = 4.0
 ALLOWANCE_IN_WORDS = (
     "z is the difference in standard errors after a finite-size allowance is taken off: "
     "1/(min(n, p, N)·√(h·h̃)) of the value for moments and scales, a fifth of that for accuracies; h "
-    "and h̃ are the inflation factors of theory.md, which vanish at the peaks of double descent"
+    "and h̃ are the inflation factors (rmt.fixed_point), which vanish at the peaks of double descent"
 )
 
 
