@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from paper_checks.core import COMMITTED, Check, Context, Outcome, select
+from paper_checks.core import COMMITTED, Check, Context, Outcome, Verdict, select
 from rmt.storage import to_plain
 
 FINE, CRASHED, BAD_USAGE, LACKING, INTERRUPTED = 0, 1, 2, 3, 130
@@ -198,7 +198,7 @@ def _print(check: Check, outcome: Outcome | None) -> None:
         print(f"{check.id}: crashed", flush=True)
         return
     print(f"{check.id}: {outcome.verdict}\n    {outcome.summary}", flush=True)
-    for reason in outcome.missing:
+    for reason in outcome.missing if outcome.verdict != Verdict.NOT_RUN else ():
         print(f"    not all of it was run: {reason}", flush=True)
 
 

@@ -59,9 +59,9 @@ def test_a_crash_is_reported_and_the_others_go_on(run):
 
 
 def test_lack_of_data_is_exit_code_3(run):
-    code, out, _ = run("run", checks=[Lacking("none", everything=True), Fake()])
+    code, out, _ = run("run", checks=[Lacking("none", everything=True), Lacking(), Fake()])
     assert code == 3
-    assert "alpha_lora.none: not run" in out
+    assert "alpha_lora.none: not run\n    needs a data folder" in out
     assert "not all of it was run: needs a data folder" in out
 
 
