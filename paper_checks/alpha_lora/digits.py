@@ -45,7 +45,7 @@ class Digits(Check):
     needs = ("scikit-learn",)
 
     def cells(self, context: Context) -> Sequence[str]:
-        return TRANSFERS[:2] if context.quick else TRANSFERS
+        return TRANSFERS
 
     def compute(self, context: Context, cell: str) -> Figures:
         try:
@@ -63,7 +63,7 @@ class Digits(Check):
             star = float(score.alpha_star)
             scales = np.append(SCALES, star)
             seed = context.seed_for(self.id, cell, str(n))
-            splits = fresh_splits(seed, adaptation.size, n, 20 if context.quick else 200)
+            splits = fresh_splits(seed, adaptation.size, n, 60 if context.quick else 200)
             real = 100.0 * np.array([adaptation.split(*rows).accuracy(scales, GAMMA) for rows in splits])
             mean, error = mean_and_error(real)
             one = int(np.argmin(np.abs(SCALES - 1.0)))
