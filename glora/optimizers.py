@@ -22,7 +22,7 @@ def adapter_steps(settings: TrainingSettings, size: int, *, scheduled: bool) -> 
         assert settings.epochs is not None
         budget = round(settings.epochs * size)
     steps = budget // settings.batch_size
-    if scheduled:
+    if scheduled and settings.alpha.counted:
         every, batch = settings.alpha.every, settings.alpha.batch_size or settings.batch_size
         while steps * settings.batch_size + steps // every * batch > budget:
             steps -= 1

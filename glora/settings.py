@@ -40,6 +40,8 @@ class AlphaSettings:
         source: "held_out" takes α batches from a part of the training split on which the adapter never trains;
             "overlap" reproduces the official code, whose α batches are training examples of the adapter too.
         fraction: part of the training split from which α batches come.
+        counted: whether α's passes are taken off the adapter's, so that the run does no more work than one
+            without; False reproduces the official code.
         decay: weight decay of α towards 1.
         betas: of α's Adam.
     """
@@ -50,6 +52,7 @@ class AlphaSettings:
     batch_size: int | None = None
     source: str = "held_out"
     fraction: float = 0.2
+    counted: bool = True
     decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
 
@@ -72,8 +75,8 @@ class TrainingSettings:
 
     Args:
         epochs, steps: length of the run; exactly one of them (neither: 3 epochs). Both count *passes*: batches
-            of `batch_size` examples through forward and backward. What α steps pass is taken off the adapter's
-            share, so two methods with the same length have done the same work.
+            of `batch_size` examples through forward and backward, α's included (see ``alpha.counted``), so that
+            two methods with the same length have done the same work.
         batch_size: examples of one optimizer step, over all processes and micro-batches.
         micro_batch_size: examples that go through the model at once; None: all of them.
         lr, head_lr: learning rate of the adapter and of the modules trained in full (None: the same).

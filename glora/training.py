@@ -21,7 +21,7 @@ from glora.optimizers import adapter_steps, learning_rate_factor, load_optimizer
 from glora.run import Run
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
 from glora.settings import TrainingSettings
-from glora.tasks.base import Task, chunks, to_device
+from glora.tasks.base import Task, UnequalExamples, chunks, to_device
 
 # Words that keep the streams of random numbers of a run apart.
 _ORDER, _ALPHA_ORDER, _ALPHA_SPLIT, _STEP, _ALPHA_STEP = range(5)
@@ -222,7 +222,7 @@ class _Loop:
         """Gradient of the batch's mean loss in ``.grad`` of these parameters; returns the loss.
 
         The batch is shared out over processes and cut into micro-batches; the mean is weighted by
-        ``task.weight``, so that how it is cut does not matter.
+        ``task.weight``, so that how it is cut does not matter. Examples of like size go together: less is padded.
         """
         accelerator, settings = self.accelerator, self.settings
         rank, world = accelerator.process_index, accelerator.num_processes
@@ -230,6 +230,9 @@ class _Loop:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         mine = indices[rank::world]
+        if isinstance(self.task, UnequalExamples):
+            length = self.task.length
+            mine = sorted(mine, key=lambda i: length(settings.split, i))
         size = settings.micro_batch_size or max(1, len(mine))
         parts = [self.task.batch(settings.split, part, generator) for part in chunks(mine, size)]
         weights = [self.task.weight(part) for part in parts]

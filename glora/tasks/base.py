@@ -69,6 +69,15 @@ class Task(Protocol):
         """Metrics of the model on a split, `main_metric` among them. The model comes back in the mode it was in."""
 
 
+@runtime_checkable
+class UnequalExamples(Protocol):
+    """A task whose examples differ in size, as texts do: like goes with like into a micro-batch or an evaluation
+    batch, so that little is padded."""
+
+    def length(self, split: str, index: int) -> int:
+        """Size of an example, up to a factor."""
+
+
 def chunks(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """`indices` cut into pieces of `size`; the last may be shorter."""
     for start in range(0, len(indices), size):

@@ -210,6 +210,11 @@ class Glue:
         """Number of examples of a split."""
         return len(self._rows(split))
 
+    def length(self, split: str, index: int) -> int:
+        """Number of characters of an example."""
+        row = self._rows(split)[index]
+        return sum(len(row[column]) for column in self.spec.columns)
+
     def labels(self, split: str) -> list[Any]:
         """The labels of a split, in order."""
         return [row["label"] for row in self._rows(split)]
@@ -243,9 +248,8 @@ class Glue:
     @torch.no_grad()
     def logits(self, model: nn.Module, split: str, *, batch_size: int = 64) -> Tensor:
         """Outputs of the model in evaluation mode on all examples of a split, shape (examples, labels)."""
-        rows, device, training = self._rows(split), device_of(model), model.training
-        # Similar lengths together: less padding, so less work.
-        order = sorted(range(len(rows)), key=lambda i: sum(len(rows[i][column]) for column in self.spec.columns))
+        device, training = device_of(model), model.training
+        order = sorted(range(self.size(split)), key=lambda i: self.length(split, i))
         model.eval()
         parts = [
             _logits(model, to_device(self.batch(split, part), device)).float().cpu()
