@@ -142,9 +142,10 @@ class Evolution:
             self._best.add(candidate)
 
     def _new(self, make: Callable[[], Genome], tries: int = 10) -> Genome:
-        """A child that fits the budget, a new one if `tries` attempts find one."""
-        for _ in range(tries):
-            child = self.space.repair(make(), self.budget, self._rng)
+        """A child that fits the budget and is new; a random one where `tries` attempts find only known ones."""
+        for attempt in range(2 * tries):
+            child = make() if attempt < tries else self.space.sample(self._rng)
+            child = self.space.repair(child, self.budget, self._rng)
             if child.tobytes() not in self._seen:
                 break
         self._seen.add(child.tobytes())

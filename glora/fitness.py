@@ -167,7 +167,9 @@ class Fitness:
         answers = Answers(np.zeros(self.size, dtype=bool), np.zeros(self.size, dtype=bool))
         was_training = model.training
         model.eval()
-        chosen: Any = self.supernet.merged(genome) if self.merged else nullcontext(self.supernet.select(genome))
+        chosen: Any = self.supernet.merged(genome) if self.merged else nullcontext()
+        if not self.merged:
+            self.supernet.select(genome)
         try:
             with torch.no_grad(), chosen:
                 for indices in chunks(self.order().tolist(), self.batch_size):

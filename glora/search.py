@@ -58,8 +58,8 @@ class Found:
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy of the best candidate with the supernet's weights."""
-        return self.best.correct / self.total
+        """Validation accuracy in percent of the best candidate with the supernet's weights."""
+        return 100 * self.best.correct / self.total
 
     def summary(self) -> dict[str, Any]:
         """The figures, ready for JSON."""

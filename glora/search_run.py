@@ -23,7 +23,6 @@ result.json             the figures; its presence means that all is done
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,23 +31,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from glora.checkpoint import save
-from glora.config import GLoRAConfig, Target
+from glora.config import Target
 from glora.engines import Engine, Evolution, Random
-from glora.files import write_atomic
 from glora.knapsack import Knapsack
 from glora.merging import merged
-from glora.model import attach
-from glora.run import Run, versions
+from glora.run import Run
 from glora.search import Found, SuperNetTask, save_found, search
 from glora.settings import RunConfig, TrainingSettings
 from glora.space import Budget, SearchSpace
 from glora.supernet import SAMPLINGS, SuperNet
 from glora.tasks import make_task
 from glora.training import train
+from glora.tuning import tune
 
 ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack}
-STARTS = ("fresh", "inherited")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +59,6 @@ class SuperNetMethod:
         engine: name and options of the search engine.
         batch_size: validation images asked at once.
         retrain: fields of `TrainingSettings` that differ from the supernet's in the final training.
-        start: whether the final training starts from "fresh" or "inherited" weights.
 
     Raises:
         ValueError: a field has a value out of its range.
@@ -79,15 +74,12 @@ class SuperNetMethod:
     engine: Mapping[str, Any] = field(default_factory=lambda: {"name": "evolution"})
     batch_size: int = 25
     retrain: Mapping[str, Any] = field(default_factory=dict)
-    start: str = "fresh"
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerance <= 1:
             raise ValueError(f"method.tolerance is a fraction in [0, 1], got {self.tolerance!r}")
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")
-        if self.start not in STARTS:
-            raise ValueError(f"method.start must be one of {', '.join(STARTS)}; got {self.start!r}")
         if self.engine.get("name") not in ENGINES:
             raise ValueError(f"method.engine.name must be one of {', '.join(ENGINES)}; got {self.engine.get('name')!r}")
 
@@ -138,7 +130,7 @@ class SearchRun:
     def __init__(self, config: RunConfig, *, resume: bool = False) -> None:
         if config.method["name"] != "supernet":
             raise ValueError(
-                f"a search needs method.name='supernet', got {config.method['name']!r}; other methods are for glora tune"
+                f"a search needs method.name='supernet', got {config.method['name']!r}; glora tune does other methods"
             )
         self.method = SuperNetMethod.from_options(config.method_options)
         self.retraining = _retraining(config.training, self.method.retrain)
@@ -151,10 +143,6 @@ class SearchRun:
     def found_path(self) -> Path:
         """The found configuration."""
         return self.folder / "found.json"
-
-    def _part(self, name: str, method: Mapping[str, Any], training: TrainingSettings) -> Run:
-        config = RunConfig(task=self.config.task, method=method, training=training, out=str(self.folder / name))
-        return Run.create(config, resume=self.resume)
 
     def supernet(self) -> SuperNet:
         """The trained supernet, on a model of its own."""
@@ -172,8 +160,15 @@ class SearchRun:
         wrapped: Any = SuperNetTask(
             self.task, supernet, seed=training.seed, sampling=self.method.sampling, count=self.method.draws
         )
-        part = self._part("supernet", self.config.method, training)
-        train(model, wrapped, training, run=part, resume=self.resume, before_step=wrapped.before_step)
+        part = RunConfig(
+            task=self.config.task,
+            method=self.config.method,
+            training=training,
+            out=str(self.folder / "supernet"),
+            test=False,
+        )
+        run = Run.create(part, resume=self.resume).start()
+        train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step)
         return supernet
 
     def search(self, supernet: SuperNet, *, progress: bool = False) -> Found:
@@ -198,36 +193,43 @@ class SearchRun:
         supernet.extract(found.best.genome, model, name="default")
         return model
 
-    def retrained(self, supernet: SuperNet, found: Found) -> nn.Module:
-        """A fresh model with the found subnet, trained on train + validation."""
-        settings = self.retraining
-        if self.method.start == "inherited":
-            model = self.inherited(supernet, found)
-        else:
-            model = self.task.build_model(settings.seed)
-            config = GLoRAConfig.from_dict(json.loads(self.found_path.read_text(encoding="utf-8")))
-            attach(model, config, generator=torch.Generator().manual_seed(settings.seed))
-        part = self._part("retrained", {"name": "file", "path": str(self.found_path)}, settings)
-        train(model, self.task, settings, run=part, resume=self.resume)
-        save(model, part.adapter)
-        return model
+    def retrain(self) -> dict[str, Any]:
+        """Train the found subnet on train + validation from fresh weights; the figures of that run."""
+        retraining = RunConfig(
+            task=self.config.task,
+            method={"name": "file", "path": str(self.found_path)},
+            training=self.retraining,
+            out=str(self.folder / "retrained"),
+            test=self.config.test,
+        )
+        return tune(retraining, resume=self.resume)
 
     def all(self, *, progress: bool = False) -> dict[str, Any]:
-        """Every step; the test split is looked at once for each set of weights, at the very end."""
-        done = self.run.result
-        if done is not None:
-            return done
+        """Every step; each set of weights sees the test split once, at its very end.
+
+        Returns:
+            ``search`` (see `Found.summary`), ``inherited`` and ``retrained`` (test metrics; None with
+            ``test = false``), ``parameters`` (heads included).
+        """
+        if self.run.result is not None:
+            return self.run.result
         self.task.check()
+        self.run.start()
         supernet = self.supernet()
         found = self.search(supernet, progress=progress)
-        models = {"inherited": self.inherited(supernet, found), "retrained": self.retrained(supernet, found)}
-        result: dict[str, Any] = {"search": found.summary(), "versions": versions()}
-        for name, model in models.items():
+        inherited = None
+        if self.config.test:
+            model = self.inherited(supernet, found)
             with merged(model):
-                result[name] = {"test": self.task.metrics(model, "test")}
+                inherited = self.task.metrics(model, "test")
+        retrained = self.retrain()
+        result = {
+            "search": found.summary(),
+            "inherited": inherited,
+            "retrained": retrained["test"],
+            "parameters": retrained["parameters"],
+        }
         self.run.finish(result)
-        if (self.folder / "retrained").is_dir():
-            write_atomic(self.folder / "retrained" / "result.json", json.dumps(result["retrained"], indent=1) + "\n")
         return result
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import TENSORS, GLoRAConfig, LayerConfig, Target
-from glora.functional import Factors, join
+from glora.functional import join
 from glora.layer import AdaptedLayer, Adapter, SavedModule, swap
 from glora.model import attach
 from glora.report import Report
@@ -126,8 +126,8 @@ class SuperNet:
                 if not adapter.choice.config.is_empty:
                     originals.append((module.base, swap(module.base, adapter.choice_parameters(module.base))))
             # The head is the supernet's, not the base model's.
-            for module in self._saved():
-                module.select(self.name, trainable=False)
+            for head in self._saved():
+                head.select(self.name, trainable=False)
             yield
         finally:
             for base, parameters in originals:

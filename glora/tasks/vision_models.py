@@ -64,7 +64,8 @@ def new_head(width: int, classes: int, generator: torch.Generator | None = None)
     """
     if classes < 2:
         raise ValueError(f"classes must be at least 2, got {classes}")
-    head = nn.Linear(width, classes)
+    # nn.Linear would draw its own first values from the global generator.
+    head = nn.utils.skip_init(nn.Linear, width, classes)
     with torch.no_grad():
         head.weight.normal_(0.0, 0.02, generator=generator)
         head.bias.zero_()

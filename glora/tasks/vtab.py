@@ -256,7 +256,7 @@ class Vtab:
 
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: str, *, batch_size: int = 64) -> dict[str, float]:
-        """``accuracy`` and mean cross-entropy ``loss`` on a split."""
+        """``accuracy`` in percent and mean cross-entropy ``loss`` on a split."""
         was_training, device, images = model.training, device_of(model), self.images(split)
         model.eval()
         correct = total = 0.0
@@ -268,7 +268,7 @@ class Vtab:
                 total += float(F.cross_entropy(logits, batch["labels"], reduction="sum"))
         finally:
             model.train(was_training)
-        return {"accuracy": correct / len(images), "loss": total / len(images)}
+        return {"accuracy": 100 * correct / len(images), "loss": total / len(images)}
 
     def few(self, shots: int, list_seed: int) -> Vtab:
         """The same data with so many training images a class."""

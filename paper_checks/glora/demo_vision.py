@@ -32,14 +32,16 @@ def write_digits(folder: Path, *, classes: range, seed: int = 0) -> Path:
     images, digits = load_digits(return_X_y=True)
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(digits, list(classes))))
     pairs = [((images[i].reshape(8, 8) * 15.9).astype(np.uint8), int(digits[i]) - classes.start) for i in chosen]
-    return write_vtab(folder, pairs[:400], pairs[400:700], validation=100, class_names=[str(digit) for digit in classes])
+    return write_vtab(
+        folder, pairs[:400], pairs[400:700], validation=100, class_names=[str(digit) for digit in classes]
+    )
 
 
-def pretrain(folder: Path, data: Path, *, seed: int = 0) -> float:
+def pretrain(folder: Path, data: Path, *, seed: int = 0, epochs: int = 20) -> float:
     """Train a tiny ViT on a data folder and write its backbone as a transformers model.
 
     Returns:
-        Its test accuracy.
+        Its test accuracy in percent.
     """
     from transformers import ViTConfig, ViTModel
 
@@ -60,7 +62,14 @@ def pretrain(folder: Path, data: Path, *, seed: int = 0) -> float:
     task = Vtab(folder=str(data), model=str(folder), side=SIDE, normalisation="half")
     model = wrap(backbone, task.class_number, side=SIDE, generator=torch.Generator().manual_seed(seed))
     settings = TrainingSettings(
-        epochs=20, batch_size=50, lr=3e-3, warmup=0.1, split="train+validation", keep="last", device="cpu", seed=seed
+        epochs=epochs,
+        batch_size=50,
+        lr=3e-3,
+        warmup=0.1,
+        split="train+validation",
+        keep="last",
+        device="cpu",
+        seed=seed,
     )
     train(model, task, settings)
     backbone.save_pretrained(folder)
@@ -90,8 +99,8 @@ def digits_config(folder: Path, data: Path, model: Path, *, epochs: int = 15) ->
 def digits_story(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     """Pretrain, search, retrain, merge and reload below `folder`; returns the figures.
 
-    Keys: ``source`` (accuracy on 0–4), ``linear_probe``, ``inherited``, ``retrained``, ``merged``, ``reloaded``
-    (test accuracies on 5–9), ``search`` (see `Found.summary`), ``config`` (the found configuration).
+    Keys: ``source`` (test accuracy on 0–4), ``linear probe``, ``inherited``, ``retrained``, ``reloaded``, ``merged``
+    (test accuracies on 5–9, percent), ``search`` (see `Found.summary`), ``report`` (what was found).
     """
     import glora
     from glora.search_run import SearchRun
@@ -101,19 +110,18 @@ def digits_story(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     target = write_digits(folder / "5-9", classes=range(5, 10))
     figures: dict[str, Any] = {"source": pretrain(folder / "vit", source, seed=seed)}
     config = digits_config(folder / "run", target, folder / "vit")
-    search_run = SearchRun(config, resume=(folder / "run" / "run.json").is_file())
-    figures |= search_run.all()
+    search_run = SearchRun(config)
+    result = search_run.all()
+    figures |= {"search": result["search"], **{name: result[name]["accuracy"] for name in ("inherited", "retrained")}}
     task = search_run.task
 
     probe = task.build_model(seed)
     glora.attach(probe, glora.presets.linear_probe(task.heads))
     train(probe, task, replace(search_run.retraining, lr=2e-2))
-    figures["linear_probe"] = {"test": task.metrics(probe, "test")}
+    figures["linear probe"] = task.metrics(probe, "test")["accuracy"]
 
     model = task.build_model(search_run.retraining.seed)
     figures["report"] = glora.load(model, folder / "run" / "retrained" / "adapter")
-    figures["reloaded"] = {"test": task.metrics(model, "test")}
-    plain = glora.merged_copy(model)
-    figures["merged"] = {"test": task.metrics(plain, "test")}
-    figures["config"] = search_run.found_path.read_text(encoding="utf-8")
+    figures["reloaded"] = task.metrics(model, "test")["accuracy"]
+    figures["merged"] = task.metrics(glora.merged_copy(model), "test")["accuracy"]
     return figures
