@@ -26,7 +26,8 @@ class Comparable:
         key: list[Any] = [type(self)]
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if value is not None and not isinstance(value, Comparable | str):
+            nested = isinstance(value, tuple) and any(isinstance(item, Comparable) for item in value)
+            if value is not None and not nested and not isinstance(value, Comparable | str):
                 array = np.asarray(value, dtype=float) + 0.0  # −0 and 0 are the same setting
                 value = (array.shape, array.tobytes())
             key.append(value)
@@ -45,13 +46,25 @@ class FixedSource(Comparable):
 
     One source: ``overlap`` = ⟨w̃, m⟩ and ``norm2`` = ‖w̃‖², scalars or arrays that broadcast.
     K sources: ``overlap`` of shape (…, K) and ``gram`` = W̃ᵀW̃ of shape (…, K, K).
+    The weights themselves: ``vector`` of shape (p,), for settings that hold the target mean as a vector
+    (:class:`rmt.GaussianTransfer` and its like).
     """
 
-    overlap: ArrayLike
+    overlap: ArrayLike | None = None
     norm2: ArrayLike | None = None
     gram: ArrayLike | None = None
+    vector: ArrayLike | None = None
 
     def __post_init__(self) -> None:
+        if self.vector is not None:
+            if not (self.overlap is None and self.norm2 is None and self.gram is None):
+                raise ValueError("vector holds the weights themselves; drop overlap, norm2 and gram")
+            vector = validate.finite("vector", self.vector)
+            if vector.ndim != 1 or not vector.size:
+                raise ValueError(f"vector must have shape (p,), got {vector.shape}; give one FixedSource a source")
+            return
+        if self.overlap is None:
+            raise ValueError("give overlap = ⟨w̃, m⟩ (with norm2 or gram), or the weights as vector")
         overlap = validate.finite("overlap", self.overlap)
         if (self.norm2 is None) == (self.gram is None):
             raise ValueError("give norm2 (one source) or gram (K sources), exactly one of the two")
@@ -131,6 +144,11 @@ class Transfer(Comparable):
             )
         if not isinstance(self.source, FixedSource):
             raise ValueError(f"source must be a FixedSource, got {type(self.source).__name__}")
+        if self.source.vector is not None:
+            raise ValueError(
+                "a Transfer knows its means only by their norms: give FixedSource(overlap=w @ m, norm2=w @ w), "
+                "or keep FixedSource(vector=w) and use GaussianTransfer"
+            )
         if self.mu_target is None:
             raise ValueError("mu_target, the norm of the target mean, is needed with source=FixedSource(…)")
         target = validate.at_least("mu_target", self.mu_target, 0.0)
