@@ -71,8 +71,12 @@ class Score(ABC):
         Signed by default: a classifier that is wrong more often than right scores below 1/2. ``folded=True``
         gives the paper's max(acc, 1 − acc), which hides such failures.
         """
-        signed = ndtr(self.snr(alpha))
+        signed = self._correct(self.snr(alpha))
         return np.maximum(signed, 1.0 - signed) if folded else signed
+
+    def _correct(self, snr: Any) -> Any:
+        """Probability that a score of signal-to-noise ratio ``snr`` has the right sign; Φ for Gaussian scores."""
+        return ndtr(snr)
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
@@ -169,7 +173,7 @@ class QuadraticScore(Score):
         for k in keep[1:]:
             rest = keep[keep != k]
             if rest.size == 1:
-                lost.append(ndtr(ratio(self.c[..., 0], np.sqrt(self.V[..., 0, 0]))))
+                lost.append(self._correct(ratio(self.c[..., 0], np.sqrt(self.V[..., 0, 0]))))
             else:
                 lost.append(QuadraticScore(self.c[..., rest], self.V[..., rest[:, None], rest]).best_accuracy)
         value = np.asarray(self.best_accuracy)[..., None] - np.stack(lost, axis=-1)
@@ -206,7 +210,7 @@ class QuadraticScore(Score):
             source2 = np.sum(_solve(V_tail, c_tail) * c_tail, axis=-1)
         target = ratio(self.c[..., 0], np.sqrt(self.V[..., 0, 0]))
         guarded = np.sqrt(np.where(direction[..., 0] > 0, snr2, source2))
-        return ndtr(np.where(self._dead, target, guarded))
+        return self._correct(np.where(self._dead, target, guarded))
 
     @property
     def alpha_bar(self) -> FloatArray:
