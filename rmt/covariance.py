@@ -83,6 +83,10 @@ class Spectrum(Comparable):
         array = np.asarray(vectors, dtype=float)
         return array if self.vectors is None else array @ np.asarray(self.vectors)
 
+    def restore(self, vectors: FloatArray) -> FloatArray:
+        """The inverse of :meth:`rotate`."""
+        return vectors if self.vectors is None else vectors @ np.asarray(self.vectors).T
+
     def diagonal_of(self, other: Spectrum, values: FloatArray) -> FloatArray:
         """Diagonal, in this eigenbasis, of the matrix with ``other``'s eigenvectors and eigenvalues ``values``."""
         if other is self or (self.vectors is None and other.vectors is None):
@@ -90,11 +94,9 @@ class Spectrum(Comparable):
         if self.vectors is None:
             overlaps = np.asarray(other.vectors)
         else:
-            overlaps = np.asarray(self.vectors).T if other.vectors is None else self._against(other)
+            overlaps = np.asarray(self.vectors).T
+            overlaps = overlaps if other.vectors is None else overlaps @ np.asarray(other.vectors)
         return (overlaps**2) @ values
-
-    def _against(self, other: Spectrum) -> FloatArray:
-        return np.asarray(self.vectors).T @ np.asarray(other.vectors)
 
     def dense(self) -> FloatArray:
         """The (p, p) matrix."""
@@ -178,7 +180,7 @@ class RidgeSource(Comparable):
         values = np.asarray(self.spectrum.values, dtype=float)
         mean = self.spectrum.rotate(self.mean)
         r = spectral(values, self.N, self.gamma)
-        inverse = _inverse(values, r.theta, "gamma of the source")
+        inverse = inverse_of(values, r.theta, "gamma of the source")
         kappa = 1.0 - 2.0 * self.label_noise
         residual = kappa / (1.0 + np.sum(mean**2 * inverse))
         weights = residual * inverse * mean
@@ -280,13 +282,12 @@ def source_laws(sources: Sequence[FixedSource | RidgeSource], spectrum: Spectrum
             continue
         own, variances = source.law
         basis = source.spectrum
-        plain = own if basis.vectors is None else np.asarray(basis.vectors) @ own
-        weights[k] = spectrum.rotate(plain)
+        weights[k] = spectrum.rotate(basis.restore(own))
         spread[k] = spectrum.diagonal_of(basis, variances)
     return weights, spread
 
 
-def _inverse(values: FloatArray, theta: FloatArray, gamma_name: str) -> FloatArray:
+def inverse_of(values: FloatArray, theta: FloatArray, gamma_name: str) -> FloatArray:
     """Eigenvalues of H = (θ + C)⁻¹, (…, p)."""
     shifted = np.asarray(theta)[..., None] + values
     if (shifted == 0).any():
@@ -322,7 +323,7 @@ class GaussianScore(QuadraticScore):
         for start in range(0, n.size, step):
             part = slice(start, start + step)
             r = spectral(values, n[part], gamma[part])
-            inverse = _inverse(values, r.theta, "gamma")
+            inverse = inverse_of(values, r.theta, "gamma")
             first, second = inverse @ linear.T, inverse**2 @ forms.T
             theta = r.theta[:, None]
             c[part], V[part] = assemble(

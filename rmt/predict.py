@@ -22,8 +22,10 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     """
     from rmt.convex import convex_score
     from rmt.covariance import GaussianScore, GaussianTransfer
+    from rmt.elliptical import EllipticalTransfer, elliptical_score
     from rmt.regression import Regression, RegressionRisk
     from rmt.ridge import IsotropicScore, several_sources
+    from rmt.subspace import SubspaceTransfer, subspace_score
 
     loss = find_loss(loss)
     if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:
@@ -32,6 +34,10 @@ def theory(setting: Any, loss: Any = "square") -> Any:
         return IsotropicScore(setting) if setting.source_count is None else several_sources(setting)
     if isinstance(setting, GaussianTransfer):
         return GaussianScore(setting)
+    if isinstance(setting, EllipticalTransfer):
+        return elliptical_score(setting, loss)
+    if isinstance(setting, SubspaceTransfer):
+        return subspace_score(setting, loss)
     if isinstance(setting, Regression):
         if loss is not SQUARE:
             raise ValueError(f"a Regression is fitted with loss='square', got {loss.name!r}")

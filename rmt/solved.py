@@ -189,3 +189,12 @@ def _root(values: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         root = points[first] - np.where(high != low, low / (high - low), 0.0) * (points[1] - points[0])
     return np.where(change.any(axis=0), root, points[np.argmin(np.abs(fine), axis=0)])
+
+
+def probe(score: Score) -> tuple[FloatArray, FloatArray]:
+    """(c, V) of a score with affine mean and quadratic variance, from its values at α = 0, 1, −1 (theory.md §1)."""
+    (s0, s1, s2), (v0, v1, v2) = ((f(0.0), f(1.0), f(-1.0)) for f in (score.mean, score.variance))
+    cross = (v1 - v2) / 4.0
+    c = np.stack([s0, (s1 - s2) / 2.0], axis=-1)
+    V = np.stack([np.stack([v0, cross], axis=-1), np.stack([cross, (v1 + v2) / 2.0 - v0], axis=-1)], axis=-1)
+    return c, V
