@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rmt.covariance import GaussianTransfer
 from rmt.losses import Loss, Moments
+from rmt.mixing import iterate
 from rmt.ridge import source_moments
 from rmt.setting import Transfer
 from rmt.solved import FixedPoint, SolvedScore
@@ -23,14 +25,10 @@ from rmt.validate import FloatArray
 #: (positions of the points wanted, e, v, τ) → (κ, s, σ²), each of the length of the positions.
 Response = Callable[[FloatArray, Moments], tuple[FloatArray, FloatArray, FloatArray]]
 
-#: Relative change of (s, σ², κ) in one step at which a point counts as solved.
-TOLERANCE = 1e-12
-MAX_ITER = 5000
-_DAMPING = 0.5
 #: Quadrature points to begin with; they are doubled where doubling them moves the answer.
-_NODES, _MAX_NODES = 65, 2049
+NODES, MAX_NODES = 65, 2049
 #: Relative change on doubling the points that is accepted, and the one beyond which the answer is not given.
-_QUADRATURE, _QUADRATURE_LIMIT = 1e-10, 1e-5
+QUADRATURE, QUADRATURE_LIMIT = 1e-10, 1e-5
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def solve(respond: Response, loss: Loss, count: int, mixture: Mixture) -> FixedP
     state = np.zeros((count, 3))  # s, log σ², log κ
     moments = np.zeros((count, 3))
     n_iter, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
-    todo, nodes = np.arange(count), _NODES
+    todo, nodes = np.arange(count), NODES
 
     def residual(at: FloatArray, nodes: int) -> FloatArray:
         s, s2, kappa = state[at, 0], np.exp(state[at, 1]), np.exp(state[at, 2])
@@ -95,30 +93,20 @@ def solve(respond: Response, loss: Loss, count: int, mixture: Mixture) -> FixedP
             return np.stack([s, np.log(s2), np.log(kappa)], axis=-1) - state[at]
 
     while todo.size:
-        mixing, active = _Anderson(todo.size), todo
-        for _ in range(MAX_ITER):
-            move = residual(active, nodes)
-            n_iter[active] += 1
-            change = _change(move, state[active])
-            state[active] += mixing.step(state[active], move, change)
-            going = ~(change <= TOLERANCE)
-            active = active[going]
-            if not active.size:
-                break
-            mixing.keep(going)
-        solved = np.setdiff1d(todo, active)
+        solved, taken = iterate(partial(residual, nodes=nodes), _change, state, todo)
+        n_iter[todo] += taken
         if loss.exact:
             converged[solved] = True
             break
         finer = 2 * nodes - 1
         change = _change(residual(solved, finer), state[solved])
-        if finer >= _MAX_NODES:
-            converged[solved[change <= _QUADRATURE_LIMIT]] = True
+        if finer >= MAX_NODES:
+            converged[solved[change <= QUADRATURE_LIMIT]] = True
             break
-        converged[solved[change <= _QUADRATURE]] = True
-        todo, nodes = solved[change > _QUADRATURE], finer
+        converged[solved[change <= QUADRATURE]] = True
+        todo, nodes = solved[change > QUADRATURE], finer
     e, v, tau = moments.T
-    return FixedPoint(state[:, 0], np.exp(state[:, 1]), np.exp(state[:, 2]), e, v, tau, n_iter, converged)
+    return FixedPoint(state[:, 0], np.exp(state[:, 1]), n_iter, converged, np.exp(state[:, 2]), e, v, tau)
 
 
 def _change(move: FloatArray, state: FloatArray) -> FloatArray:
@@ -126,57 +114,6 @@ def _change(move: FloatArray, state: FloatArray) -> FloatArray:
     size = np.sqrt(np.exp(state[:, 1]) + state[:, 0] ** 2)
     change = np.maximum(np.abs(move[:, 0]) / size, np.abs(move[:, 1:]).max(axis=1))
     return np.where(np.isnan(change), np.inf, change)
-
-
-class _Anderson:
-    """Damped iteration for x ← x + f(x), sped up by Anderson mixing of the last steps, one memory a point.
-
-    With three unknowns and three differences this is a secant form of Newton's method, so it is tried only near the
-    solution. A point whose residual grows goes back to damped steps, which converge, if slowly, and must come
-    nearer before it tries again.
-    """
-
-    depth = 3
-    #: Relative residual below which mixing is tried, and how much nearer a point must come after a failure.
-    near, nearer = 0.3, 0.3
-
-    def __init__(self, count: int) -> None:
-        self.points = np.zeros((count, self.depth, 3))  # last differences of x
-        self.residuals = np.zeros((count, self.depth, 3))  # last differences of f
-        self.last_x, self.last_f = np.zeros((count, 3)), np.zeros((count, 3))
-        self.best, self.age = np.full(count, np.inf), np.zeros(count, dtype=int)
-        self.start = np.full(count, self.near)
-
-    def step(self, x: FloatArray, f: FloatArray, change: FloatArray) -> FloatArray:
-        """The step to take from ``x`` (count, 3), where the residual is ``f`` of relative size ``change``."""
-        mixed = self.age > self.depth
-        lost = mixed & ~(change <= 2.0 * self.best)
-        self.start = np.where(lost, self.nearer * self.best, self.start)
-        self.best = np.where(lost, change, np.minimum(change, self.best))
-        self.age = np.where(change <= self.start, self.age, 0)
-        for memory, new, old in ((self.points, x, self.last_x), (self.residuals, f, self.last_f)):
-            memory[:, 1:] = memory[:, :-1]
-            memory[:, 0] = new - old
-            memory[self.age == 0] = 0.0
-        self.last_x, self.last_f = x.copy(), f.copy()
-        move = _DAMPING * f
-        warm = self.age >= self.depth
-        self.age += 1
-        if warm.any():
-            slopes = np.swapaxes(self.residuals[warm], 1, 2)
-            scale = np.sqrt(np.sum(slopes**2, axis=1, keepdims=True))
-            scale = np.where(scale > 0, scale, 1.0)
-            weight = np.linalg.pinv(slopes / scale, rcond=1e-10) @ f[warm][:, :, None] / np.swapaxes(scale, 1, 2)
-            known = np.swapaxes(self.points[warm], 1, 2) + _DAMPING * slopes
-            mixed_move = move[warm] - (known @ weight)[..., 0]
-            short = _change(mixed_move, x[warm]) <= 1.0  # a longer step says that the secants are not to be trusted
-            move[warm] = np.where(short[:, None], mixed_move, move[warm])
-        return move
-
-    def keep(self, going: FloatArray) -> None:
-        """Drop the memory of the points that have converged."""
-        for name in ("points", "residuals", "last_x", "last_f", "best", "age", "start"):
-            setattr(self, name, getattr(self, name)[going])
 
 
 def spectral_response(

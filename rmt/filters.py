@@ -144,9 +144,6 @@ class FilteredTransfer(Comparable):
         if isinstance(self.filter, RidgeFilter) and np.any(np.asarray(self.base.gamma) == 0):
             raise ValueError("gamma must be > 0 with RidgeFilter; theory(base) is the closed form and takes 0")
 
-    def _key(self) -> tuple[Any, ...]:
-        return (type(self), self.base, self.filter)
-
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of ``base``."""

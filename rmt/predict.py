@@ -20,9 +20,11 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     Raises:
         ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
     """
+    from rmt.classes import ClassScore, ClassTransfer
     from rmt.convex import convex_score
     from rmt.covariance import GaussianScore, GaussianTransfer
     from rmt.elliptical import EllipticalTransfer, elliptical_score
+    from rmt.filters import FilteredTransfer, filtered_score
     from rmt.regression import Regression, RegressionRisk
     from rmt.ridge import IsotropicScore, several_sources
     from rmt.subspace import SubspaceTransfer, subspace_score
@@ -34,6 +36,8 @@ def theory(setting: Any, loss: Any = "square") -> Any:
         return IsotropicScore(setting) if setting.source_count is None else several_sources(setting)
     if isinstance(setting, GaussianTransfer):
         return GaussianScore(setting)
+    if isinstance(setting, ClassTransfer):
+        return ClassScore(setting, loss)
     if isinstance(setting, EllipticalTransfer):
         return elliptical_score(setting, loss)
     if isinstance(setting, SubspaceTransfer):

@@ -23,21 +23,24 @@ class Comparable:
     """Equality and hash of frozen dataclasses whose fields may be arrays."""
 
     def _key(self) -> tuple[Any, ...]:
-        key: list[Any] = [type(self)]
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            nested = isinstance(value, tuple) and any(isinstance(item, Comparable) for item in value)
-            if value is not None and not nested and not isinstance(value, Comparable | str):
-                array = np.asarray(value, dtype=float) + 0.0  # −0 and 0 are the same setting
-                value = (array.shape, array.tobytes())
-            key.append(value)
-        return tuple(key)
+        return type(self), *(_frozen(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparable) and self._key() == other._key()
 
     def __hash__(self) -> int:
         return hash(self._key())
+
+
+def _frozen(value: Any) -> Any:
+    """A hashable stand-in for a field: numbers by their bytes, sequences of settings item by item."""
+    if value is None or isinstance(value, Comparable | str):
+        return value
+    try:
+        array = np.asarray(value, dtype=float) + 0.0  # −0 and 0 are the same setting
+    except (TypeError, ValueError):
+        return tuple(map(_frozen, value)) if isinstance(value, tuple | list) else value
+    return array.shape, array.tobytes()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,28 +27,35 @@ class ConvergenceError(ValueError):
 
 
 @dataclass(frozen=True)
-class FixedPoint:
-    """Solutions at the points (each field has their shape)."""
+class Solution:
+    """What a solver found at its points; every field begins with their shape."""
 
     mean: FloatArray  #: s
     variance: FloatArray  #: σ²
-    kappa: FloatArray  #: κ
+    n_iter: FloatArray  #: iterations taken
+    converged: FloatArray  #: whether a further iteration, and finer quadrature, change nothing
+
+    def reshape(self, shape: tuple[int, ...]) -> Self:
+        """The same with its leading axis (points) in ``shape``."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(part.reshape((*shape, *part.shape[1:])) for part in parts))
+
+
+@dataclass(frozen=True)
+class FixedPoint(Solution):
+    """A solution of the scalar system of theory.md §5, with its other unknowns."""
+
+    kappa: FloatArray  #: κ, sensitivity of a trained sample
     e: FloatArray  #: mean residual E ξ
     v: FloatArray  #: mean squared residual E ξ²
     tau: FloatArray  #: τ = −E ∂ξ/∂r
-    n_iter: FloatArray  #: iterations taken
-    converged: FloatArray  #: whether the last step and the doubling of quadrature points changed nothing
-
-    def reshape(self, shape: tuple[int, ...]) -> FixedPoint:
-        """The same with every field in ``shape``."""
-        return FixedPoint(*(getattr(self, field.name).reshape(shape) for field in fields(self)))
 
 
 class SolvedScore(Score):
     """Mean and variance of the score from a solver, with the best scales found by one-dimensional search.
 
     Args:
-        solve: scales, already broadcast against the settings, → :class:`FixedPoint` of the same shape.
+        solve: scales, already broadcast against the settings, → :class:`Solution` of the same shape.
         shape: shape of the settings.
         unit: (shape) a natural unit of α, 1/sd of the source's own score; ``inf`` where the source is zero.
         describe: what to say of a point that was not solved: index of the setting → words.
@@ -55,7 +63,7 @@ class SolvedScore(Score):
 
     def __init__(
         self,
-        solve: Callable[[FloatArray], FixedPoint],
+        solve: Callable[[FloatArray], Solution],
         *,
         shape: tuple[int, ...],
         unit: FloatArray,
@@ -65,9 +73,9 @@ class SolvedScore(Score):
         unit = np.broadcast_to(np.asarray(unit, dtype=float), shape)
         self._dead = ~np.isfinite(unit)
         self._unit = np.where(self._dead, 1.0, unit)
-        self._last: tuple[tuple[tuple[int, ...], bytes], FixedPoint] | None = None
+        self._last: tuple[tuple[tuple[int, ...], bytes], Solution] | None = None
 
-    def solution(self, alpha: ArrayLike) -> FixedPoint:
+    def solution(self, alpha: ArrayLike) -> Any:
         """The fixed points at ``alpha`` (broadcast against the settings): all their numbers, and ``n_iter``.
 
         Raises:
@@ -86,7 +94,7 @@ class SolvedScore(Score):
             )
         return found
 
-    def _solved(self, alpha: FloatArray) -> FixedPoint:
+    def _solved(self, alpha: FloatArray) -> Solution:
         alpha = np.broadcast_to(alpha, np.broadcast_shapes(alpha.shape, self.shape))
         key = (alpha.shape, alpha.tobytes())
         if self._last is None or self._last[0] != key:
@@ -101,16 +109,16 @@ class SolvedScore(Score):
         """σ²(α)."""
         return self.solution(alpha).variance
 
-    def _objective(self, found: FixedPoint) -> FloatArray:
+    def _objective(self, found: Any) -> FloatArray:
         """What α* maximises; the signal-to-noise ratio unless accuracy is no function of it."""
         return found.mean / np.sqrt(found.variance)
 
     @cached_property
-    def _grid(self) -> tuple[FloatArray, FixedPoint]:
+    def _grid(self) -> tuple[FloatArray, Solution]:
         x = np.linspace(-_REACH, _REACH, _POINTS)
         return x, self._solved(np.sinh(x).reshape(-1, *(1,) * len(self.shape)) * self._unit)
 
-    def _maximise(self, objective: Callable[[FixedPoint], FloatArray]) -> FloatArray:
+    def _maximise(self, objective: Callable[[Solution], FloatArray]) -> FloatArray:
         """α of the highest ``objective`` of each setting; ±inf where it still rises at the ends of the search."""
         x, found = self._grid
         values = np.where(found.converged, objective(found), -np.inf)
@@ -122,7 +130,7 @@ class SolvedScore(Score):
     def _zoom(
         self,
         centre: FloatArray,
-        function: Callable[[FixedPoint], FloatArray],
+        function: Callable[[Solution], FloatArray],
         pick: Callable[[FloatArray], FloatArray],
     ) -> FloatArray:
         """Refine ``centre`` (in x): interpolate ``function`` around it, move to what ``pick`` finds, narrow, repeat."""
