@@ -10,6 +10,7 @@ and ``CHECK = ThatClass()``. Discovery finds it; ``list``, ``run``, ``report`` a
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import platform
@@ -167,10 +168,8 @@ def versions() -> dict[str, str]:
     for module in ("numpy", "scipy", "torch", "transformers", "peft", "sklearn"):
         if module in sys.modules:
             found[module] = str(getattr(sys.modules[module], "__version__", "?"))
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):
         found["rescale-and-adapt"] = metadata.version("rescale-and-adapt")
-    except metadata.PackageNotFoundError:
-        pass
     return found
 
 

@@ -32,23 +32,24 @@ if TYPE_CHECKING:
     )
     from rmt.predict import theory
     from rmt.regression import Regression, RegressionRisk
-    from rmt.sampler import sample_exact
+    from rmt.result import Comparison, Estimate, RegressionSimulation, Simulation
     from rmt.score import QuadraticScore, Score
     from rmt.setting import FixedSource, Transfer
-    from rmt.simulation import Comparison, Estimate, Simulation, simulate, simulate_running
+    from rmt.simulation import sample_exact, simulate, simulate_running
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
-    "Comparison": "simulation",
-    "Estimate": "simulation",
+    "Comparison": "result",
+    "Estimate": "result",
     "FixedSource": "setting",
     "JointOptimum": "optimum",
     "Limit": "optimum",
     "QuadraticScore": "score",
     "Regression": "regression",
     "RegressionRisk": "regression",
+    "RegressionSimulation": "result",
     "Score": "score",
-    "Simulation": "simulation",
+    "Simulation": "result",
     "Transfer": "setting",
     "few_samples": "optimum",
     "gamma_one": "optimum",
@@ -59,14 +60,14 @@ _HOME = {
     "many_source_samples": "optimum",
     "ridgeless": "optimum",
     "run_sweep": "sweep",
-    "sample_exact": "sampler",
+    "sample_exact": "simulation",
     "simulate": "simulation",
     "simulate_direct": "direct",
     "simulate_running": "simulation",
     "theory": "predict",
 }
 
-__all__ = [  # noqa: RUF022 (kept in step with _HOME, which a test checks)
+__all__ = [
     "Comparison",
     "Estimate",
     "FixedSource",
@@ -75,6 +76,7 @@ __all__ = [  # noqa: RUF022 (kept in step with _HOME, which a test checks)
     "QuadraticScore",
     "Regression",
     "RegressionRisk",
+    "RegressionSimulation",
     "Score",
     "Simulation",
     "Transfer",

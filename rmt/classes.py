@@ -22,7 +22,7 @@ from rmt.convex import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_wor
 from rmt.covariance import RidgeSource, Spectrum, check_covariance, check_sources
 from rmt.losses import SQUARE, Loss
 from rmt.mixing import iterate
-from rmt.setting import Comparable, FixedSource, _reject_interpolation
+from rmt.setting import Comparable, FixedSource, Numbers, _reject_interpolation
 from rmt.solved import Solution, SolvedScore
 from rmt.validate import FloatArray
 
@@ -42,13 +42,13 @@ class ClassTransfer(Comparable):
         intercept: fit an unpenalised intercept b₀ (the source brings none).
     """
 
-    n: ArrayLike
-    gamma: ArrayLike
-    means: ArrayLike
+    n: Numbers
+    gamma: Numbers
+    means: Numbers
     covariances: Any
     source: FixedSource | RidgeSource
-    labels: ArrayLike = (1.0, -1.0)
-    proportions: ArrayLike | None = None
+    labels: Numbers = (1.0, -1.0)
+    proportions: Numbers = None
     intercept: bool = False
 
     def __post_init__(self) -> None:

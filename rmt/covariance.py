@@ -18,7 +18,7 @@ from rmt import validate
 from rmt.fixed_point import spectral
 from rmt.ridge import assemble
 from rmt.score import QuadraticScore, ratio
-from rmt.setting import Comparable, FixedSource, _flip_probability
+from rmt.setting import Comparable, FixedSource, Numbers, _flip_probability
 from rmt.validate import FloatArray
 
 #: Negative eigenvalues up to this share of the largest are rounding and count as 0.
@@ -38,8 +38,8 @@ class Spectrum(Comparable):
         vectors: (p, p) orthonormal columns; None for a diagonal covariance.
     """
 
-    values: ArrayLike
-    vectors: ArrayLike | None = None
+    values: Numbers
+    vectors: Numbers = None
 
     def __post_init__(self) -> None:
         values = validate.at_least("values", self.values, 0.0)
@@ -148,7 +148,7 @@ class RidgeSource(Comparable):
         label_noise: probability that a source training label is flipped.
     """
 
-    mean: ArrayLike
+    mean: Numbers
     covariance: Any
     N: float
     gamma: float
@@ -206,12 +206,12 @@ class GaussianTransfer(Comparable):
         ValueError: shapes that differ, values out of range, or a source that is known by its norms only.
     """
 
-    n: ArrayLike
-    gamma: ArrayLike
-    mean: ArrayLike
+    n: Numbers
+    gamma: Numbers
+    mean: Numbers
     covariance: Any
     source: FixedSource | RidgeSource | Sequence[FixedSource | RidgeSource]
-    label_noise: ArrayLike = 0.0
+    label_noise: Numbers = 0.0
 
     def __post_init__(self) -> None:
         n = validate.count("n", self.n)

@@ -18,7 +18,7 @@ from rmt.convex import Mixture, check_convex, point_words, source_unit, spectral
 from rmt.covariance import GaussianTransfer
 from rmt.losses import SQUARE, Loss
 from rmt.score import QuadraticScore, Score
-from rmt.setting import Comparable, Transfer
+from rmt.setting import Comparable, Numbers, Transfer
 from rmt.solved import SolvedScore, probe
 from rmt.validate import FloatArray
 
@@ -39,8 +39,8 @@ class EllipticalTransfer(Comparable):
 
     base: Transfer | GaussianTransfer
     freedom: float | None = None
-    scales: ArrayLike | None = None
-    weights: ArrayLike | None = None
+    scales: Numbers = None
+    weights: Numbers = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.base, Transfer | GaussianTransfer):

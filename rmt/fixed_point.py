@@ -21,13 +21,19 @@ class Resolvent:
     theta: FloatArray  #: θ = γ(1+δ) ≥ 0; for C = I the nonnegative root of θ² + (1−η−γ)θ − γ = 0
     psi: FloatArray  #: ψ = γ/θ ∈ [0, 1]
     h: FloatArray  #: h = 1 − tr(CHCH)/n ∈ (0, 1], the inflation factor; 1 − η/(1+θ)² for C = I
-    delta: FloatArray  #: δ = θ/γ − 1
-    excess: FloatArray  #: 1 − h without cancellation
+    excess: FloatArray  #: 1 − h, without cancellation
+    load: FloatArray  #: tr(CH)/n = 1 − ψ; η/(1+θ) for C = I
 
     @property
     def lam(self) -> FloatArray:
         """λ = 1 + θ."""
         return 1.0 + self.theta
+
+    @property
+    def delta(self) -> FloatArray:
+        """δ = θ/γ − 1 = tr(CH)/(nψ); inf where γ = 0 < θ."""
+        with np.errstate(divide="ignore", over="ignore"):
+            return self.load / self.psi
 
 
 def isotropic(eta: ArrayLike, gamma: ArrayLike) -> Resolvent:
@@ -50,9 +56,8 @@ def isotropic(eta: ArrayLike, gamma: ArrayLike) -> Resolvent:
     theta = np.where(b >= 0, large, small) / 2.0
     psi = np.where(b >= 0, small, large) / 2.0
     lam = 1.0 + theta
-    with np.errstate(divide="ignore"):
-        delta = eta / (lam * psi)
-    return Resolvent(theta=theta, psi=psi, h=psi + eta * theta / lam**2, delta=delta, excess=eta / lam**2)
+    h = np.minimum(psi + eta * theta / lam**2, 1.0)
+    return Resolvent(theta=theta, psi=psi, h=h, excess=eta / lam**2, load=eta / lam)
 
 
 def gamma_of_theta(theta: ArrayLike, eta: ArrayLike) -> FloatArray:
@@ -105,6 +110,10 @@ def spectral(values: ArrayLike, n: ArrayLike, gamma: ArrayLike) -> Resolvent:
     bulk = filtered * (theta[..., None] / (theta[..., None] + values))
     with np.errstate(divide="ignore", invalid="ignore"):
         psi = np.where(theta > 0, gamma / theta, 1.0 - share * rank)  # the limit of γ/θ where θ = 0
-        delta = share * filtered.sum(axis=-1) / psi
-    excess = share * (filtered**2).sum(axis=-1)
-    return Resolvent(theta=theta, psi=psi, h=psi + share * bulk.sum(axis=-1), delta=delta, excess=excess)
+    return Resolvent(
+        theta=theta,
+        psi=psi,
+        h=np.minimum(psi + share * bulk.sum(axis=-1), 1.0),
+        excess=share * (filtered**2).sum(axis=-1),
+        load=share * filtered.sum(axis=-1),
+    )

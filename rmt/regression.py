@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from rmt import validate
 from rmt.fixed_point import isotropic
 from rmt.score import ratio
-from rmt.setting import Comparable, _reject_interpolation
+from rmt.setting import Comparable, Numbers, reject_interpolation
 from rmt.validate import FloatArray
 
 
@@ -28,11 +28,11 @@ class Regression(Comparable):
         ValueError: shapes that differ, non-finite entries, γ < 0, or γ = 0 with p = n.
     """
 
-    n: ArrayLike
-    gamma: ArrayLike
-    target: ArrayLike
-    source: ArrayLike
-    noise: ArrayLike = 0.0
+    n: Numbers
+    gamma: Numbers
+    target: Numbers
+    source: Numbers
+    noise: Numbers = 0.0
 
     def __post_init__(self) -> None:
         n = validate.count("n", self.n)
@@ -41,13 +41,13 @@ class Regression(Comparable):
         target, source = validate.finite("target", self.target), validate.finite("source", self.source)
         if target.ndim != 2 or target.shape != source.shape:
             raise ValueError(f"target and source must both have shape (d, p), got {target.shape} and {source.shape}")
-        _reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
+        reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
         object.__setattr__(self, "_shape", validate.broadcast(n=n, gamma=gamma, noise=noise))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of n, gamma and noise."""
-        return self._shape  # type: ignore[attr-defined]
+        return self._shape
 
     @property
     def p(self) -> int:

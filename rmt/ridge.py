@@ -34,9 +34,8 @@ def source_moments(setting: Transfer) -> tuple[FloatArray, FloatArray]:
     kappa = 1.0 - 2.0 * np.asarray(setting.label_noise_source, dtype=float)
     level = resolvent.lam + mu2
     overlap = kappa * np.asarray(setting.beta, dtype=float) * mu2 / level
-    noise = setting.eta_source / resolvent.lam**2  # 1 − h̃ without cancellation
     norm2 = kappa**2 * (mu2 + setting.eta_source) / (resolvent.h * level**2)
-    return overlap, norm2 + (1.0 - kappa) * (1.0 + kappa) * noise / resolvent.h
+    return overlap, norm2 + (1.0 - kappa) * (1.0 + kappa) * resolvent.excess / resolvent.h
 
 
 class IsotropicScore(QuadraticScore):
@@ -72,6 +71,11 @@ class IsotropicScore(QuadraticScore):
         """D = MW − g² ≥ 0, how far the source is from the direction of the target mean."""
         return np.maximum(self.m2 * self.norm2 - self.overlap**2, 0.0)
 
+    @property
+    def _dead(self) -> FloatArray:
+        """Where α has no effect: no source, or θ = 0."""
+        return (self.resolvent.theta == 0) | (self.eta * self.norm2 == 0)
+
     @cached_property
     def c(self) -> FloatArray:  # type: ignore[override]
         """(…, 2) coefficients of the mean."""
@@ -96,21 +100,23 @@ class IsotropicScore(QuadraticScore):
         return self._shaped(ratio(self.eta * r.lam * g * boost, level * self._gap + self.eta * g**2))
 
     @cached_property
-    def alpha_star(self) -> FloatArray:  # type: ignore[override]
+    def alpha_star(self) -> FloatArray:
         """The scale of the highest accuracy, with the sign of the overlap g; finite but where θ = 0.
 
         NaN where α has no effect: a zero source, or γ = 0 with n > p (θ = 0).
         """
         with np.errstate(over="ignore"):
             star = ratio(self.scaled_star, self.resolvent.theta)
-        return np.where((self.resolvent.theta == 0) | (self.norm2 == 0), np.nan, star)
+        return np.where(self._dead, np.nan, star)
 
     @cached_property
-    def alpha_risk(self) -> FloatArray:  # type: ignore[override]
+    def alpha_risk(self) -> FloatArray:
         """The scale of the lowest squared risk; NaN where α has no effect."""
         r, g, kappa, level = self.resolvent, self.overlap, self.kappa, self._level
         right = (g / level**2) * (kappa * r.theta / r.h + (1.0 - kappa) * level)
-        form = r.theta * ((self.norm2 - g**2 * (level + r.lam * r.psi) / level**2) / (r.lam**2 * r.h) + (g / level) ** 2)
+        form = r.theta * (
+            (self.norm2 - g**2 * (level + r.lam * r.psi) / level**2) / (r.lam**2 * r.h) + (g / level) ** 2
+        )
         return self._shaped(np.where(form == 0, np.nan, ratio(right, form)))
 
     @cached_property
@@ -125,14 +131,14 @@ class IsotropicScore(QuadraticScore):
         det = self._gap + self.eta * self.norm2  # of [[M + η, g], [g, W]]
         plain = ratio(self.m2 * self._gap + self.eta * g**2, det)  # vᵀQ₀⁻¹v
         cross = ratio(level * self._gap + self.eta * g**2, det)  # uᵀQ₀⁻¹v, u = (L, g)
-        square = ratio(level**2 * self.norm2 + g**2 * (self.eta - self.m2 - 2.0 * r.lam), det)  # uᵀQ₀⁻¹u
+        square = level**2 * self.norm2 + g**2 * (self.eta - self.m2 - 2.0 * r.lam)
+        square = ratio(square, np.where(det > 0, det, np.inf))  # uᵀQ₀⁻¹u
         return self._shaped(np.sqrt(r.h * np.maximum(plain - tau * cross**2 / (1.0 + tau * square), 0.0)))
 
     @cached_property
     def best_snr(self) -> FloatArray:
         """SNR* = s/σ at α*, ≥ 0; the target-only one where α has no effect."""
-        dead = (self.resolvent.theta == 0) | (self.norm2 == 0)
-        return np.where(dead, self.snr(0.0), self.supremum_snr) if np.any(dead) else self.supremum_snr
+        return np.where(self._dead, self.snr(0.0), self.supremum_snr) if self._dead.any() else self.supremum_snr
 
     @property
     def best_accuracy(self) -> FloatArray:

@@ -118,7 +118,9 @@ class QuadraticScore(Score):
         if not self.vector_alpha:
             return alpha[..., None]
         if alpha.ndim == 0 or alpha.shape[-1] != self.sources:
-            raise ValueError(f"alpha needs a last axis of length {self.sources} (one scale a source), got shape {alpha.shape}")
+            raise ValueError(
+                f"alpha needs a last axis of length {self.sources} (one scale a source), got shape {alpha.shape}"
+            )
         return alpha
 
     def mean(self, alpha: ArrayLike) -> FloatArray:
@@ -141,8 +143,10 @@ class QuadraticScore(Score):
     def snr(self, alpha: ArrayLike) -> FloatArray:
         """s/σ. An infinite scalar α gives the limit ±c₂/√V₂₂ (the source used alone)."""
         scales = self._scales(alpha)
-        if self.sources > 1 or np.isfinite(scales).all():
+        if np.isfinite(scales).all():
             return super().snr(alpha)
+        if self.sources > 1:
+            raise ValueError("infinite scales of several sources have no direction; best_accuracy is their limit")
         a = scales[..., 0]
         inside = super().snr(np.where(np.isinf(a), 0.0, a))
         limit = np.sign(a) * ratio(self.c[..., 1], np.sqrt(self.V[..., 1, 1]))
@@ -195,8 +199,10 @@ class QuadraticScore(Score):
         dead = np.asarray(self._dead)[..., None]
         away = np.sign(c_tail if self.sources == 1 else _solve(V_tail, c_tail))
         finite, away = np.where(dead, np.nan, finite), np.where(dead, np.nan, away)
+        # A source without overlap: running away still beats a target direction that is worse than chance.
+        nowhere = np.where((head < 0) & (c_tail == 0).all(axis=-1, keepdims=True), np.inf, 0.0)
         with np.errstate(invalid="ignore"):
-            star = np.where(head > 0, finite, np.where(away == 0, 0.0, away * np.inf))
+            star = np.where(head > 0, finite, np.where(away == 0, nowhere, away * np.inf))
         return star if self.vector_alpha else star[..., 0]
 
     @property

@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from rmt import validate
 from rmt.validate import FloatArray
+
+#: A number or an array of numbers.
+Numbers = Any
 
 #: Relative slack for Cauchy–Schwarz: inputs that are exact on paper carry rounding.
 SLACK = 1e-9
@@ -21,6 +23,8 @@ SLACK = 1e-9
 
 class Comparable:
     """Equality and hash of frozen dataclasses whose fields may be arrays."""
+
+    _shape: tuple[int, ...]
 
     def _key(self) -> tuple[Any, ...]:
         return type(self), *(_frozen(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
@@ -53,10 +57,10 @@ class FixedSource(Comparable):
     (:class:`rmt.GaussianTransfer` and its like).
     """
 
-    overlap: ArrayLike | None = None
-    norm2: ArrayLike | None = None
-    gram: ArrayLike | None = None
-    vector: ArrayLike | None = None
+    overlap: Numbers = None
+    norm2: Numbers = None
+    gram: Numbers = None
+    vector: Numbers = None
 
     def __post_init__(self) -> None:
         if self.vector is not None:
@@ -76,9 +80,7 @@ class FixedSource(Comparable):
             return
         gram = validate.finite("gram", self.gram)
         if overlap.ndim < 1 or gram.ndim < 2 or gram.shape[-2:] != (overlap.shape[-1],) * 2:
-            raise ValueError(
-                f"gram must have shape (…, K, K) and overlap (…, K), got {gram.shape} and {overlap.shape}"
-            )
+            raise ValueError(f"gram must have shape (…, K, K) and overlap (…, K), got {gram.shape} and {overlap.shape}")
         if not np.allclose(gram, np.swapaxes(gram, -1, -2), rtol=1e-9, atol=1e-12):
             raise ValueError("gram must be symmetric; compute it as W.T @ W")
         if (np.linalg.eigvalsh(gram)[..., 0] <= 0).any():
@@ -115,24 +117,24 @@ class Transfer(Comparable):
             also γ = 0 with p = n (and γ̃ = 0 with p = N), where the variance is infinite.
     """
 
-    p: ArrayLike
-    n: ArrayLike
-    gamma: ArrayLike
-    N: ArrayLike | None = None
-    gamma_source: ArrayLike | None = None
-    mu: ArrayLike | None = None
-    mu_perp: ArrayLike | None = None
-    beta: ArrayLike | None = None
-    mu_target: ArrayLike | None = None
+    p: Numbers
+    n: Numbers
+    gamma: Numbers
+    N: Numbers = None
+    gamma_source: Numbers = None
+    mu: Numbers = None
+    mu_perp: Numbers = None
+    beta: Numbers = None
+    mu_target: Numbers = None
     source: FixedSource | None = None
-    label_noise: ArrayLike = 0.0
-    label_noise_source: ArrayLike = 0.0
+    label_noise: Numbers = 0.0
+    label_noise_source: Numbers = 0.0
 
     def __post_init__(self) -> None:
         p = validate.count("p", self.p)
         n = validate.count("n", self.n)
         gamma = validate.at_least("gamma", self.gamma, 0.0)
-        _reject_interpolation("gamma", gamma, "n", n, p)
+        reject_interpolation("gamma", gamma, "n", n, p)
         noise = _flip_probability("label_noise", self.label_noise)
         arrays = {"p": p, "n": n, "gamma": gamma, "label_noise": noise}
         arrays |= self._check_ridge(p) if self.source is None else self._check_fixed()
@@ -182,13 +184,15 @@ class Transfer(Comparable):
             raise ValueError(f"{', '.join(missing)} missing; a ridge source needs them (or give source=FixedSource(…))")
         samples = validate.count("N", self.N, infinite=True)
         gamma = validate.at_least("gamma_source", self.gamma_source, 0.0)
-        _reject_interpolation("gamma_source", gamma, "N", samples, p)
+        reject_interpolation("gamma_source", gamma, "N", samples, p)
         mu = validate.at_least("mu", self.mu, 0.0)
         beta = validate.finite("beta", self.beta)
         noise = _flip_probability("label_noise_source", self.label_noise_source)
         arrays = {"N": samples, "gamma_source": gamma, "mu": mu, "beta": beta, "label_noise_source": noise}
         if (self.mu_perp is None) == (self.mu_target is None):
-            raise ValueError("give mu_perp (the paper's form of the target mean) or mu_target = ‖m‖, exactly one of the two")
+            raise ValueError(
+                "give mu_perp (the paper's form of the target mean) or mu_target = ‖m‖, exactly one of the two"
+            )
         if self.mu_perp is not None:
             arrays["mu_perp"] = validate.at_least("mu_perp", self.mu_perp, 0.0)
             if (np.abs(beta) > 1).any():
@@ -209,7 +213,7 @@ class Transfer(Comparable):
     @property
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of all fields; () for one setting."""
-        return self._shape  # type: ignore[attr-defined]
+        return self._shape
 
     @property
     def eta(self) -> FloatArray:
@@ -245,7 +249,7 @@ def _flip_probability(name: str, value: Any) -> FloatArray:
     return array
 
 
-def _reject_interpolation(gamma_name: str, gamma: FloatArray, n_name: str, n: FloatArray, p: FloatArray) -> None:
+def reject_interpolation(gamma_name: str, gamma: FloatArray, n_name: str, n: FloatArray, p: FloatArray) -> None:
     """γ = 0 at p = n: the variance of the interpolating classifier is infinite (h = 0)."""
     validate.broadcast(**{gamma_name: gamma, n_name: n, "p": p})
     if ((gamma == 0) & (n == p)).any():
@@ -253,3 +257,40 @@ def _reject_interpolation(gamma_name: str, gamma: FloatArray, n_name: str, n: Fl
             f"{gamma_name} = 0 with p = {n_name} has infinite variance (the peak of double descent); "
             f"give {gamma_name} > 0, however small"
         )
+
+
+def as_dict(setting: Transfer) -> dict[str, Any]:
+    """The given fields of ``setting`` as plain Python values (JSON keeps them; see :func:`from_dict`)."""
+    given: dict[str, Any] = {}
+    for field in fields(setting):
+        value = getattr(setting, field.name)
+        if isinstance(value, FixedSource):
+            given[field.name] = {
+                part.name: np.asarray(getattr(value, part.name)).tolist()
+                for part in fields(value)
+                if getattr(value, part.name) is not None
+            }
+        elif value is not None:
+            given[field.name] = np.asarray(value).tolist()
+    return given
+
+
+def from_dict(values: dict[str, Any]) -> Transfer:
+    """A :class:`Transfer` from plain values (the strings ``"inf"`` stand for infinity).
+
+    Raises:
+        ValueError: an unknown or missing field, named, or a value out of range.
+    """
+    known = [field.name for field in fields(Transfer)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"unknown setting field(s) {', '.join(unknown)}; known: {', '.join(known)}")
+    missing = [name for name in ("p", "n", "gamma") if name not in values]
+    if missing:
+        raise ValueError(f"setting field(s) {', '.join(missing)} missing")
+    given: dict[str, Any] = {
+        name: float(value) if isinstance(value, str) else value for name, value in values.items() if name != "source"
+    }
+    if "source" in values:
+        given["source"] = FixedSource(**values["source"])
+    return Transfer(**given)

@@ -14,7 +14,7 @@ from rmt.fixed_point import isotropic, spectral
 from rmt.losses import SQUARE, Loss, Moments
 from rmt.ridge import assemble, source_moments
 from rmt.score import QuadraticScore, Score
-from rmt.setting import Comparable, Transfer
+from rmt.setting import Comparable, Numbers, Transfer
 from rmt.solved import FixedPoint, SolvedScore
 from rmt.validate import FloatArray
 
@@ -33,8 +33,8 @@ class SubspaceTransfer(Comparable):
     """
 
     base: Transfer | GaussianTransfer
-    rank: ArrayLike | None = None
-    basis: ArrayLike | None = None
+    rank: Numbers = None
+    basis: Numbers = None
 
     def __post_init__(self) -> None:
         if (self.rank is None) == (self.basis is None):

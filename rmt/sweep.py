@@ -1,0 +1,183 @@
+"""Theory and simulation over many settings: parallel, resumable, never losing a finished point.
+
+A sweep owns a folder: ``sweep.json`` says what is computed, ``points/<index>.json`` holds one finished setting each
+(written to a temporary file, then renamed). Running the same sweep again computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rmt import validate
+from rmt.parallel import run
+from rmt.setting import Transfer, as_dict
+from rmt.storage import read_json, to_plain, write_atomic, write_json
+
+QUANTITIES = ("mean", "variance", "second_moment", "accuracy", "risk")
+
+
+def grid(base: Transfer, axes: Mapping[str, Iterable[Any]]) -> list[Transfer]:
+    """``base`` with the fields in ``axes`` replaced by every combination of their values.
+
+    Raises:
+        ValueError: an axis that is no field of a Transfer or has no values; a combination out of range.
+    """
+    lists = {name: list(values) for name, values in axes.items()}
+    for name, values in lists.items():
+        if name not in Transfer.__dataclass_fields__:
+            raise ValueError(f"grid axis {name!r} is no field; choose from {', '.join(Transfer.__dataclass_fields__)}")
+        if not values:
+            raise ValueError(f"grid axis {name!r} has no values")
+    return [
+        replace(base, **dict(zip(lists, combination, strict=True)))
+        for combination in itertools.product(*lists.values())
+    ]
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """The finished sweep as a tidy table: one row a (setting, α, quantity, source), source ∈ theory, simulation."""
+
+    rows: list[dict[str, Any]]
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write CSV atomically."""
+        columns = list(dict.fromkeys(itertools.chain.from_iterable(self.rows)))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return write_atomic(path, text.getvalue())
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write Parquet atomically (needs the extra ``tables``)."""
+        import pyarrow
+        import pyarrow.parquet
+
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(self.rows), buffer)
+        return write_atomic(path, buffer.getvalue())
+
+
+def run_sweep(
+    settings: Sequence[Transfer],
+    out: str | Path,
+    *,
+    alpha: ArrayLike = (0.0, 1.0),
+    draws: int = 200,
+    seed: int = 0,
+    method: str = "exact",
+    n_jobs: int | None = 1,
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> SweepTable:
+    """Predict and simulate every setting, saving each as it is done; resume if ``out`` holds part of this sweep.
+
+    Args:
+        settings: scalar settings (see :func:`grid`).
+        out: folder of the sweep; made if missing.
+        alpha: (A,) scales, one source.
+        draws: simulated draws a setting; 0 for theory alone.
+        seed: setting i draws from stream i of this seed, so results depend neither on order nor on workers.
+        method: ``"exact"`` or ``"direct"``.
+        n_jobs: worker processes; None takes the workers of the active joblib backend, for instance
+            ``with joblib.parallel_config(backend="dask")`` for a dask cluster. Files are written by this process.
+        progress: show a bar.
+        options: further arguments of :func:`rmt.simulate`, such as ``{"noise": "rademacher"}``.
+
+    Raises:
+        ValueError: bad arguments; ``out`` holds another sweep; a stored point is broken (named, with the remedy).
+    """
+    settings = list(settings)
+    if not settings:
+        raise ValueError("settings is empty; give at least one Transfer")
+    for index, setting in enumerate(settings):
+        if not isinstance(setting, Transfer) or setting.shape or setting.source_count is not None:
+            raise ValueError(
+                f"settings[{index}] must be one scalar Transfer with one source, got {validate.shown(setting)}"
+            )
+    scales = np.atleast_1d(validate.finite("alpha", alpha))
+    if scales.ndim != 1:
+        raise ValueError(f"alpha must be a list of scales, got shape {scales.shape}")
+    draws = validate.whole("draws", draws, low=0)
+    validate.one_of("method", method, ("exact", "direct"))
+    plan = {
+        "alpha": scales.tolist(),
+        "draws": draws,
+        "seed": validate.whole("seed", seed, low=0),
+        "method": method,
+        "options": dict(options or {}),
+        "settings": [as_dict(setting) for setting in settings],
+    }
+    folder = Path(out)
+    _claim(folder, to_plain(plan))
+    paths = [folder / "points" / f"{index:06d}.json" for index in range(len(settings))]
+    done = {index: read_json(path) for index, path in enumerate(paths) if path.exists()}
+    pieces = [(index, setting, plan) for index, setting in enumerate(settings) if index not in done]
+    for index, point in run(_point, pieces, n_jobs=n_jobs, ordered=False, progress="sweep" if progress else None):
+        write_json(paths[index], point)
+        done[index] = to_plain(point)
+    return SweepTable(_rows(plan["settings"], [done[index] for index in range(len(settings))], scales))
+
+
+def _claim(folder: Path, plan: dict[str, Any]) -> None:
+    """Take ``folder`` for this sweep, or refuse if it belongs to another."""
+    path = folder / "sweep.json"
+    if path.exists():
+        stored = read_json(path)
+        if stored != plan:
+            differing = [key for key in plan if not isinstance(stored, dict) or stored.get(key) != plan[key]]
+            raise ValueError(
+                f"folder {str(folder)!r} holds another sweep (different {', '.join(differing)}); "
+                "give another folder, or delete this one"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"folder {str(folder)!r} is not empty and holds no sweep; give a new folder")
+    write_json(path, plan)
+
+
+def _point(piece: tuple[int, Transfer, dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+    """Theory and simulation of one setting."""
+    from rmt.predict import theory
+    from rmt.simulation import simulate
+
+    index, setting, plan = piece
+    alpha = np.asarray(plan["alpha"])
+    score = theory(setting)
+    point: dict[str, Any] = {
+        "theory": {name: getattr(score, name)(alpha) for name in QUANTITIES},
+        "alpha_star": score.alpha_star,
+        "best_accuracy": score.best_accuracy,
+    }
+    if plan["draws"]:
+        stream = int(np.random.SeedSequence(plan["seed"], spawn_key=(index,)).generate_state(1)[0])
+        simulation = simulate(setting, plan["draws"], stream, method=plan["method"], **plan["options"])
+        estimates = {name: getattr(simulation, name)(alpha) for name in QUANTITIES}
+        point["simulation"] = {name: {"value": e.value, "stderr": e.stderr} for name, e in estimates.items()}
+    return index, point
+
+
+def _rows(settings: list[dict[str, Any]], points: list[dict[str, Any]], alpha: np.ndarray) -> list[dict[str, Any]]:
+    rows = []
+    for index, (setting, point) in enumerate(zip(settings, points, strict=True)):
+        flat = {key: value for key, value in setting.items() if key != "source"} | setting.get("source", {})
+        head = {"point": index, **flat, "alpha_star": float(point["alpha_star"])}
+        for name in QUANTITIES:
+            for i, scale in enumerate(alpha):
+                row = {**head, "alpha": float(scale), "quantity": name}
+                rows.append({**row, "source": "theory", "value": float(point["theory"][name][i]), "stderr": 0.0})
+                if "simulation" in point:
+                    estimate = point["simulation"][name]
+                    value, stderr = float(estimate["value"][i]), float(estimate["stderr"][i])
+                    rows.append({**row, "source": "simulation", "value": value, "stderr": stderr})
+    return rows
