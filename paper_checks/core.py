@@ -1,11 +1,13 @@
 """What a check is, what comes out of it, and where its results lie.
 
-A check is one claim of a paper as a program. Its work is cut into *cells*; each finished cell is one JSON file
-``<out>/<check id>/<cell>.json`` with seed, versions and timing, so that a run can be interrupted and continued.
-The verdict is computed from the figures in those files by a rule stated in words, never by hand.
+A check is one claim of a paper as a program. Its work is cut into *cells*; each finished cell is one
+JSON file ``<out>/<check id>/<cell>.json`` with seed, versions and timing, so that a run can be interrupted
+and continued. The verdict is computed from the figures in those files by a rule stated in words, never by
+hand.
 
-To add a check: a module in ``paper_checks/alpha_lora`` or ``paper_checks/glora`` with one :class:`Check` subclass
-and ``CHECK = ThatClass()``. Discovery finds it; ``list``, ``run``, ``report`` and the README table follow.
+To add a check: a module in ``paper_checks/alpha_lora`` or ``paper_checks/glora`` with one :class:`Check`
+subclass and ``CHECK = ThatClass()``. Discovery finds it; ``list``, ``run``, ``report`` and the README table
+follow.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ import pkgutil
 import platform
 import sys
 import time
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
 
 from rmt.storage import read_json, write_json
 
@@ -60,6 +66,7 @@ class Outcome:
     verdict: Verdict
     summary: str
     rows: tuple[Row, ...] = ()
+    missing: tuple[str, ...] = ()  #: why some cells could not run here; filled in by :meth:`Check.run`
 
 
 class NotAvailable(ValueError):
@@ -74,7 +81,12 @@ class Context:
     data: Path | None = None  #: a folder that holds ``data/`` and ``models/``
     quick: bool = False  #: fewer draws and splits: for the demo and the tests, never committed
     seed: int = 0
-    jobs: int = 1
+    jobs: int = 1  #: cells computed at once; the figures do not depend on it
+
+    def seed_for(self, *names: str) -> int:
+        """A seed of its own for each check and cell, the same on every machine and for any number of jobs."""
+        words = [self.seed, *(zlib.crc32(name.encode()) for name in names)]
+        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def folder(self, *parts: str) -> Path:
         """A folder below the data folder.
@@ -119,39 +131,65 @@ class Check(ABC):
         """A matplotlib Figure made from the stored figures, or None."""
         return None
 
-    def finished(self, folder: Path) -> dict[str, Figures]:
+    def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
+        """Stored records of the finished cells below ``folder``: figures, seed, versions, seconds."""
+        return {path.stem: read_json(path) for path in sorted((folder / self.id).glob("*.json"))}
+
+    def finished(self, folder: Path = COMMITTED) -> dict[str, Figures]:
         """Figures of the finished cells below ``folder``, in file order."""
-        return {path.stem: read_json(path)["figures"] for path in sorted((folder / self.id).glob("*.json"))}
+        return {cell: record["figures"] for cell, record in self.records(folder).items()}
 
     def run(self, context: Context, *, fresh: bool = False, progress: bool = False) -> Outcome:
         """Compute the missing cells (all with ``fresh``), save each as it ends, and judge.
 
-        A cell stored by a run of another kind (quick or full, another seed) is computed again.
+        A cell stored by a run of another kind (quick or full, another seed) is computed again. Cells that
+        lack what they need are left out; ``Outcome.missing`` says why.
         """
         names = list(self.cells(context))
+        todo = [name for name in names if fresh or not self._stored(context, name)]
+        missing: dict[str, None] = {}  # an ordered set: many cells lack the same thing
+        for reason in _bar(_map(self._save_cell, context, todo), len(todo), self.id, progress):
+            if reason is not None:
+                missing[reason] = None
+        stored = {
+            name: read_json(self._path(context, name))["figures"]
+            for name in names
+            if self._stored(context, name)
+        }
+        if not stored:
+            return Outcome(Verdict.NOT_RUN, "; ".join(missing), missing=tuple(missing))
+        return replace(self.judge(stored), missing=tuple(missing))
+
+    def _path(self, context: Context, cell: str) -> Path:
+        return context.out / self.id / f"{cell}.json"
+
+    def _stored(self, context: Context, cell: str) -> bool:
+        path = self._path(context, cell)
+        if not path.is_file():
+            return False
+        record = read_json(path)
+        return record.get("quick") == context.quick and record.get("seed") == context.seed
+
+    def _save_cell(self, context: Context, cell: str) -> str | None:
+        """Compute one cell and store it; the reason if what it needs is not there."""
+        start = time.perf_counter()
         try:
-            for name in _bar(names, self.id, progress):
-                path = context.out / self.id / f"{name}.json"
-                if not fresh and path.is_file() and _same_kind(read_json(path), context):
-                    continue
-                start = time.perf_counter()
-                figures = self.compute(context, name)
-                record = {
-                    "check": self.id,
-                    "cell": name,
-                    "quick": context.quick,
-                    "seed": context.seed,
-                    "seconds": round(time.perf_counter() - start, 2),
-                    "versions": versions(),
-                    "figures": figures,
-                }
-                write_json(path, record)
+            # Cells run side by side, and sums do not depend on the number of cores.
+            with threadpool_limits(1, user_api="blas"):
+                figures = self.compute(context, cell)
         except NotAvailable as reason:
-            stored = {name: figures for name, figures in self.finished(context.out).items() if name in names}
-            if not stored:
-                return Outcome(Verdict.NOT_RUN, str(reason))
-            return self.judge(stored)
-        return self.judge({name: read_json(context.out / self.id / f"{name}.json")["figures"] for name in names})
+            return str(reason)
+        record = {
+            "check": self.id,
+            "cell": cell,
+            "quick": context.quick,
+            "seed": context.seed,
+            "seconds": round(time.perf_counter() - start, 2),
+            "versions": versions(),
+            "figures": figures,
+        }
+        write_json(self._path(context, cell), record)
+        return None
 
     def recall(self, folder: Path = COMMITTED) -> Outcome:
         """The outcome from stored cells alone; nothing is computed."""
@@ -194,14 +232,25 @@ def select(ids: Iterable[str]) -> list[Check]:
     unknown = [one for one in ids if not any(key == one or key.startswith(f"{one}.") for key in known)]
     if unknown:
         raise ValueError(f"no check is called {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-    return [c for key, c in known.items() if not ids or any(key == one or key.startswith(f"{one}.") for one in ids)]
+    return [
+        c
+        for key, c in known.items()
+        if not ids or any(key == one or key.startswith(f"{one}.") for one in ids)
+    ]
 
 
-def _same_kind(record: Mapping[str, Any], context: Context) -> bool:
-    return record.get("quick") == context.quick and record.get("seed") == context.seed
+def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:
+    """``save(context, cell)`` for every cell, in ``context.jobs`` processes."""
+    if context.jobs == 1 or len(cells) < 2:
+        return (save(context, cell) for cell in cells)
+    from joblib import Parallel, delayed
+
+    inner = replace(context, jobs=1)
+    workers = Parallel(n_jobs=context.jobs, return_as="generator_unordered")
+    return workers(delayed(save)(inner, cell) for cell in cells)
 
 
-def _bar(names: list[str], title: str, progress: bool) -> Iterable[str]:
+def _bar(results: Iterable[str | None], total: int, title: str, progress: bool) -> Iterable[str | None]:
     from tqdm import tqdm
 
-    return tqdm(names, desc=title, unit="cell", disable=not progress, leave=False)
+    return tqdm(results, total=total, desc=title, unit="cell", disable=not progress, leave=False)

@@ -131,8 +131,8 @@ class IsotropicScore(QuadraticScore):
         det = self._gap + self.eta * self.norm2  # of [[M + η, g], [g, W]]
         plain = ratio(self.m2 * self._gap + self.eta * g**2, det)  # vᵀQ₀⁻¹v
         cross = ratio(level * self._gap + self.eta * g**2, det)  # uᵀQ₀⁻¹v, u = (L, g)
-        square = level**2 * self.norm2 + g**2 * (self.eta - self.m2 - 2.0 * r.lam)
-        square = ratio(square, np.where(det > 0, det, np.inf))  # uᵀQ₀⁻¹u
+        adjugate = level**2 * self.norm2 + g**2 * (self.eta - self.m2 - 2.0 * r.lam)
+        square = ratio(adjugate, np.where(det > 0, det, np.inf))  # uᵀQ₀⁻¹u
         return self._shaped(np.sqrt(r.h * np.maximum(plain - tau * cross**2 / (1.0 + tau * square), 0.0)))
 
     @cached_property

@@ -141,16 +141,16 @@ class QuadraticScore(Score):
         return V[..., 0, 0] + linear + np.einsum("...j,...jk,...k", alpha, V[..., 1:, 1:], alpha)
 
     def snr(self, alpha: ArrayLike) -> FloatArray:
-        """s/σ. An infinite scalar α gives the limit ±c₂/√V₂₂ (the source used alone)."""
+        """s/σ, computed for q scaled to entries ≤ 1, so that α may be huge; α = ±inf (one source) gives ±c₂/√V₂₂."""
         scales = self._scales(alpha)
-        if np.isfinite(scales).all():
-            return super().snr(alpha)
-        if self.sources > 1:
+        size = np.maximum(np.max(np.abs(scales), axis=-1, keepdims=True), 1.0)
+        infinite = np.isinf(scales)
+        if self.sources > 1 and infinite.any():
             raise ValueError("infinite scales of several sources have no direction; best_accuracy is their limit")
-        a = scales[..., 0]
-        inside = super().snr(np.where(np.isinf(a), 0.0, a))
-        limit = np.sign(a) * ratio(self.c[..., 1], np.sqrt(self.V[..., 1, 1]))
-        return np.where(np.isinf(a), limit, inside)
+        scales = np.where(infinite, np.sign(scales), np.where(infinite, 0.0, scales) / size)
+        q = np.concatenate([1.0 / size, scales], axis=-1)
+        mean = np.einsum("...j,...j", self.c, q)
+        return ratio(mean, np.sqrt(np.maximum(np.einsum("...j,...jk,...k", q, self.V, q), 0.0)))
 
     def _solve(self) -> tuple[FloatArray, FloatArray]:
         """(Vᵃᵈʲ c, cᵀVᵃᵈʲc/det V): direction of the best q up to a positive factor, and SNR*²."""
