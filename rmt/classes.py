@@ -1,4 +1,4 @@
-"""Classes that differ: own means, covariances and proportions, an optional intercept, any loss (theory.md §5 "Classes").
+"""Classes with own means, covariances and proportions, an optional intercept, any loss (theory.md §5 "Classes").
 
 With m_c = y_cμ_c and margins r_c ~ N(s_c + y_cb₀, σ_c²), the trained weights are w̄ + noise with::
 
@@ -19,12 +19,12 @@ from scipy.special import ndtr
 
 from rmt import validate
 from rmt.convex import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_words
-from rmt.covariance import RidgeSource, Spectrum, check_covariance, check_sources
+from rmt.covariance import RidgeSource, Spectrum, check_dimension, check_sources
 from rmt.losses import SQUARE, Loss
 from rmt.mixing import iterate
-from rmt.setting import Comparable, FixedSource, Numbers, _reject_interpolation
+from rmt.setting import Comparable, FixedSource, Numbers, reject_interpolation
 from rmt.solved import Solution, SolvedScore
-from rmt.validate import FloatArray
+from rmt.validate import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,21 +69,17 @@ class ClassTransfer(Comparable):
         if isinstance(self.covariances, Sequence) and len(self.covariances) != len(means):
             raise ValueError(f"covariances must be one or {len(means)} of them, got {len(self.covariances)}")
         for one in self._listed:
-            if isinstance(one, Spectrum):
-                if one.p != self.p:
-                    raise ValueError(f"covariances must be {self.p}-dimensional like means, got {one.p}")
-            else:
-                check_covariance("covariances", one, self.p)
+            check_dimension("covariances", one, self.p, "a class mean")
         if not isinstance(self.source, FixedSource | RidgeSource):
             raise ValueError(f"source must be one FixedSource or RidgeSource, got {type(self.source).__name__}")
         check_sources((self.source,), self.p)
-        _reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
+        reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
         object.__setattr__(self, "_shape", validate.broadcast(n=n, gamma=gamma))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of n and gamma."""
-        return self._shape  # type: ignore[attr-defined]
+        return self._shape
 
     @property
     def p(self) -> int:
@@ -94,7 +90,11 @@ class ClassTransfer(Comparable):
     def weights(self) -> FloatArray:
         """(C,) proportions π_c."""
         count = len(np.asarray(self.means))
-        return np.full(count, 1.0 / count) if self.proportions is None else validate.finite("proportions", self.proportions)
+        return (
+            np.full(count, 1.0 / count)
+            if self.proportions is None
+            else validate.finite("proportions", self.proportions)
+        )
 
     @property
     def _listed(self) -> Sequence[Any]:
@@ -157,7 +157,7 @@ class _Model:
         self.labels, self.weights = np.asarray(setting.labels, dtype=float), setting.weights
         self.signed = self.labels[:, None] * np.asarray(setting.means, dtype=float)  # (C, p) m_c
         self.covariances, source = setting.dense, setting.source
-        self.noise = np.zeros((setting.p, setting.p))  # covariance Ω of the source weights
+        self.noise: FloatArray = np.zeros((setting.p, setting.p))  # covariance Ω of the source weights
         if isinstance(source, FixedSource):
             self.source = np.asarray(source.vector, dtype=float)
         else:
@@ -190,27 +190,29 @@ class _Model:
     def square(self) -> Callable[[FloatArray], ClassSolution]:
         """Square loss: κ, τ do not depend on α, means are affine and variances quadratic in it."""
         shape, count = self.setting.shape, len(self.labels)
-        level, slope = np.zeros((2, *shape, count))
-        offset = np.zeros((2, *shape))
-        quadratic = np.zeros((3, *shape, count))
+        # Coefficients of 1, α, α²: class means, intercept, class variances.
+        affine, offset, quadratic = np.zeros((2, *shape, count)), np.zeros((2, *shape)), np.zeros((3, *shape, count))
         n_iter, converged = np.zeros(shape, dtype=int), np.zeros(shape, dtype=bool)
         for index, n, gamma in self.points():
             state = np.zeros((1, count))
 
-            def residual(at: FloatArray, n: float = n, gamma: float = gamma, state: FloatArray = state) -> FloatArray:
+            def residual(at: IntArray, n: float = n, gamma: float = gamma, state: FloatArray = state) -> FloatArray:
                 tau = 1.0 / (1.0 + np.exp(state[0]))
                 return (np.log(self.resolve(n, gamma, tau).kappa) - state[0])[None]
 
             solved, taken = iterate(residual, lambda move, _: np.abs(move).max(axis=1), state, np.arange(1))
             n_iter[index], converged[index] = taken[0], solved.size == 1
             tau = 1.0 / (1.0 + np.exp(state[0]))
-            parts = self._affine(self.resolve(n, gamma, tau), tau)
-            (level[index], slope[index]), offset[(slice(None), *index)], quadratic[(slice(None), *index)] = parts
+            means, shifts, powers = self._affine(self.resolve(n, gamma, tau), tau)
+            for power in range(3):
+                quadratic[(power, *index)] = powers[power]
+                if power < 2:
+                    affine[(power, *index)], offset[(power, *index)] = means[power], shifts[power]
 
         def solver(alpha: FloatArray) -> ClassSolution:
             a = alpha[..., None]
             intercept = offset[0] + alpha * offset[1]
-            means = level + a * slope + self.labels * intercept[..., None]
+            means = affine[0] + a * affine[1] + self.labels * intercept[..., None]
             variances = quadratic[0] + a * (quadratic[1] + a * quadratic[2])
             return self._mixture(means, variances, intercept, n_iter, converged)
 
@@ -265,7 +267,7 @@ class _Model:
         count = len(self.labels)
         state, nodes, total = np.zeros((1, 3 * count + 1)), NODES, 0
 
-        def residual(at: FloatArray) -> FloatArray:
+        def residual(at: IntArray) -> FloatArray:
             s, spread, kappa, offset = np.split(state[0], [count, 2 * count, 3 * count])
             e, v, tau = loss.moments(s + self.labels * offset, np.exp(spread), np.exp(kappa), nodes)
             r = self.resolve(n, gamma, tau)
@@ -293,12 +295,12 @@ class _Model:
                 return state[0], total, bool(moved <= QUADRATURE_LIMIT)
 
     def _mixture(
-        self, means: FloatArray, variances: FloatArray, intercept: FloatArray, n_iter: FloatArray, converged: FloatArray
+        self, means: FloatArray, variances: FloatArray, intercept: FloatArray, n_iter: IntArray, converged: BoolArray
     ) -> ClassSolution:
         mean = means @ self.weights
         variance = (variances + (means - mean[..., None]) ** 2) @ self.weights
-        n_iter, converged = np.broadcast_to(n_iter, mean.shape), np.broadcast_to(converged, mean.shape)
-        return ClassSolution(mean, variance, n_iter, converged, means, variances, intercept)
+        taken, solved = np.broadcast_to(n_iter, mean.shape), np.broadcast_to(converged, mean.shape)
+        return ClassSolution(mean, variance, taken, solved, means, variances, intercept)
 
 
 @dataclass(frozen=True)

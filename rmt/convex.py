@@ -20,10 +20,10 @@ from rmt.mixing import iterate
 from rmt.ridge import source_moments
 from rmt.setting import Transfer
 from rmt.solved import FixedPoint, SolvedScore
-from rmt.validate import FloatArray
+from rmt.validate import FloatArray, IntArray
 
 #: (positions of the points wanted, e, v, τ) → (κ, s, σ²), each of the length of the positions.
-Response = Callable[[FloatArray, Moments], tuple[FloatArray, FloatArray, FloatArray]]
+Response = Callable[[IntArray, Moments], tuple[FloatArray, FloatArray, FloatArray]]
 
 #: Quadrature points to begin with; they are doubled where doubling them moves the answer.
 NODES, MAX_NODES = 65, 2049
@@ -43,7 +43,9 @@ class Mixture:
     scales: FloatArray  # shape: (Q,)
     weights: FloatArray  # shape: (points, Q) or (1, Q)
 
-    def average(self, loss: Loss, s: FloatArray, s2: FloatArray, kappa: FloatArray, nodes: int, at: FloatArray) -> Moments:
+    def average(
+        self, loss: Loss, s: FloatArray, s2: FloatArray, kappa: FloatArray, nodes: int, at: IntArray
+    ) -> Moments:
         """(e, v, τ): E sign·ξ, E t·ξ², E t·τ, at the points ``at``."""
         if self.signs.size == 1:
             return loss.moments(s, s2, kappa, nodes)
@@ -82,9 +84,10 @@ def solve(respond: Response, loss: Loss, count: int, mixture: Mixture) -> FixedP
     state = np.zeros((count, 3))  # s, log σ², log κ
     moments = np.zeros((count, 3))
     n_iter, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
-    todo, nodes = np.arange(count), NODES
+    todo: IntArray = np.arange(count)
+    nodes = NODES
 
-    def residual(at: FloatArray, nodes: int) -> FloatArray:
+    def residual(at: IntArray, nodes: int) -> FloatArray:
         s, s2, kappa = state[at, 0], np.exp(state[at, 1]), np.exp(state[at, 2])
         averages = mixture.average(loss, s, s2, kappa, nodes, at)
         moments[at] = np.stack(averages, axis=-1)
@@ -134,7 +137,7 @@ def spectral_response(
         mean2, cross, source2: (points or 1, J) m_j², m_jw̃_j and E w̃_j². gamma, alpha: (points,).
     """
 
-    def respond(at: FloatArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def respond(at: IntArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray]:
         e, v, tau = averages
         inverse = 1.0 / (gamma[at, None] + tau[:, None] * values)  # D
         pull = gamma[at] * alpha[at]
@@ -151,7 +154,7 @@ def spectral_response(
     return respond
 
 
-def _at(array: FloatArray, index: FloatArray) -> FloatArray:
+def _at(array: FloatArray, index: IntArray) -> FloatArray:
     """Rows ``index`` of an array with one row a point, or with one row for all."""
     return array if len(array) == 1 else array[index]
 

@@ -18,7 +18,7 @@ from rmt import validate
 from rmt.fixed_point import spectral
 from rmt.ridge import assemble
 from rmt.score import QuadraticScore, ratio
-from rmt.setting import Comparable, FixedSource, Numbers, _flip_probability
+from rmt.setting import Comparable, FixedSource, Numbers, flip_probability
 from rmt.validate import FloatArray
 
 #: Negative eigenvalues up to this share of the largest are rounding and count as 0.
@@ -87,6 +87,10 @@ class Spectrum(Comparable):
         """The inverse of :meth:`rotate`."""
         return vectors if self.vectors is None else vectors @ np.asarray(self.vectors).T
 
+    def colour(self, vectors: FloatArray) -> FloatArray:
+        """``vectors`` (…, p) times C^{1/2}: standard normal rows become noise of covariance C."""
+        return self.restore(self.rotate(vectors) * np.sqrt(np.asarray(self.values, dtype=float)))
+
     def diagonal_of(self, other: Spectrum, values: FloatArray) -> FloatArray:
         """Diagonal, in this eigenbasis, of the matrix with ``other``'s eigenvectors and eigenvalues ``values``."""
         if other is self or (self.vectors is None and other.vectors is None):
@@ -106,19 +110,23 @@ class Spectrum(Comparable):
         return (vectors * np.asarray(self.values)) @ vectors.T
 
 
-def check_covariance(name: str, covariance: Any, p: int | None = None) -> FloatArray:
+def check_covariance(name: str, covariance: Any) -> FloatArray:
     """A (p, p) symmetric or (p,) nonnegative array; what only the eigenvalues can tell is left to ``Spectrum``."""
     array = validate.finite(name, covariance)
     if array.ndim == 1 and array.size:
-        validate.at_least(name, array, 0.0)
-    elif array.ndim == 2 and array.shape[0] == array.shape[1] and array.size:
-        if not np.allclose(array, array.T, rtol=1e-8, atol=1e-10 * np.abs(array).max()):
-            raise ValueError(f"{name} must be symmetric; average it with its transpose")
-    else:
+        return validate.at_least(name, array, 0.0)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
         raise ValueError(f"{name} must be a (p, p) matrix, a (p,) diagonal or a Spectrum, got shape {array.shape}")
-    if p is not None and array.shape[0] != p:
-        raise ValueError(f"{name} is {array.shape[0]}-dimensional, but mean has length {p}; they must agree")
+    if not np.allclose(array, array.T, rtol=1e-8, atol=1e-10 * np.abs(array).max()):
+        raise ValueError(f"{name} must be symmetric; average it with its transpose")
     return array
+
+
+def check_dimension(name: str, covariance: Any, p: int, other: str = "mean") -> None:
+    """A valid covariance of dimension ``p``, the dimension of ``other``."""
+    size = covariance.p if isinstance(covariance, Spectrum) else len(check_covariance(name, covariance))
+    if size != p:
+        raise ValueError(f"{name} is {size}-dimensional, but {other} has length {p}; they must agree")
 
 
 def check_mean(name: str, mean: Any) -> FloatArray:
@@ -127,14 +135,6 @@ def check_mean(name: str, mean: Any) -> FloatArray:
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name} must be a vector of shape (p,), got shape {array.shape}")
     return array
-
-
-def _check_dimension(name: str, covariance: Any, p: int) -> None:
-    if isinstance(covariance, Spectrum):
-        if covariance.p != p:
-            raise ValueError(f"{name} is {covariance.p}-dimensional, but mean has length {p}; they must agree")
-    else:
-        check_covariance(name, covariance, p)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,11 +156,11 @@ class RidgeSource(Comparable):
 
     def __post_init__(self) -> None:
         mean = check_mean("mean of the source", self.mean)
-        _check_dimension("covariance of the source", self.covariance, mean.size)
+        check_dimension("covariance of the source", self.covariance, mean.size)
         numbers = {
             "N": validate.count("N", self.N, infinite=True),
             "gamma of the source": validate.at_least("gamma of the source", self.gamma, 0.0),
-            "label_noise of the source": _flip_probability("label_noise of the source", self.label_noise),
+            "label_noise of the source": flip_probability("label_noise of the source", self.label_noise),
         }
         for name, array in numbers.items():
             if array.ndim:
@@ -216,9 +216,9 @@ class GaussianTransfer(Comparable):
     def __post_init__(self) -> None:
         n = validate.count("n", self.n)
         gamma = validate.at_least("gamma", self.gamma, 0.0)
-        noise = _flip_probability("label_noise", self.label_noise)
+        noise = flip_probability("label_noise", self.label_noise)
         mean = check_mean("mean", self.mean)
-        _check_dimension("covariance", self.covariance, mean.size)
+        check_dimension("covariance", self.covariance, mean.size)
         if isinstance(self.source, list):
             object.__setattr__(self, "source", tuple(self.source))
         check_sources(self.sources, mean.size)
@@ -227,17 +227,17 @@ class GaussianTransfer(Comparable):
     @property
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of n, gamma and label_noise."""
-        return self._shape  # type: ignore[attr-defined]
+        return self._shape
 
     @property
     def p(self) -> int:
         """Dimension."""
-        return int(np.size(self.mean))  # type: ignore[arg-type]
+        return int(np.size(self.mean))
 
     @property
     def sources(self) -> tuple[FixedSource | RidgeSource, ...]:
         """The sources as a tuple."""
-        return self.source if isinstance(self.source, tuple) else (self.source,)  # type: ignore[return-value]
+        return self.source if isinstance(self.source, tuple) else (self.source,)
 
     @property
     def source_count(self) -> int | None:
@@ -264,9 +264,9 @@ def check_sources(sources: Any, p: int) -> None:
         if isinstance(source, FixedSource):
             if source.vector is None:
                 raise ValueError("source is known by its norms only; give FixedSource(vector=w)")
-            length = np.size(source.vector)  # type: ignore[arg-type]
+            length = np.size(source.vector)
         elif isinstance(source, RidgeSource):
-            length = np.size(source.mean)  # type: ignore[arg-type]
+            length = np.size(source.mean)
         else:
             raise ValueError(f"source must be FixedSource(vector=…) or RidgeSource(…), got {type(source).__name__}")
         if length != p:
@@ -278,7 +278,7 @@ def source_laws(sources: Sequence[FixedSource | RidgeSource], spectrum: Spectrum
     weights, spread = np.zeros((2, len(sources), spectrum.p))
     for k, source in enumerate(sources):
         if isinstance(source, FixedSource):
-            weights[k] = spectrum.rotate(source.vector)  # type: ignore[arg-type]
+            weights[k] = spectrum.rotate(source.vector)
             continue
         own, variances = source.law
         basis = source.spectrum

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from rmt import validate
@@ -76,7 +75,10 @@ class EllipticalTransfer(Comparable):
 
 
 def student_law(freedom: float) -> tuple[FloatArray, FloatArray]:
-    """Values and probabilities of t = (ν − 2)/χ²_ν, by the trapezoidal rule in y = log χ², density ∝ e^{νy/2 − e^y/2}."""
+    """Values and probabilities of t = (ν − 2)/χ²_ν, by the trapezoidal rule in y = log χ².
+
+    The density of y is proportional to exp(νy/2 − eʸ/2).
+    """
     peak, step = np.log(freedom), min(0.25, 0.5 / np.sqrt(freedom))
     low = peak - 2.0 * _NEGLIGIBLE / freedom - 3.0 * np.sqrt(4.0 * _NEGLIGIBLE / freedom)
     high = peak + min(3.0 * np.sqrt(4.0 * _NEGLIGIBLE / freedom), np.log1p(4.0 * _NEGLIGIBLE / freedom) + 1.0)

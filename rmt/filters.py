@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from rmt import validate
 from rmt.ridge import source_moments
@@ -252,7 +252,9 @@ class _Point:
         top = (1.0 + np.sqrt(self.eta)) ** 2
         most = min(1.0, 1.0 / self.eta)
         if not fraction < most:
-            raise ValueError(f"fraction must be below min(1, n/p) = {most:g}, the share of nonzero eigenvalues, got {fraction}")
+            raise ValueError(
+                f"fraction must be below min(1, n/p) = {most:g}, the share of nonzero eigenvalues, got {fraction}"
+            )
         low = edge + 1e-9 * (top - edge)
         return float(brentq(lambda cut: self.share_above(cut) - fraction, low, top, xtol=1e-12))
 
@@ -288,4 +290,3 @@ class _Point:
         V[0, 0], V[0, 1:], V[1:, 0] = forms[1], cross, cross
         V[1:, 1:] = self.gram + forms[2 + 2 * count :].reshape(count, count)
         return c, V
-

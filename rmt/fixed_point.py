@@ -80,9 +80,7 @@ def spectral(values: ArrayLike, n: ArrayLike, gamma: ArrayLike) -> Resolvent:
         ValueError: negative input, or γ = 0 with exactly n positive eigenvalues (h = 0).
     """
     values = validate.at_least("values", values, 0.0)
-    n, gamma = np.broadcast_arrays(
-        validate.count("n", n, infinite=True), validate.at_least("gamma", gamma, 0.0)
-    )
+    n, gamma = np.broadcast_arrays(validate.count("n", n, infinite=True), validate.at_least("gamma", gamma, 0.0))
     values = values[values > 0]
     rank = values.size
     if ((gamma == 0) & (n == rank)).any():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rmt.validate import FloatArray
+from rmt.validate import BoolArray, FloatArray, IntArray
 
 #: Relative change in one undamped step at which a point counts as solved.
 TOLERANCE = 1e-12
@@ -18,8 +18,8 @@ Change = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 def iterate(
-    residual: Callable[[FloatArray], FloatArray], change: Change, state: FloatArray, todo: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    residual: Callable[[IntArray], FloatArray], change: Change, state: FloatArray, todo: IntArray
+) -> tuple[IntArray, IntArray]:
     """Move ``state`` to where ``residual`` vanishes. Points leave the iteration as they converge.
 
     Args:
@@ -59,9 +59,10 @@ class _Anderson:
 
     def __init__(self, count: int, size: int, change: Change) -> None:
         self.change = change
-        self.points = np.zeros((count, self.depth, size))  # last differences of x
-        self.residuals = np.zeros((count, self.depth, size))  # last differences of f
-        self.last_x, self.last_f = np.zeros((count, size)), np.zeros((count, size))
+        self.points: FloatArray = np.zeros((count, self.depth, size))  # last differences of x
+        self.residuals: FloatArray = np.zeros((count, self.depth, size))  # last differences of f
+        self.last_x: FloatArray = np.zeros((count, size))
+        self.last_f: FloatArray = np.zeros((count, size))
         self.best, self.age = np.full(count, np.inf), np.zeros(count, dtype=int)
         self.start = np.full(count, self.near)
 
@@ -91,7 +92,7 @@ class _Anderson:
             move[warm] = np.where(short[:, None], mixed_move, move[warm])
         return move
 
-    def keep(self, going: FloatArray) -> None:
+    def keep(self, going: BoolArray) -> None:
         """Drop the memory of the points that have converged."""
         for name in ("points", "residuals", "last_x", "last_f", "best", "age", "start"):
             setattr(self, name, getattr(self, name)[going])

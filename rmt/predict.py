@@ -24,7 +24,6 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     from rmt.convex import convex_score
     from rmt.covariance import GaussianScore, GaussianTransfer
     from rmt.elliptical import EllipticalTransfer, elliptical_score
-    from rmt.filters import FilteredTransfer, filtered_score
     from rmt.regression import Regression, RegressionRisk
     from rmt.ridge import IsotropicScore, several_sources
     from rmt.subspace import SubspaceTransfer, subspace_score

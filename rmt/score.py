@@ -167,7 +167,9 @@ class QuadraticScore(Score):
     @property
     def _dead(self) -> Any:
         """Settings where no source has any effect: γ = 0 with n > p, or only zero sources."""
-        return (self.c[..., 1:] == 0).all(axis=-1) & (np.diagonal(self.V, axis1=-2, axis2=-1)[..., 1:] == 0).all(axis=-1)
+        return (self.c[..., 1:] == 0).all(axis=-1) & (np.diagonal(self.V, axis1=-2, axis2=-1)[..., 1:] == 0).all(
+            axis=-1
+        )
 
     @property
     def marginal_value(self) -> FloatArray:
@@ -206,8 +208,8 @@ class QuadraticScore(Score):
         return star if self.vector_alpha else star[..., 0]
 
     @property
-    def best_accuracy(self) -> FloatArray:
-        """sup over α of Φ(s/σ): Φ(√(cᵀV⁻¹c)) where the guard holds, else Φ(√(c_αᵀV_αα⁻¹c_α))."""
+    def best_snr(self) -> FloatArray:
+        """sup over α of s/σ: √(cᵀV⁻¹c) where the guard holds, else √(c_αᵀV_αα⁻¹c_α)."""
         direction, snr2 = self._solve()
         c_tail, V_tail = self.c[..., 1:], self.V[..., 1:, 1:]
         if self.sources == 1:
@@ -216,7 +218,12 @@ class QuadraticScore(Score):
             source2 = np.sum(_solve(V_tail, c_tail) * c_tail, axis=-1)
         target = ratio(self.c[..., 0], np.sqrt(self.V[..., 0, 0]))
         guarded = np.sqrt(np.where(direction[..., 0] > 0, snr2, source2))
-        return self._correct(np.where(self._dead, target, guarded))
+        return np.where(self._dead, target, guarded)
+
+    @property
+    def best_accuracy(self) -> FloatArray:
+        """The accuracy at :attr:`best_snr`, a supremum where α* is infinite."""
+        return self._correct(self.best_snr)
 
     @property
     def alpha_bar(self) -> FloatArray:

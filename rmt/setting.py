@@ -135,7 +135,7 @@ class Transfer(Comparable):
         n = validate.count("n", self.n)
         gamma = validate.at_least("gamma", self.gamma, 0.0)
         reject_interpolation("gamma", gamma, "n", n, p)
-        noise = _flip_probability("label_noise", self.label_noise)
+        noise = flip_probability("label_noise", self.label_noise)
         arrays = {"p": p, "n": n, "gamma": gamma, "label_noise": noise}
         arrays |= self._check_ridge(p) if self.source is None else self._check_fixed()
         object.__setattr__(self, "_shape", validate.broadcast(**arrays))
@@ -187,7 +187,7 @@ class Transfer(Comparable):
         reject_interpolation("gamma_source", gamma, "N", samples, p)
         mu = validate.at_least("mu", self.mu, 0.0)
         beta = validate.finite("beta", self.beta)
-        noise = _flip_probability("label_noise_source", self.label_noise_source)
+        noise = flip_probability("label_noise_source", self.label_noise_source)
         arrays = {"N": samples, "gamma_source": gamma, "mu": mu, "beta": beta, "label_noise_source": noise}
         if (self.mu_perp is None) == (self.mu_target is None):
             raise ValueError(
@@ -242,7 +242,8 @@ class Transfer(Comparable):
         return None if self.source is None else self.source.count
 
 
-def _flip_probability(name: str, value: Any) -> FloatArray:
+def flip_probability(name: str, value: Any) -> FloatArray:
+    """``value`` as a float array in [0, 1/2)."""
     array = validate.at_least(name, value, 0.0)
     if (array >= 0.5).any():
         raise ValueError(f"{name} is the probability of a flipped label and must be < 1/2, got {validate.shown(value)}")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from rmt import validate
 from rmt.score import Score
-from rmt.validate import FloatArray
+from rmt.validate import BoolArray, FloatArray, IntArray
 
 #: α is searched as unit·sinh(x), |x| ≤ _REACH: from 0 to 80,000 units on both sides, in steps of a factor 1.6.
 _REACH, _POINTS = 12.0, 49
@@ -32,8 +32,8 @@ class Solution:
 
     mean: FloatArray  #: s
     variance: FloatArray  #: σ²
-    n_iter: FloatArray  #: iterations taken
-    converged: FloatArray  #: whether a further iteration, and finer quadrature, change nothing
+    n_iter: IntArray  #: iterations taken
+    converged: BoolArray  #: whether a further iteration, and finer quadrature, change nothing
 
     def reshape(self, shape: tuple[int, ...]) -> Self:
         """The same with its leading axis (points) in ``shape``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from rmt import validate
 from rmt.convex import check_convex, flipped, plain_mixture, point_words, solve
@@ -16,7 +15,7 @@ from rmt.ridge import assemble, source_moments
 from rmt.score import QuadraticScore, Score
 from rmt.setting import Comparable, Numbers, Transfer
 from rmt.solved import FixedPoint, SolvedScore
-from rmt.validate import FloatArray
+from rmt.validate import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +62,7 @@ class SubspaceTransfer(Comparable):
     @property
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of base and rank."""
-        return self._shape  # type: ignore[attr-defined]
+        return self._shape
 
 
 def subspace_score(setting: SubspaceTransfer, loss: Loss) -> Score:
@@ -185,7 +184,7 @@ class _FixedSubspace:
         scale, pairs = alpha.ravel(), self.pairs[0, 0]
         mean2, cross = self.mean**2, self.mean * self.cross[0]
 
-        def respond(at: FloatArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray]:
+        def respond(at: IntArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray]:
             e, v, tau = averages
             a = scale[at]
             inverse = 1.0 / (gamma[at, None] + tau[:, None] * d)  # D
