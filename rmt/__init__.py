@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rmt.datasets import load_amazon
     from rmt.direct import simulate_direct
     from rmt.elliptical import EllipticalTransfer
+    from rmt.experiment import FitSimulation, simulate_fits
     from rmt.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
     from rmt.losses import Loss
     from rmt.optimum import (
@@ -53,6 +54,7 @@ _HOME = {
     "EllipticalTransfer": "elliptical",
     "Estimate": "result",
     "FilteredTransfer": "filters",
+    "FitSimulation": "experiment",
     "FixedSource": "setting",
     "GaussianScore": "covariance",
     "GaussianTransfer": "covariance",
@@ -86,6 +88,7 @@ _HOME = {
     "sample_exact": "simulation",
     "simulate": "simulation",
     "simulate_direct": "direct",
+    "simulate_fits": "experiment",
     "simulate_running": "simulation",
     "theory": "predict",
 }
@@ -98,6 +101,7 @@ __all__ = [
     "EllipticalTransfer",
     "Estimate",
     "FilteredTransfer",
+    "FitSimulation",
     "FixedSource",
     "GaussianScore",
     "GaussianTransfer",
@@ -131,6 +135,7 @@ __all__ = [
     "sample_exact",
     "simulate",
     "simulate_direct",
+    "simulate_fits",
     "simulate_running",
     "theory",
 ]

@@ -245,6 +245,16 @@ class _Model:
         variances = np.linalg.solve(np.eye(count) - r.spread * tau**2, (powers + squares @ r.spread.T).T).T
         return means.T, offset, variances
 
+    def _slope(self, gain: FloatArray, tau: FloatArray) -> FloatArray:
+        """Minus the Jacobian of (s_c(e) − s_c, Σπ_cy_ce_c) in (s, b₀), for ds/de = ``gain`` (C, C)."""
+        count = len(tau)
+        slope = np.eye(count + 1)
+        slope[:count, :count] += gain * tau
+        if self.setting.intercept:
+            slope[:count, count] = gain @ (tau * self.labels)
+            slope[count] = [*(self.weights * self.labels * tau), self.weights @ tau]
+        return slope
+
     def solve(self, alpha: FloatArray, loss: Loss) -> ClassSolution:
         """Any loss, one α and one setting at a time."""
         count, shape = len(self.labels), alpha.shape
@@ -273,9 +283,11 @@ class _Model:
             r = self.resolve(n, gamma, tau)
             pull = np.concatenate([[alpha], e])
             variances = np.einsum("k,ckl,l->c", pull, r.forms, pull) + r.spread @ v
-            shift = (self.weights * self.labels) @ e / (self.weights @ tau) if self.setting.intercept else 0.0
-            target = np.concatenate([r.means @ pull, np.log(variances), np.log(r.kappa), offset + shift])
-            return (target - state[0])[None]
+            gap = np.append(r.means @ pull - s, (self.weights * self.labels) @ e if self.setting.intercept else 0.0)
+            # de_c = −τ_c(ds_c + y_cdb₀): a Newton step in (s, b₀), without which small γ diverges.
+            step = np.linalg.solve(self._slope(r.means[:, 1:], tau), gap)
+            move = [step[:count], np.log(variances) - spread, np.log(r.kappa) - kappa, step[count:]]
+            return np.concatenate(move)[None]
 
         def change(move: FloatArray, state: FloatArray) -> FloatArray:
             size = np.sqrt(np.exp(state[:, count : 2 * count]) + state[:, :count] ** 2)

@@ -87,7 +87,7 @@ class RegressionRisk:
         gamma = np.asarray(setting.gamma, dtype=float)
         if setting.covariance is None:
             self.resolvent = isotropic(setting.p / np.asarray(setting.n, dtype=float), gamma)
-            self._factor = (self.resolvent.theta / self.resolvent.lam) ** 2
+            self._factor: FloatArray = (self.resolvent.theta / self.resolvent.lam) ** 2
             weights: FloatArray = np.ones(setting.p)
         else:
             values = np.asarray(setting.spectrum.values, dtype=float)
