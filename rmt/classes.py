@@ -22,7 +22,7 @@ from rmt.convex import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_wor
 from rmt.covariance import RidgeSource, Spectrum, check_dimension, check_sources
 from rmt.losses import SQUARE, Loss
 from rmt.mixing import iterate
-from rmt.setting import Comparable, FixedSource, Numbers, reject_interpolation
+from rmt.setting import Comparable, FixedSource, Numbers
 from rmt.solved import Solution, SolvedScore
 from rmt.validate import BoolArray, FloatArray, IntArray
 
@@ -53,6 +53,8 @@ class ClassTransfer(Comparable):
 
     def __post_init__(self) -> None:
         n, gamma = validate.count("n", self.n), validate.at_least("gamma", self.gamma, 0.0)
+        if (gamma == 0).any():
+            raise ValueError("gamma must be > 0 in a ClassTransfer; give a small one for the limit")
         means = validate.finite("means", self.means)
         if means.ndim != 2 or len(means) < 2 or not means.shape[1]:
             raise ValueError(f"means must have shape (C, p) with C ≥ 2, got {means.shape}")
@@ -73,7 +75,6 @@ class ClassTransfer(Comparable):
         if not isinstance(self.source, FixedSource | RidgeSource):
             raise ValueError(f"source must be one FixedSource or RidgeSource, got {type(self.source).__name__}")
         check_sources((self.source,), self.p)
-        reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
         object.__setattr__(self, "_shape", validate.broadcast(n=n, gamma=gamma))
 
     @property

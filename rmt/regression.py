@@ -49,7 +49,7 @@ class Regression(Comparable):
         if self.covariance is None:
             reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
         else:
-            check_dimension("covariance", self.covariance, self.p, "target and source")
+            check_dimension("covariance", self.covariance, self.p, "target")
         object.__setattr__(self, "_shape", validate.broadcast(n=n, gamma=gamma, noise=noise))
 
     @property
