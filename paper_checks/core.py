@@ -152,9 +152,7 @@ class Check(ABC):
             if reason is not None:
                 missing[reason] = None
         stored = {
-            name: read_json(self._path(context, name))["figures"]
-            for name in names
-            if self._stored(context, name)
+            name: read_json(self._path(context, name))["figures"] for name in names if self._stored(context, name)
         }
         if not stored:
             return Outcome(Verdict.NOT_RUN, "; ".join(missing), missing=tuple(missing))
@@ -232,11 +230,7 @@ def select(ids: Iterable[str]) -> list[Check]:
     unknown = [one for one in ids if not any(key == one or key.startswith(f"{one}.") for key in known)]
     if unknown:
         raise ValueError(f"no check is called {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-    return [
-        c
-        for key, c in known.items()
-        if not ids or any(key == one or key.startswith(f"{one}.") for one in ids)
-    ]
+    return [c for key, c in known.items() if not ids or any(key == one or key.startswith(f"{one}.") for one in ids)]
 
 
 def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:

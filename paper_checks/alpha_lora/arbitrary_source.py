@@ -53,9 +53,7 @@ class ArbitrarySource(Check):
         passed = sum(max(abs(z) for z in record["z"].values()) <= Z_LIMIT for record in records)
         verdict = Verdict.REPRODUCED if passed == len(records) else Verdict.NOT_REPRODUCED
         rows = [Row(f"largest |z| of {name.replace('_', ' ')}", None, worst[name]) for name in QUANTITIES]
-        gap = float(
-            np.median([abs(record["alpha_star"][1] / record["alpha_star"][0] - 1) for record in records])
-        )
+        gap = float(np.median([abs(record["alpha_star"][1] / record["alpha_star"][0] - 1) for record in records]))
         return Outcome(
             verdict,
             f"{passed} of {len(records)} settings within |z| ≤ {Z_LIMIT:g} (largest "
@@ -70,9 +68,7 @@ class ArbitrarySource(Check):
         values = np.concatenate([np.ravel(record["raw_z"]) for record in records])
         bins = np.linspace(-5, 5, 51)
         left.hist(np.clip(values, -5, 5), bins, density=True, color=COLOURS[1], alpha=0.6, label="simulation")
-        left.plot(
-            bins, np.exp(-(bins**2) / 2) / np.sqrt(2 * np.pi), color=COLOURS[0], label="standard normal"
-        )
+        left.plot(bins, np.exp(-(bins**2) / 2) / np.sqrt(2 * np.pi), color=COLOURS[0], label="standard normal")
         name_axes(left, "z without allowance", "density", f"{len(values)} z-scores of moments and accuracy")
         legend(left)
         stars = np.array([record["alpha_star"] for record in records])  # (settings, 3)

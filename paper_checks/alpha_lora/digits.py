@@ -32,9 +32,7 @@ class Digits(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.digits"
-    claim = (
-        "On images of digits the theory predicts the accuracy against α, and its α* does not lose to α = 1."
-    )
+    claim = "On images of digits the theory predicts the accuracy against α, and its α* does not lose to α = 1."
     where = "α-LoRA, MNIST transfers; here the 8×8 digits that scikit-learn ships"
     rule = (
         "Reproduced if over five transfers, n = 10 and 40 and eight scales from 0 to 5 the isotropic "
@@ -102,9 +100,7 @@ class Digits(Check):
                 losses.append(gain + 2 * error < 0)
                 label = f"{name}, n = {size['n']}"
                 rows.append(Row(f"{label}: mean |predicted − real| (points)", None, float(gap.mean())))
-                rows.append(
-                    Row(f"{label}: real accuracy at α* = {size['alpha_star']:.2f} (%)", None, *size["best"])
-                )
+                rows.append(Row(f"{label}: real accuracy at α* = {size['alpha_star']:.2f} (%)", None, *size["best"]))
                 rows.append(Row(f"{label}: its gain over α = 1 (points)", None, gain, error))
         mean, worst = float(np.mean(gaps)), float(np.max(gaps))
         good = mean <= TOLERANCE and not any(losses)

@@ -32,9 +32,7 @@ class Figure1(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.figure1"
-    claim = (
-        "Accuracy peaks at α* = 1.64, 4.13, 7.53 and is 1/2 at ᾱ = −1.41, −0.56, −0.31 (β = 0.2, 0.5, 0.9)."
-    )
+    claim = "Accuracy peaks at α* = 1.64, 4.13, 7.53 and is 1/2 at ᾱ = −1.41, −0.56, −0.31 (β = 0.2, 0.5, 0.9)."
     where = "α-LoRA, Figure 1"
     rule = (
         "The official formula must give the printed scales to two decimals, and simulated accuracies "
@@ -84,9 +82,7 @@ class Figure1(Check):
         for figures in cells.values():
             beta, star, bar = figures["beta"], figures["alpha_star"], figures["alpha_bar"]
             printed_star, printed_bar, printed_accuracy = PAPER[beta]
-            labels &= (
-                abs(star["code"] - printed_star) <= 0.00501 and abs(bar["code"] - printed_bar) <= 0.00501
-            )
+            labels &= abs(star["code"] - printed_star) <= 0.00501 and abs(bar["code"] - printed_bar) <= 0.00501
             worst = max(worst, figures["worst_z"])
             # The printed label stands for an interval of ±0.005.
             against.append(max(abs(star["value"] - printed_star) - 0.005, 0.0) / star["stderr"])

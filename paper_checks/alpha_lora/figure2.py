@@ -65,9 +65,7 @@ class Figure2(Check):
                 worst = max([worst, *(abs(dot["z"]) for dot in curve["dots"])])
                 for dot in curve["dots"]:
                     name = f"{cell}, p = {curve['p']}: α* at alignment {dot['alignment']:g}"
-                    rows.append(
-                        Row(f"{name} (theory {dot['theory']:.4g})", None, dot["value"], dot["stderr"])
-                    )
+                    rows.append(Row(f"{name} (theory {dot['theory']:.4g})", None, dot["value"], dot["stderr"]))
         return Outcome(
             Verdict.REPRODUCED if increasing and worst <= Z_LIMIT else Verdict.NOT_REPRODUCED,
             f"α* increases with alignment for every p: {'yes' if increasing else 'no'}; simulated α* "

@@ -123,9 +123,7 @@ class Figure3(Check):
             every = slice(None, None, 4)
             columns = [figures[key][every] for key in ("alpha", "mean", "stderr")]
             dots(axis, *columns, label="real features")
-            axis.axhline(
-                figures["source_only"], color=COLOURS[2], linestyle="--", linewidth=1, label="source-only"
-            )
+            axis.axhline(figures["source_only"], color=COLOURS[2], linestyle="--", linewidth=1, label="source-only")
             axis.axvline(figures["alpha_star"]["empirical"], color=COLOURS[3], linewidth=0.8)
             name_axes(axis, "α", "test accuracy (%)", cell.replace("-", " → "))
         legend(axes[0, 0])

@@ -36,9 +36,7 @@ class Histograms(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.histograms"
-    claim = (
-        "The score of a test point is Gaussian with the predicted mean and variance, at α = 0.1, 1 and 10."
-    )
+    claim = "The score of a test point is Gaussian with the predicted mean and variance, at α = 0.1, 1 and 10."
     where = "α-LoRA, histograms of the score (appendix)"
     rule = (
         "On synthetic data (real draws of data and test points): reproduced if for β = 0.3, 0.8 and "

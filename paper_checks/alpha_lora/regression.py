@@ -84,16 +84,13 @@ class RegressionRisk(Check):
                         estimate["stderr"],
                     )
                 )
-                best = {
-                    key: values[int(np.argmin(np.abs(SCALES - 1.2)))] for key, values in curve["risk"].items()
-                }
+                best = {key: values[int(np.argmin(np.abs(SCALES - 1.2)))] for key, values in curve["risk"].items()}
                 label = f"{name}, β = {curve['beta']:g}: risk at α = 1.2 (theory {best['theory']:.4g})"
                 rows.append(Row(label, None, best["value"], best["stderr"]))
         good = risk <= Z_LIMIT and star <= Z_LIMIT
         return Outcome(
             Verdict.REPRODUCED if good else Verdict.NOT_REPRODUCED,
-            f"largest |z| of the risk {risk:.2f}, of α* {star:.2f}, over {len(cells)} shapes and three "
-            "alignments",
+            f"largest |z| of the risk {risk:.2f}, of α* {star:.2f}, over {len(cells)} shapes and three alignments",
             tuple(rows),
         )
 
@@ -106,9 +103,7 @@ class RegressionRisk(Check):
                 dots(axis, SCALES, curve["risk"]["value"], curve["risk"]["stderr"], colour=colour, label="")
                 axis.axvline(curve["beta"], color=colour, linewidth=0.6, linestyle=":")
             shape = figures["shape"]
-            name_axes(
-                axis, "α", "test risk", f"n={shape['n']}, p={shape['p']}, d={shape['d']}, γ={shape['gamma']}"
-            )
+            name_axes(axis, "α", "test risk", f"n={shape['n']}, p={shape['p']}, d={shape['d']}, γ={shape['gamma']}")
         legend(axes[0, 0])
         return figure
 

@@ -47,9 +47,7 @@ class Regularisation(Check):
     def compute(self, context: Context, cell: str) -> Figures:
         setting = rmt.Transfer(**SETTING, n=SIZES[cell], gamma=GAMMAS)
         one = rmt.Transfer(**SETTING, n=SIZES[cell], gamma=1.0)
-        simulation = rmt.simulate(
-            one, 100 if context.quick else 1000, context.seed_for(self.id, cell), gamma=GAMMAS
-        )
+        simulation = rmt.simulate(one, 100 if context.quick else 1000, context.seed_for(self.id, cell), gamma=GAMMAS)
         score, line = rmt.theory(setting), rmt.theory(rmt.Transfer(**SETTING, n=SIZES[cell], gamma=LINE))
         allowance = ALLOWANCE / simulation.p / np.sqrt(score.resolvent.h)
         curves = []

@@ -33,9 +33,7 @@ class RidgeSource(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.ridge_source"
-    claim = (
-        "For a ridge source the score has the stated second moment, and α* follows from it in closed form."
-    )
+    claim = "For a ridge source the score has the stated second moment, and α* follows from it in closed form."
     where = "α-LoRA, theorem for a ridge source classifier (formulas of the official code)"
     rule = (
         "The second moment at 13 scales from 0 to 3 and E‖w̃‖², by the official formula and by ours, "
@@ -147,9 +145,7 @@ def _one(setting: rmt.Transfer, draws: int, seed: int) -> Figures:
             "corrected": score.second_moment(SCALES),
             **plain(second),
         },
-        "worst_z": {
-            name: float(max(np.max(np.abs(value)) for value in values)) for name, values in z.items()
-        },
+        "worst_z": {name: float(max(np.max(np.abs(value)) for value in values)) for name, values in z.items()},
     }
 
 
@@ -207,9 +203,7 @@ def _draw_map(figure: Any, left: Any, right: Any, cell: Figures) -> None:
     edges = [-1e9, 0.0, 1.01, 1.1, 1.5, 2.0, 5.0, 1e9]
     colours = ListedColormap(["#1b4f8a", "#f7f4ec", "#f6dcae", "#efb36b", "#e07f4f", "#c0453f", "#7d1535"])
     star = np.clip(np.array(cell["star_ratio"]), -1e8, 1e8)
-    image = right.pcolormesh(
-        ratios, penalties, star, norm=BoundaryNorm(edges, colours.N), cmap=colours, **options
-    )
+    image = right.pcolormesh(ratios, penalties, star, norm=BoundaryNorm(edges, colours.N), cmap=colours, **options)
     bar = figure.colorbar(image, ax=right, spacing="uniform", ticks=edges[1:-1])
     bar.ax.set_yticklabels([f"{edge:g}" for edge in edges[1:-1]], fontsize=7.5)
     name_axes(right, "N/p", "γ̃", "official α* over the true one\n(blue: of the wrong sign)")

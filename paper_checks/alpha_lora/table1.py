@@ -185,9 +185,7 @@ class Table1(Check):
                 errors = np.array([cells[name]["columns"][column]["stderr"] for name in names])
                 place = np.arange(len(names)) + 0.12 * (series - 2.5)
                 colour = GREY if column.startswith("oracle") else COLOURS[series]
-                axis.errorbar(
-                    place, values, 2 * errors, fmt="o", markersize=4, color=colour, label=column, capsize=2
-                )
+                axis.errorbar(place, values, 2 * errors, fmt="o", markersize=4, color=colour, label=column, capsize=2)
             labels = [name.rsplit("-n", 1)[0].replace("-", "→\n") for name in names]
             axis.set_xticks(np.arange(len(names)), labels, fontsize=7.5)
             name_axes(axis, "", "test accuracy (%)", f"n = {n}, fresh splits shared by all columns")
@@ -276,9 +274,7 @@ def _column_rows(cells: Mapping[str, Figures]) -> list[Row]:
                 target = pair.split("-")[1]
                 errors[target] = errors.get(target, 0.0) + figures["columns"][column]["stderr"]
             error = math.sqrt(sum(value**2 for value in errors.values())) / len(group)
-            rows.append(
-                Row(f"mean of {len(group)} pairs, n = {n}: {column} – {meaning} (%)", None, mean, error)
-            )
+            rows.append(Row(f"mean of {len(group)} pairs, n = {n}: {column} – {meaning} (%)", None, mean, error))
     return rows
 
 
