@@ -42,17 +42,20 @@ def iterate(
     """
     taken = np.zeros(len(state), dtype=int)
     mixing, active = _Anderson(todo.size, state.shape[1], change), todo
+    nearest, distance = state.copy(), np.full(len(state), np.inf)
     for _ in range(MAX_ITER):
         move = residual(active)
         taken[active] += 1
         size = change(move, state[active])
+        closer = active[size < distance[active]]
+        nearest[closer], distance[closer] = state[closer], size[size < distance[active]]
         state[active] += mixing.step(state[active], move, size)
         going = ~(size <= TOLERANCE)
         active = active[going]
         if not active.size:
             break
         mixing.keep(going)
-    for start in (state[active], *starts):
+    for start in (nearest[active], *starts):
         if not active.size:
             break
         state[active] = start
