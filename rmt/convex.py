@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rmt.covariance import GaussianTransfer
+from rmt.covariance import BLOCK, GaussianTransfer
 from rmt.losses import Loss, Moments
 from rmt.mixing import iterate
 from rmt.ridge import source_moments
@@ -91,11 +91,12 @@ def solve(respond: Response, loss: Loss, count: int, mixture: Mixture) -> FixedP
     nodes = NODES
 
     def residual(at: IntArray, nodes: int) -> FloatArray:
-        s, s2, kappa = state[at, 0], np.exp(state[at, 1]), np.exp(state[at, 2])
-        averages = mixture.average(loss, s, s2, kappa, nodes, at)
-        moments[at] = np.stack(averages, axis=-1)
-        kappa, s, s2, gain = respond(at, averages)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        # A point that runs away is known by a move that is not finite.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            s, s2, kappa = state[at, 0], np.exp(state[at, 1]), np.exp(state[at, 2])
+            averages = mixture.average(loss, s, s2, kappa, nodes, at)
+            moments[at] = np.stack(averages, axis=-1)
+            kappa, s, s2, gain = respond(at, averages)
             move = np.stack([s, np.log(s2), np.log(kappa)], axis=-1) - state[at]
         # de/ds = −τ. A half step in s would diverge where τ·ds/de > 3 (strong signal, small γ); this makes half of
         # it the Newton step there, and leaves weak couplings alone.
@@ -190,17 +191,22 @@ def spectral_solver(
 
     def solver(alpha: FloatArray) -> FixedPoint:
         gamma, noise = (np.broadcast_to(x, alpha.shape).ravel() for x in (setting.gamma, setting.label_noise))
-        mean2, cross, source2 = (rows(array, alpha.shape) for array in products)
-        respond = spectral_response(
-            values=values,
-            share=rows(share, alpha.shape),
-            mean2=mean2,
-            cross=cross,
-            source2=source2,
-            gamma=gamma,
-            alpha=alpha.ravel(),
-        )
-        return solve(respond, loss, alpha.size, flipped(mixture, noise)).reshape(alpha.shape)
+        table = [rows(array, alpha.shape) for array in (share, *products)]
+        scale, parts = alpha.ravel(), []
+        for start in range(0, scale.size, max(1, BLOCK // len(values))):
+            block = np.arange(start, min(start + max(1, BLOCK // len(values)), scale.size))
+            weights, mean2, cross, source2 = (_at(array, block) for array in table)
+            respond = spectral_response(
+                values=values,
+                share=weights,
+                mean2=mean2,
+                cross=cross,
+                source2=source2,
+                gamma=gamma[block],
+                alpha=scale[block],
+            )
+            parts.append(solve(respond, loss, block.size, flipped(mixture, noise[block])))
+        return FixedPoint.joined(parts).reshape(alpha.shape)
 
     return solver
 

@@ -24,7 +24,7 @@ from rmt.validate import FloatArray
 #: Negative eigenvalues up to this share of the largest are rounding and count as 0.
 _ROUNDING = 1e-10
 #: Settings are treated in blocks of about this many (setting, eigenvalue) pairs: 8 MB an array.
-_BLOCK = 2**20
+BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +319,7 @@ class GaussianScore(QuadraticScore):
         linear = np.stack([mean**2, *(mean * weights)])  # for A and B
         forms = values * np.concatenate([linear, pairs])  # for mᵀHCHm, W̃ᵀHCHm, W̃ᵀHCHW̃
         c, V = np.empty((n.size, count + 1)), np.empty((n.size, count + 1, count + 1))
-        step = max(1, _BLOCK // values.size)
+        step = max(1, BLOCK // values.size)
         for start in range(0, n.size, step):
             part = slice(start, start + step)
             r = spectral(values, n[part], gamma[part])

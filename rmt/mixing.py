@@ -55,7 +55,7 @@ def iterate(
         if not active.size:
             break
         mixing.keep(going)
-    for start in (nearest[active], *starts):
+    for start in (nearest[active], *map(np.asarray, starts)):
         if not active.size:
             break
         state[active] = start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
@@ -34,6 +34,11 @@ class Solution:
     variance: FloatArray  #: σ²
     n_iter: IntArray  #: iterations taken
     converged: BoolArray  #: whether a further iteration, and finer quadrature, change nothing
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Solutions at the points of all ``parts``, one after the other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def reshape(self, shape: tuple[int, ...]) -> Self:
         """The same with its leading axis (points) in ``shape``."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from beyond import (
-    D,
     MEAN,
     SOURCE,
     TOEPLITZ_MATRIX,
+    D,
     J,
     assert_simulated,
     own_covariance,
@@ -158,4 +158,3 @@ def test_broadcasting_over_n_and_gamma():
 def test_bad_input(change, message):
     with pytest.raises(ValueError, match=message):
         two_classes(**change)
-

@@ -63,7 +63,10 @@ def test_simulation(loss, draws):
         (lambda base: rmt.EllipticalTransfer(base=base, scales=[1.0]), "give freedom"),
         (lambda base: rmt.EllipticalTransfer(base=base, freedom=2), "> 2"),
         (lambda base: rmt.EllipticalTransfer(base=base, freedom=[3, 4]), "one number > 2"),
-        (lambda base: rmt.EllipticalTransfer(base=base, scales=[1.0, 2.0], weights=[0.5, 0.5]), "mean of scales must be 1"),
+        (
+            lambda base: rmt.EllipticalTransfer(base=base, scales=[1.0, 2.0], weights=[0.5, 0.5]),
+            "mean of scales must be 1",
+        ),
         (lambda base: rmt.EllipticalTransfer(base=base, scales=[0.0, 2.0], weights=[0.5, 0.5]), "scales > 0"),
         (lambda base: rmt.EllipticalTransfer(base="t", freedom=3), "base must be"),
         (lambda base: rmt.theory(rmt.EllipticalTransfer(base=TWO_SOURCES, freedom=3)), "takes one source"),

@@ -53,7 +53,9 @@ def test_a_given_subspace_of_isotropic_noise_averages_to_the_random_one():
 
     vectors = explicit(base)
     given = [
-        rmt.theory(rmt.SubspaceTransfer(base=vectors, basis=np.linalg.qr(rng.standard_normal((p, rank)))[0])).accuracy(1.0)
+        rmt.theory(rmt.SubspaceTransfer(base=vectors, basis=np.linalg.qr(rng.standard_normal((p, rank)))[0])).accuracy(
+            1.0
+        )
         for _ in range(40)
     ]
     expected = rmt.theory(rmt.SubspaceTransfer(base=base, rank=rank)).accuracy(1.0)
@@ -95,7 +97,10 @@ BASIS = np.linalg.qr(np.random.default_rng(0).standard_normal((300, 4)))[0]
         (lambda: rmt.SubspaceTransfer(base=toeplitz(5, 1), basis=BASIS[:50]), "basis must have shape"),
         (lambda: rmt.SubspaceTransfer(base=toeplitz(5, 1), basis=2 * BASIS), "orthonormal columns"),
         (lambda: rmt.theory(rmt.SubspaceTransfer(base=TWO_SOURCES, rank=3), loss="logistic"), "loss='square' only"),
-        (lambda: rmt.theory(rmt.SubspaceTransfer(base=toeplitz(5, 0), basis=BASIS), loss="logistic"), "gamma must be > 0"),
+        (
+            lambda: rmt.theory(rmt.SubspaceTransfer(base=toeplitz(5, 0), basis=BASIS), loss="logistic"),
+            "gamma must be > 0",
+        ),
         (lambda: rmt.theory(rmt.SubspaceTransfer(base=toeplitz(4, 0), basis=BASIS)), "gamma = 0 with n = 4"),
     ],
 )
