@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmt.classes import ClassScore, ClassTransfer
-    from rmt.covariance import GaussianScore, GaussianTransfer, RidgeSource, Spectrum
+    from rmt.covariance import GaussianScore, GaussianTransfer, RidgeSource, Spectrum, with_penalty
     from rmt.datasets import load_amazon
     from rmt.direct import simulate_direct
     from rmt.elliptical import EllipticalTransfer
@@ -91,6 +91,7 @@ _HOME = {
     "simulate_fits": "experiment",
     "simulate_running": "simulation",
     "theory": "predict",
+    "with_penalty": "covariance",
 }
 
 __all__ = [
@@ -138,6 +139,7 @@ __all__ = [
     "simulate_fits",
     "simulate_running",
     "theory",
+    "with_penalty",
 ]
 
 

@@ -354,7 +354,7 @@ def _model_of(setting: Any) -> _Model:
         spectra = [Spectrum.of(one) for one in setting.dense]
         classes = tuple(
             _Class(label * mean, spectrum, float(label), float(weight))
-            for label, mean, spectrum, weight in zip(labels, means, spectra, setting.weights, strict=True)
+            for label, mean, spectrum, weight in zip(labels, means, spectra, setting.shares, strict=True)
         )
         return _Model(
             n=int(setting.n),

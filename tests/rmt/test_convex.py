@@ -172,6 +172,9 @@ def test_failure_is_an_error_that_says_where(monkeypatch):
     score = rmt.theory(fixed(2.5, np.array([0.1, 0.2]), *BASE), loss="logistic")
     with pytest.raises(rmt.ConvergenceError, match=r"2 of 2 points, the first at alpha = 1, n = 1000, gamma = 0.1"):
         score.accuracy(1.0)
+    for name in ("alpha_star", "alpha_bar", "alpha_risk", "best_accuracy"):
+        with pytest.raises(rmt.ConvergenceError, match="no fixed point"):
+            getattr(score, name)
 
 
 def test_bad_input():
@@ -180,5 +183,9 @@ def test_bad_input():
         rmt.theory(rmt.Transfer(p=9, n=5, gamma=1, mu_target=1.5, source=two), loss="logistic")
     with pytest.raises(ValueError, match="gamma must be > 0 with loss 'logistic'"):
         rmt.theory(fixed(2.5, 0.0, *BASE), loss="logistic")
+    with pytest.raises(ValueError, match="solved for C = I: give a Transfer"):
+        rmt.gamma_one(toeplitz(150, 0.2))
+    with pytest.raises(ValueError, match=r"rmt\.simulate_fits takes the other"):
+        rmt.simulate(toeplitz(150, 0.2), 3)
     with pytest.raises(ValueError, match="alpha must be finite"):
         rmt.theory(fixed(2.5, 0.1, *BASE), loss="logistic").mean(np.inf)

@@ -199,6 +199,37 @@ def test_simulation_of_several_sources():
         assert simulation.compare(rmt.theory(setting), alpha).worst <= 4
 
 
+def test_simulation_of_another_penalty():
+    """aᵀΓa: w = (S + γΓ)⁻¹(ū + γΓαw̃), solved as it stands."""
+    for seed in range(30):
+        setting = random_gaussian(seed, 60)
+        rng = np.random.default_rng(100 + seed)
+        penalty = np.exp(0.7 * rng.standard_normal(60))
+        if seed % 2:
+            rotation = np.linalg.qr(rng.standard_normal((60, 60)))[0]
+            penalty = (rotation * penalty) @ rotation.T
+        form = float(setting.gamma) * (penalty if seed % 2 else np.diag(penalty))
+        samples = setting.spectrum.colour(rng.standard_normal((80, int(setting.n), 60))) + setting.mean
+        pull = np.broadcast_to(form @ setting.source.vector, (80, 60))
+        right = np.stack([samples.mean(axis=1), pull], axis=-1)
+        weights = np.linalg.solve(samples.mT @ samples / samples.shape[1] + form, right)
+        V = weights.mT @ setting.spectrum.dense() @ weights
+        simulation = rmt.Simulation(c=setting.mean @ weights, V=V, p=60)
+        assert simulation.compare(rmt.theory(rmt.with_penalty(setting, penalty)), np.array([0.0, 1.0, 2.0])).worst <= 4
+
+
+def test_penalty_of_one_changes_nothing_and_bad_penalties_are_refused():
+    plain = toeplitz(150, 0.2, source=[SOURCE, SECOND_SOURCE])
+    same = rmt.with_penalty(plain, np.ones(MEAN.size))
+    np.testing.assert_allclose(rmt.theory(same).V, rmt.theory(plain).V, rtol=1e-9)
+    with pytest.raises(ValueError, match="penalty must be positive definite"):
+        rmt.with_penalty(plain, np.zeros(MEAN.size))
+    with pytest.raises(ValueError, match="penalty is 3-dimensional"):
+        rmt.with_penalty(plain, np.ones(3))
+    with pytest.raises(ValueError, match="takes fixed sources"):
+        rmt.with_penalty(own_covariance(), np.ones(MEAN.size))
+
+
 def test_joint_optimum():
     setting = toeplitz(np.array([100, 300]), 1.0)
     found = rmt.joint_optimum(setting)
