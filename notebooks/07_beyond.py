@@ -49,24 +49,24 @@ alphas, few = np.linspace(-2, 6, 161), np.array([-1.0, 0.0, 1.0, 2.0, 4.0])
 
 def compare(axes, setting, loss="square", label=None, draws=DRAWS, scales=few):
     """Theory as a line and simulated fits as dots."""
-    (line,) = axes.plot(alphas, rmt.theory(setting, loss=loss).accuracy(alphas), label=label or loss)
+    colour = plot.COLOURS[len(axes.containers)]
+    plot.line(axes, alphas, rmt.theory(setting, loss=loss).accuracy(alphas), colour=colour, label=label or loss)
     found = rmt.simulate_fits(setting, scales, draws, seed=1, loss=loss).accuracy
-    plot.dots(axes, scales, found.value, found.stderr, color=line.get_color())
-    axes.set_xlabel("scale α")
-    axes.set_ylabel("test accuracy")
-    axes.legend(fontsize=8)
+    plot.dots(axes, scales, found.value, found.stderr, colour=colour, label=None)
+    plot.name_axes(axes, "scale α", "test accuracy")
+    plot.legend(axes)
 
 
-figure, axes = plot.new_figure(2)
+figure, axes = plot.panels(2)
 compare(axes[0, 0], setting, label="with the covariance")
-axes[0, 0].plot(alphas, rmt.theory(isotropic).accuracy(alphas), "--", color="0.5", label="isotropic formula")
-axes[0, 0].legend(fontsize=8)
+axes[0, 0].plot(alphas, rmt.theory(isotropic).accuracy(alphas), "--", color=plot.GREY, label="isotropic formula")
+plot.legend(axes[0, 0])
 gammas = np.geomspace(1e-3, 1e3, 150)
 axes[0, 1].semilogx(gammas, rmt.theory(replace(setting, gamma=gammas)).best_accuracy, label="best α at each γ")
 best = rmt.joint_optimum(setting)
 axes[0, 1].plot(best.gamma, best.accuracy, "k*", label=f"joint optimum: γ = {best.gamma:.2f}, α = {best.alpha:.2f}")
-axes[0, 1].set_xlabel("γ")
-axes[0, 1].legend(fontsize=8)
+plot.name_axes(axes[0, 1], "γ", "accuracy at the best α")
+plot.legend(axes[0, 1])
 display(figure)
 
 # %% [markdown]
@@ -100,7 +100,7 @@ exponential = rmt.Loss(
     inflection=-2.0,
     name="exponential",
 )
-figure, axes = plot.new_figure(2)
+figure, axes = plot.panels(2)
 for loss in ("square", "logistic", "squared_hinge"):
     compare(axes[0, 0], setting, loss=loss, draws=DRAWS // 2)
 penalties = np.geomspace(0.01, 30, 7 if FAST else 25)
@@ -108,9 +108,8 @@ for loss in ("square", "logistic", "squared_hinge"):
     line = rmt.theory(replace(isotropic, gamma=penalties), loss=loss)
     axes[0, 1].semilogx(penalties, line.best_accuracy, label=loss)
 axes[0, 1].axhline(float(rmt.joint_optimum(isotropic).accuracy), color="k", linestyle="--", label="bound of every loss")
-axes[0, 1].set_xlabel("γ (isotropic noise)")
-axes[0, 1].set_ylabel("accuracy at α*")
-axes[0, 1].legend(fontsize=8)
+plot.name_axes(axes[0, 1], "γ (isotropic noise)", "accuracy at α*")
+plot.legend(axes[0, 1])
 display(figure)
 print("exponential loss, accuracy at α = 1:", float(rmt.theory(setting, loss=exponential).accuracy(1.0)).__round__(4))
 
@@ -127,7 +126,7 @@ classes = rmt.ClassTransfer(
     proportions=(0.3, 0.7),
     source=rmt.FixedSource(vector=weights),
 )
-figure, axes = plot.new_figure()
+figure, axes = plot.panels()
 alphas = np.linspace(-1, 5, 13 if FAST else 31)
 for loss in ("square", "logistic"):
     for intercept in (False, True):
@@ -141,15 +140,14 @@ display(figure)
 # is a ridge penalty in disguise.
 
 # %%
-figure, axes = plot.new_figure(2)
+figure, axes = plot.panels(2)
 ranks = np.unique(np.geomspace(2, P, 60).astype(int))
 for gamma in (1e-3, 0.3, 3.0):
     confined = rmt.SubspaceTransfer(base=replace(isotropic, gamma=gamma), rank=ranks)
     axes[0, 0].plot(ranks, rmt.theory(confined).best_accuracy, label=f"γ = {gamma:g}")
-axes[0, 0].axvline(P // 2, color="0.8")
-axes[0, 0].set_xlabel("rank of the adapter")
-axes[0, 0].set_ylabel("accuracy at α*")
-axes[0, 0].legend(fontsize=8)
+axes[0, 0].axvline(P // 2, color=plot.GREY)
+plot.name_axes(axes[0, 0], "rank of the adapter", "accuracy at α*")
+plot.legend(axes[0, 0])
 times = np.geomspace(0.05, 100, 40)
 stopped = [
     rmt.theory(rmt.FilteredTransfer(base=replace(isotropic, gamma=0.0), filter=rmt.GradientFlow(t))) for t in times
@@ -157,8 +155,8 @@ stopped = [
 axes[0, 1].semilogx(times, [float(one.best_accuracy) for one in stopped], label="gradient flow stopped at t")
 ridge = rmt.theory(replace(isotropic, gamma=1 / times))
 axes[0, 1].semilogx(times, ridge.best_accuracy, "--", label="ridge with γ = 1/t")
-axes[0, 1].set_xlabel("t")
-axes[0, 1].legend(fontsize=8)
+plot.name_axes(axes[0, 1], "t", "accuracy at α*")
+plot.legend(axes[0, 1])
 display(figure)
 
 # %% [markdown]
@@ -170,10 +168,10 @@ display(figure)
 # %%
 heavy = rmt.EllipticalTransfer(base=isotropic, freedom=4.0)
 alphas = np.linspace(-2, 6, 161)
-figure, axes = plot.new_figure()
+figure, axes = plot.panels()
 compare(axes[0, 0], heavy, label="elliptical theory, t₄")
-axes[0, 0].plot(alphas, rmt.theory(isotropic).accuracy(alphas), "--", color="0.5", label="Gaussian theory")
-axes[0, 0].legend(fontsize=8)
+axes[0, 0].plot(alphas, rmt.theory(isotropic).accuracy(alphas), "--", color=plot.GREY, label="Gaussian theory")
+plot.legend(axes[0, 0])
 display(figure)
 
 # %%
