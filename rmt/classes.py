@@ -145,7 +145,8 @@ class ClassScore(SolvedScore):
 
     def _objective(self, found: Any) -> FloatArray:
         ratio, shares = found.class_means / np.sqrt(found.class_variances), self.setting.shares
-        return np.log(ndtr(ratio) @ shares) - np.log(ndtr(-ratio) @ shares)  # log odds do not saturate near 1
+        right, wrong = (np.maximum(ndtr(side) @ shares, 1e-300) for side in (ratio, -ratio))
+        return np.log(right) - np.log(wrong)  # log odds do not saturate near 1
 
 
 class _Model:
