@@ -326,3 +326,39 @@ def test_a_ridge_source_of_infinitely_many_samples_has_no_noise():
     weights, spread = endless.law
     np.testing.assert_allclose(weights, 1 / (1 + 1) / (1 + 3 / 2))
     assert (spread == 0).all()
+
+
+WILD = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(-1.0, 50.0), st.integers(0, 20))
+
+
+@given(
+    n=WILD,
+    gamma=WILD,
+    label_noise=st.one_of(st.just(0.0), WILD),
+    values=st.lists(st.floats(0.0, 10.0), min_size=1, max_size=4),
+    mean=st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=4),
+    weights=st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=4),
+    ridge=st.booleans(),
+    loss=st.sampled_from(["square", "logistic"]),
+)
+@settings(deadline=None, max_examples=300)
+def test_any_input_is_refused_by_name_or_answered(n, gamma, label_noise, values, mean, weights, ridge, loss):
+    try:
+        source = (
+            rmt.RidgeSource(mean=weights, covariance=np.ones(len(weights)), N=7, gamma=0.5)
+            if ridge
+            else rmt.FixedSource(vector=weights)
+        )
+        score = rmt.theory(
+            rmt.GaussianTransfer(
+                n=n, gamma=gamma, mean=mean, covariance=values, source=source, label_noise=label_noise
+            ),
+            loss=loss,
+        )
+        accuracy = score.accuracy([-1.0, 0.0, 2.0])
+    except ValueError as error:
+        names = ("n ", "gamma", "label_noise", "covariance", "mean", "source", "fixed point")
+        assert any(name in str(error) for name in names), error
+    else:
+        assert ((accuracy >= 0) & (accuracy <= 1)).all()
+        assert (score.variance([0.0, 1.0]) >= 0).all()
