@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import LayerConfig
-from glora.layer import Adapter, AdaptedLayer
+from glora.layer import AdaptedLayer, Adapter
 from glora.model import attach_selection
 from glora.report import Report
 from glora.state import adapted_modules, require_adapter, require_state, unwrap
