@@ -136,7 +136,8 @@ def _hadamard_forward(
                 op, x = op.unpadded(), op.padded(x)
             kept = tuple(factors for factors in terms.additive if not factors.dropout)
             left, right = join(kept)[:2] if kept else (None, None)
-            output = _EffectiveWeight.apply(op, x, weight, bias, hadamard.left, hadamard.right, left, right)
+            function = _EffectiveWeight if torch.compiler.is_compiling() else _EffectiveWeightWithTangents
+            output = function.apply(op, x, weight, bias, hadamard.left, hadamard.right, left, right)
             rest = tuple(factors for factors in terms.additive if factors.dropout)
         added = _additive(op, x, rest, shift)
         return output if added is None else output + added.to(output.dtype)
@@ -191,31 +192,6 @@ class _EffectiveWeight(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         ctx.op = inputs[0]
         ctx.save_for_backward(*inputs[1:])
-        ctx.save_for_forward(*inputs[1:])
-
-    @staticmethod
-    def jvp(ctx, _op, dx, dweight, dbias, dhl, dhr, dleft, dright):
-        x, weight, _, hl, hr, left, right = ctx.saved_tensors
-        wide = weight.to(hl.dtype)
-        terms = []
-        if dweight is not None:
-            terms.append(torch.addcmul(dweight, dweight, (hl @ hr).to(dweight.dtype)))
-        if dhl is not None:
-            terms.append(wide * (dhl @ hr))
-        if dhr is not None:
-            terms.append(wide * (hl @ dhr))
-        if dleft is not None:
-            terms.append(dleft @ right)
-        if dright is not None:
-            terms.append(left @ dright)
-        result = None if dbias is None else ctx.op.rows(dbias)
-        if terms:
-            part = ctx.op.apply(x, sum(terms[1:], terms[0]).to(x.dtype), None)
-            result = part if result is None else part + result
-        if dx is not None:
-            part = ctx.op.apply(dx, effective_weight(weight, hl, hr, left, right).to(x.dtype), None)
-            result = part if result is None else part + result
-        return result
 
     @staticmethod
     def backward(ctx, grad):
@@ -242,6 +218,39 @@ class _EffectiveWeight(torch.autograd.Function):
         return None, *grads
 
 
+class _EffectiveWeightWithTangents(_EffectiveWeight):
+    """The same with forward-mode derivatives, which torch.compile does not trace."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _EffectiveWeight.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def jvp(ctx, _op, dx, dweight, dbias, dhl, dhr, dleft, dright):
+        x, weight, _, hl, hr, left, right = ctx.saved_tensors
+        wide = weight.to(hl.dtype)
+        terms = []
+        if dweight is not None:
+            terms.append(torch.addcmul(dweight, dweight, (hl @ hr).to(dweight.dtype)))
+        if dhl is not None:
+            terms.append(wide * (dhl @ hr))
+        if dhr is not None:
+            terms.append(wide * (hl @ dhr))
+        if dleft is not None:
+            terms.append(dleft @ right)
+        if dright is not None:
+            terms.append(left @ dright)
+        result = None if dbias is None else ctx.op.rows(dbias)
+        if terms:
+            part = ctx.op.apply(x, sum(terms[1:], terms[0]).to(x.dtype), None)
+            result = part if result is None else part + result
+        if dx is not None:
+            part = ctx.op.apply(dx, effective_weight(weight, hl, hr, left, right).to(x.dtype), None)
+            result = part if result is None else part + result
+        return result
+
+
 def scale_add(
     output: Tensor,
     scale: Tensor,
@@ -260,7 +269,8 @@ def scale_add(
         op, x, weight, bias: where `output` came from; given, it is recomputed for the scale's gradient, not
             kept.
     """
-    return _ScaleAdd.apply(output, scale, added, op, x, weight, bias)
+    function = _ScaleAdd if torch.compiler.is_compiling() else _ScaleAddWithTangents
+    return function.apply(output, scale, added, op, x, weight, bias)
 
 
 class _ScaleAdd(torch.autograd.Function):
@@ -284,19 +294,6 @@ class _ScaleAdd(torch.autograd.Function):
         # Only the gradient of the scale needs the base output.
         kept = base_output if ctx.needs_input_grad[1] and not ctx.recompute else None
         ctx.save_for_backward(scale, kept, x, weight, bias)
-        ctx.save_for_forward(scale, base_output)
-
-    @staticmethod
-    def jvp(ctx, doutput, dscale, dadded, *_):
-        scale, output = ctx.saved_tensors[:2]
-        parts = []
-        if doutput is not None:
-            parts.append(torch.addcmul(doutput, doutput, scale))
-        if dscale is not None:
-            parts.append(output * dscale)
-        if dadded is not None:
-            parts.append(dadded.expand_as(output))
-        return sum(parts[1:], parts[0])
 
     @staticmethod
     def backward(ctx, grad):
@@ -313,6 +310,27 @@ class _ScaleAdd(torch.autograd.Function):
         if need_added:
             grad_added = grad if ctx.added_shape == grad.shape else grad.sum_to_size(ctx.added_shape)
         return grad_output, grad_scale, grad_added, None, None, None, None
+
+
+class _ScaleAddWithTangents(_ScaleAdd):
+    """The same with forward-mode derivatives, which torch.compile does not trace."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _ScaleAdd.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[1], inputs[0])
+
+    @staticmethod
+    def jvp(ctx, doutput, dscale, dadded, *_):
+        scale, output = ctx.saved_tensors[:2]
+        parts = []
+        if doutput is not None:
+            parts.append(torch.addcmul(doutput, doutput, scale))
+        if dscale is not None:
+            parts.append(output * dscale)
+        if dadded is not None:
+            parts.append(dadded.expand_as(output))
+        return sum(parts[1:], parts[0])
 
 
 def _sum_to(grad: Tensor, like: Tensor) -> Tensor:
