@@ -60,7 +60,10 @@ def test_targets(target, expected):
         (presets.lora(target="head$"), r"output layers left alone \['head'\] \(exclude_heads=False includes them\)"),
         (presets.lora(target=lambda name, module: False), "returned False for every layer"),
         (presets.lora(modules_to_save=["heads"]), "modules_to_save: no module is called 'heads'; near misses: head"),
-        (presets.lora(overrides={"fc3": LayerConfig()}), r"overrides\['fc3'\] matches none of the 9 targeted layers; near misses: fc"),
+        (
+            presets.lora(overrides={"fc3": LayerConfig()}),
+            r"overrides\['fc3'\] matches none of the 9 targeted layers; near misses: fc",
+        ),
         (GLoRAConfig(), "nothing would be trained"),
         (presets.lora(target=["head"], modules_to_save=["head"]), "matches no layer outside modules_to_save"),
     ],
