@@ -37,13 +37,9 @@ def name_axes(axis: Axes, x: str, y: str, title: str = "") -> None:
     axis.set_title(title, fontsize=9)
 
 
-def theory(
-    axis: Axes, x: ArrayLike, y: ArrayLike, *, colour: str = COLOURS[0], label: str = "theory"
-) -> None:
+def theory(axis: Axes, x: ArrayLike, y: ArrayLike, *, colour: str = COLOURS[0], label: str = "theory") -> None:
     """A line for a prediction."""
-    axis.plot(
-        np.asarray(x, dtype=float), np.asarray(y, dtype=float), color=colour, linewidth=1.4, label=label
-    )
+    axis.plot(np.asarray(x, dtype=float), np.asarray(y, dtype=float), color=colour, linewidth=1.4, label=label)
 
 
 def dots(
