@@ -14,8 +14,8 @@ import rmt
 from paper_checks import page
 from paper_checks.core import Check, Context, Outcome
 from paper_checks.page import Section, number
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
 from paper_checks.report import claims_sections
+from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
 from rmt.storage import write_atomic
 
 #: The README's example.
@@ -38,7 +38,7 @@ def example() -> Section:
     setting = rmt.Transfer(**EXAMPLE)
     start = time.perf_counter()
     score = rmt.theory(setting)
-    line = {"accuracy": score.accuracy(LINE), "second_moment": score.second_moment(LINE)}
+    curves = {"accuracy": score.accuracy(LINE), "second_moment": score.second_moment(LINE)}
     seconds = {"theory": time.perf_counter() - start}
     start = time.perf_counter()
     exact = rmt.simulate(setting, draws=2000, seed=0)
@@ -48,8 +48,8 @@ def example() -> Section:
     seconds["direct"] = time.perf_counter() - start
 
     figure, axes = panels(2, width=4.4, height=3.2)
-    for axis, quantity in zip(axes[0], line, strict=True):
-        theory(axis, LINE, line[quantity])
+    for axis, quantity in zip(axes[0], curves, strict=True):
+        line(axis, LINE, curves[quantity])
         for simulation, colour, label in ((exact, COLOURS[1], "exact sampler"), (direct, COLOURS[2], "real draws")):
             estimate = getattr(simulation, quantity)(SCALES)
             dots(axis, SCALES, estimate.value, estimate.stderr, colour=colour, label=label)

@@ -10,7 +10,7 @@ import numpy as np
 import rmt
 from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels
+from rmt.plot import COLOURS, dots, legend, name_axes, panels
 
 BATCH = 30  # settings a cell
 SCALES = (-1.0, 0.0, 1.0, 3.0)  # and α* itself, clipped to ±5

@@ -16,8 +16,8 @@ from paper_checks.alpha_lora.real_data import (
     ridge_weights,
 )
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
 from rmt.datasets import Domain
+from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
 
 #: Source pair and target pair of digits; the first two are the paper's.
 TRANSFERS = ("69-67", "69-07", "49-79", "38-35", "17-27")
@@ -118,7 +118,7 @@ class Digits(Check):
         figure, axes = panels(len(cells), width=2.8, height=2.8)
         for axis, (cell, figures) in zip(axes[0], cells.items(), strict=True):
             for colour, size in zip(COLOURS, figures["sizes"], strict=False):
-                theory(axis, LINE, size["line"], colour=colour, label=f"theory, n = {size['n']}")
+                line(axis, LINE, size["line"], colour=colour, label=f"theory, n = {size['n']}")
                 dots(axis, SCALES, size["value"], size["stderr"], colour=colour, label=f"images, n = {size['n']}")
             name_axes(axis, "α", "test accuracy (%)", " → ".join("/".join(pair) for pair in cell.split("-")))
         legend(axes[0, 0])

@@ -11,7 +11,7 @@ import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
 from paper_checks.alpha_lora.simulated import Z_LIMIT, brief, plain
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, GREY, dots, legend, name_axes, panels, theory
+from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
 
 #: Alignment β → printed α*, printed ᾱ, and the accuracy at α* by the official formula (not printed).
 PAPER = {0.2: (1.64, -1.41, 0.5723), 0.5: (4.13, -0.56, 0.6395), 0.9: (7.53, -0.31, 0.7319)}
@@ -118,7 +118,7 @@ class Figure1(Check):
         figure, axes = panels(len(cells), width=3.5, height=2.9)
         for axis, figures in zip(axes[0], cells.values(), strict=True):
             curve, measured = figures["curve"], figures["dots"]
-            theory(axis, curve["alpha"], curve["theory"])
+            line(axis, curve["alpha"], curve["theory"])
             axis.plot(curve["alpha"], curve["code"], "--", color=GREY, linewidth=1, label="official code")
             dots(axis, measured["alpha"], measured["value"], measured["stderr"])
             axis.axvline(figures["alpha_star"]["corrected"], color=COLOURS[2], linewidth=0.9, label="α*")

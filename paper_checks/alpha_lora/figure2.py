@@ -10,7 +10,7 @@ import numpy as np
 import rmt
 from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, plain, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
+from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
 
 DIMENSIONS = (2, 20, 200, 2000)  # with n = 200: p/n from .01 to 10
 SAMPLES = 200
@@ -79,7 +79,7 @@ class Figure2(Check):
         for axis, (cell, figures) in zip(axes[0], cells.items(), strict=True):
             for colour, curve in zip(COLOURS, figures["curves"], strict=False):
                 label = f"p/n = {curve['p'] / SAMPLES:g}"
-                theory(axis, figures["alignment"], curve["alpha_star"], colour=colour, label=label)
+                line(axis, figures["alignment"], curve["alpha_star"], colour=colour, label=label)
                 points = curve["dots"]
                 columns = [[dot[key] for dot in points] for key in ("alignment", "value", "stderr")]
                 dots(axis, *columns, colour=colour, label="")

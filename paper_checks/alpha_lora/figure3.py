@@ -17,8 +17,8 @@ from paper_checks.alpha_lora.real_data import (
     ridge_weights,
 )
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, GREY, dots, legend, name_axes, panels, theory
 from rmt.datasets import load_amazon
+from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
 
 TRANSFERS = ("dvd-book", "book-kitchen", "kitchen-elec")
 ROWS, SAMPLES = 2000, 40
@@ -120,7 +120,7 @@ class Figure3(Check):
                     linewidth=0.9,
                     label="paper's curve (folded at 1/2)",
                 )
-            theory(axis, figures["alpha"], figures["theory"], label="theory, C = I, measured source")
+            line(axis, figures["alpha"], figures["theory"], label="theory, C = I, measured source")
             every = slice(None, None, 4)
             columns = [figures[key][every] for key in ("alpha", "mean", "stderr")]
             dots(axis, *columns, label="real features")

@@ -14,8 +14,8 @@ import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
 from paper_checks.alpha_lora.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, legend, name_axes, panels
 from rmt.datasets import load_amazon
+from rmt.plot import COLOURS, legend, name_axes, panels
 
 SETTING: dict[str, Any] = {
     "N": 5000,

@@ -10,7 +10,7 @@ import numpy as np
 import rmt
 from paper_checks.alpha_lora.simulated import Z_LIMIT, plain
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
+from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
 
 #: The shapes of the official figure files and of alpha_lora.md §6: n, p, d, γ.
 SHAPES = {
@@ -98,7 +98,7 @@ class RegressionRisk(Check):
         for axis, figures in zip(axes[0], cells.values(), strict=True):
             for colour, curve in zip(COLOURS, figures["curves"], strict=False):
                 label = f"β = {curve['beta']:g}"
-                theory(axis, SCALES, curve["risk"]["theory"], colour=colour, label=label)
+                line(axis, SCALES, curve["risk"]["theory"], colour=colour, label=label)
                 dots(axis, SCALES, curve["risk"]["value"], curve["risk"]["stderr"], colour=colour, label="")
                 axis.axvline(curve["beta"], color=colour, linewidth=0.6, linestyle=":")
             shape = figures["shape"]

@@ -10,7 +10,7 @@ import numpy as np
 import rmt
 from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
+from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
 
 #: Target samples of each panel: p < n, p = n (the peak of double descent), p > n.
 SIZES = {"p-below-n": 1200, "p-equals-n": 400, "p-above-n": 100}
@@ -84,7 +84,7 @@ class Regularisation(Check):
             for axis, quantity in zip(column, ("accuracy", "second_moment"), strict=True):
                 for colour, curve in zip(COLOURS, figures["curves"], strict=False):
                     values = curve[quantity]
-                    theory(axis, LINE, values["theory"], colour=colour, label=f"α = {curve['alpha']:g}")
+                    line(axis, LINE, values["theory"], colour=colour, label=f"α = {curve['alpha']:g}")
                     dots(axis, GAMMAS, values["value"], values["stderr"], colour=colour, label="")
                 axis.set_xscale("log")
                 name_axes(axis, "γ", quantity.replace("_", " "), f"p = {SETTING['p']}, n = {figures['n']}")

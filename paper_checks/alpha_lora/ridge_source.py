@@ -11,7 +11,7 @@ import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
 from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import GREY, dots, legend, name_axes, panels, theory
+from rmt.plot import GREY, dots, legend, line, name_axes, panels
 
 FIELDS = ("N", "n", "p", "mu", "mu_perp", "beta", "gamma_source", "gamma")
 #: The settings of theory.md §9, E1.
@@ -77,7 +77,7 @@ class RidgeSource(Check):
         places = [*axes[0], axes[1, 0]]
         for axis, (cell, figures) in zip(places, (i for i in cells.items() if i[0] != "map"), strict=False):
             curve = figures["curve"]
-            theory(axis, curve["alpha"], curve["corrected"], label="corrected")
+            line(axis, curve["alpha"], curve["corrected"], label="corrected")
             axis.plot(curve["alpha"], curve["code"], "--", color=GREY, label="official code")
             dots(axis, curve["alpha"], curve["value"], curve["stderr"])
             s = figures["setting"]

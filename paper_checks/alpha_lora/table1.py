@@ -21,8 +21,8 @@ from paper_checks.alpha_lora.real_data import (
     ridge_weights,
 )
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, GREY, legend, name_axes, panels
 from rmt.datasets import AMAZON, load_amazon
+from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 
 ROWS = 2000  # N: the source takes its first N rows, which are all of them
 GAMMA = GAMMA_SOURCE = 1.0

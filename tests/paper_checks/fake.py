@@ -73,7 +73,7 @@ class Drawn(Fake):
     """Has a plot."""
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
-        from paper_checks.plotting import panels
+        from rmt.plot import panels
 
         figure, axes = panels(1)
         axes[0, 0].plot([figures["number"] for figures in cells.values()])
