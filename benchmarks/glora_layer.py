@@ -1,8 +1,8 @@
 """The adapted layer against PEFT: training step, memory kept, rounding, merged inference, decoding.
 
-Every ratio is of medians of training steps (forward, backward, optimizer) taken in turn.  On a CPU the clock is
-the process's own CPU time on one thread, so that other programs on the machine do not count; on a GPU it is wall
-time between synchronisations.
+Every ratio is of medians of training steps (forward, backward, optimizer) taken in turn.  On a CPU the clock
+is the process's own CPU time on one thread, so that other programs on the machine do not count; on a GPU it
+is wall time between synchronisations.
 """
 
 from __future__ import annotations
