@@ -15,7 +15,8 @@ The functions know nothing of modules that hold parameters: a supernet may pass 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -118,18 +119,16 @@ def _hadamard_forward(
     op: Op, weight: Tensor, bias: Tensor | None, x: Tensor, terms: Terms, hadamard: Factors
 ) -> Tensor:
     """The one structure that needs an object the size of W0: W0 ∘ (left right)."""
-    device = x.device.type
     # Casts are explicit here: autocast would round the factors before W_eff is formed from them.
-    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
-        x = x.to(torch.get_autocast_dtype(device))
-    with torch.autocast(device, enabled=False):
+    x = x.to(_autocast_dtype(x))
+    with without_autocast(x):
         shift = terms.shift
         if bias is not None:
             bias = (bias if shift is None else bias + shift).to(x.dtype)
             shift = None
         if op.channels_last and x.numel() <= FACTORED_TOKENS * x.shape[-1]:
-            output = op.apply(x, weight, bias)
-            output = output + _factored(x, weight, hadamard)
+            weight = weight.to(x.dtype)
+            output = op.apply(x, weight, bias) + _factored(x, weight, hadamard)
             rest = terms.additive
         else:
             if isinstance(op, ConvOp):
@@ -141,6 +140,19 @@ def _hadamard_forward(
             rest = tuple(factors for factors in terms.additive if factors.dropout)
         added = _additive(op, x, rest, shift)
         return output if added is None else output + added.to(output.dtype)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which operations on tensors like x keep the dtypes they are given."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype:
+    """The dtype a matrix product with x is computed in."""
+    device = x.device.type
+    if x.is_meta or x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def join(products: tuple[Factors, ...]) -> Factors:
@@ -343,7 +355,9 @@ def _dot_to(grad: Tensor, output: Tensor, scale: Tensor) -> Tensor:
         return (grad * output).sum_to_size(scale.shape)
     grad, output = grad.reshape(-1, grad.shape[-1]), output.reshape(-1, output.shape[-1])
     rows = max(1, _REDUCTION_BLOCK // max(1, grad.shape[-1]))
-    total = grad.new_zeros(grad.shape[-1])
+    wide = torch.promote_types(grad.dtype, torch.float32)
+    total = grad.new_zeros(grad.shape[-1], dtype=wide)
     for start in range(0, grad.shape[0], rows):
-        total = total + (grad[start : start + rows] * output[start : start + rows]).sum(0)
-    return total.sum_to_size(scale.shape)
+        block = slice(start, start + rows)
+        total = total + (grad[block].to(wide) * output[block].to(wide)).sum(0)
+    return total.sum_to_size(scale.shape).to(scale.dtype)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import TENSORS, LayerConfig
-from glora.functional import Factors, Terms, adapted_forward, join
+from glora.functional import Factors, Terms, adapted_forward, join, without_autocast
 from glora.ops import SUPPORTED, ConvOp, is_plain, op_for
 from glora.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
 
@@ -153,7 +153,7 @@ class Adapter(nn.Module):
         weight = self.op.matrix(base.weight)  # type: ignore[arg-type]
         bias: Tensor | None = base.bias  # type: ignore[assignment]
         # Autocast would round the small products (W0 C, W0 A_left) that are kept in the weight's precision.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             terms = self.terms(weight, bias)
         return adapted_forward(
             self.op, base, weight, bias, x, terms, fold_bias=is_plain(base), recompute=self.config.recompute

@@ -75,9 +75,10 @@ def test_half_precision_bases_have_float32_adapters(config, dtype, tokens):
 
 
 @every_structure
-def test_autocast(config):
+@pytest.mark.parametrize("tokens", [2, 40])
+def test_autocast(config, tokens):
     layer = adapted(config, linear(), random=False)
-    x = inputs()
+    x = inputs(tokens)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer(x), layer.base(x))
     perturb(layer)
@@ -267,6 +268,14 @@ def test_no_tokens_and_no_batch():
         assert layer(torch.zeros(0, 32)).shape == (0, 48)
         assert layer(torch.zeros(2, 0, 32)).shape == (2, 0, 48)
         assert layer(inputs(1)[0]).shape == (48,)
+
+
+def test_a_sketch_computes_shapes():
+    for config in STRUCTURES.values():
+        assert adapted(config, linear(device="meta"), random=False)(torch.zeros(40, 32, device="meta")).shape == (
+            40,
+            48,
+        )
 
 
 def test_dropout_acts_on_the_low_rank_b_while_training_only():
