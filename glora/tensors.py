@@ -1,9 +1,9 @@
 """The support tensors: small objects that stand for a matrix without holding it.
 
 Each knows the shape (rows, cols) of the matrix it stands for, its parameters and their initial values, its
-dense form, and what it does without its dense form: `factors` (an exact factorisation with few columns),
-`column` (for the one-column tensors C, D, E).  All start at zero, so that an adapted
-layer starts as the layer it adapts.
+dense form, and what stands for it without the dense form: `factors` (an exact factorisation with few columns)
+and `column` (for the one-column tensors C, D, E).  All start at zero, so that an adapted layer starts as the
+layer it adapts.
 """
 
 from __future__ import annotations
