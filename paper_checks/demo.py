@@ -13,6 +13,7 @@ import numpy as np
 import rmt
 from paper_checks import page
 from paper_checks.core import Check, Context, Outcome
+from paper_checks.glora import demo_vision
 from paper_checks.page import Section, number
 from paper_checks.report import claims_sections
 from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
@@ -93,7 +94,7 @@ def _estimate(estimate: Any) -> str:
 
 
 #: Parts of the page before the claims, in order; later work adds its own.
-SECTIONS: list[Callable[[], Section]] = [example]
+SECTIONS: list[Callable[[], Section]] = [example, demo_vision.section]
 
 
 def write_demo(checks: list[Check], context: Context, run: Callable[[Check, Context], Outcome | None]) -> Path:
