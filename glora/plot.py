@@ -38,7 +38,7 @@ def structures(report: Report) -> Any:
     left.set_title("structure of each support tensor", fontsize=9)
     left.legend(
         handles=[Patch(color=shade, label=name) for name, shade in SHADES.items()],
-        loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4, fontsize=7, frameon=False,
+        loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=4, fontsize=7, frameon=False,
     )  # fmt: skip
     totals: dict[str, np.ndarray] = {}
     for layer in layers:

@@ -51,7 +51,7 @@ def pretrain(folder: Path, data: Path, *, seed: int = 0, epochs: int = 20) -> fl
     from transformers import ViTConfig, ViTModel
 
     from glora.settings import TrainingSettings
-    from glora.tasks.vision_models import wrap
+    from glora.tasks.vision_models import quiet, wrap
     from glora.tasks.vtab import Vtab
     from glora.training import train
 
@@ -77,7 +77,8 @@ def pretrain(folder: Path, data: Path, *, seed: int = 0, epochs: int = 20) -> fl
         seed=seed,
     )
     train(model, task, settings)
-    backbone.save_pretrained(folder)
+    with quiet():
+        backbone.save_pretrained(folder)
     return task.metrics(model, "test")["accuracy"]
 
 

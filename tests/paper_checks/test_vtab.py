@@ -17,14 +17,15 @@ from paper_checks.glora import (
     vtab_paper,
     vtab_search,
 )
-from paper_checks.glora.vtab_study import BUDGET, CPU, _pack, paired, unpack
+from paper_checks.glora.vtab_statistics import pack, paired, unpack
+from paper_checks.glora.vtab_study import BUDGET, CPU
 
 CHECKS = [m.CHECK for m in (vtab, vtab_corruptions, vtab_fewshot, vtab_layers, vtab_merging, vtab_search)]
 
 
 def run(accuracy: float, seed: int, size: int = 2000) -> dict:
     right = np.random.default_rng(seed).random(size) < accuracy
-    return {"accuracy": 100 * float(right.mean()), "right": _pack(right), "parameters": BUDGET, "corruptions": {}}
+    return {"accuracy": 100 * float(right.mean()), "right": pack(right), "parameters": BUDGET, "corruptions": {}}
 
 
 def finals(gain: float, seeds: int) -> dict[str, dict]:
@@ -95,7 +96,7 @@ def test_budgets_agree_within_five_percent():
 class TestStatistics:
     def test_answers_survive_packing(self):
         right = np.random.default_rng(0).random(43) < 0.5
-        assert np.array_equal(unpack(_pack(right)), right)
+        assert np.array_equal(unpack(pack(right)), right)
 
     def test_interval_covers_the_truth(self):
         """Independent coins with a true gain of 2 points: about 95 of 100 intervals hold it."""
