@@ -74,25 +74,33 @@ class Study(Check):
     """A check that draws on the study's cells; subclasses say which, and judge them."""
 
     plan = CPU
+    study = STUDY  #: the folder of its cells
     needs: Sequence[str] = ("data/vtab", "models/vit-s14", "PyTorch, transformers and Pillow", "about 2.5 h in all")
 
     def _path(self, context: Context, cell: str) -> Path:
-        return context.out / STUDY / f"{cell}.json"
+        return context.out / self.study / f"{cell}.json"
 
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
         """Stored records of the whole study's cells."""
-        return {path.stem: read_json(path) for path in sorted((folder / STUDY).glob("*.json"))}
+        return {path.stem: read_json(path) for path in sorted((folder / self.study).glob("*.json"))}
 
     def runs(self, methods: Sequence[str]) -> Iterator[str]:
-        """Cells of final trainings with what they rest on, in order of value: one seed everywhere, then the next."""
+        """Cells of final trainings with what they rest on, in order of value: one seed everywhere, then the next.
+
+        A final training comes one method later than the learning rates it rests on, and a search comes first, so that
+        cells that run side by side seldom wait for one another (which would compute a cell twice).
+        """
+        waiting: list[str] = []
         for seed in range(self.plan.seeds):
             for task in self.plan.tasks:
+                if "glora_searched" in methods:
+                    yield f"supernet-{task}-s{seed}"
                 for method in methods:
-                    if method.endswith("searched"):
-                        yield f"supernet-{task}-s{seed}"
                     if method != "probe" and seed == 0:
                         yield from (f"rate-{task}-{method}-{rate:g}" for rate in self.plan.rates)
-                    yield f"final-{task}-{method}-s{seed}"
+                    yield from waiting
+                    waiting = [f"final-{task}-{method}-s{seed}"]
+        yield from waiting
 
     # ------------------------------------------------------------------------------------------------------- cells
 
@@ -355,11 +363,13 @@ def _answers(task: Any, model: Any, split: str) -> Figures:
     """Accuracy in percent, and each image's answer for paired comparisons."""
     import torch
 
+    from glora.tasks.base import batches, device_of, to_device
+
     model.eval()
-    right = []
     with torch.no_grad():
-        for inputs, labels in task.images(split).batches(100):
-            right.append(task.correct(model, {"pixel_values": inputs, "labels": labels}).numpy())
+        right = [
+            task.correct(model, to_device(batch, device_of(model))).cpu().numpy() for batch in batches(task, split, 100)
+        ]
     bits = np.concatenate(right)
     return {"accuracy": 100 * float(bits.mean()), "right": pack(bits)}
 

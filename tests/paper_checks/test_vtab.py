@@ -12,6 +12,7 @@ from paper_checks.glora import (
     vtab,
     vtab_corruptions,
     vtab_fewshot,
+    vtab_gpu,
     vtab_layers,
     vtab_merging,
     vtab_paper,
@@ -58,6 +59,13 @@ class TestEveryCheck:
 
     def test_cells_lie_in_one_folder(self, check, tmp_path):
         assert check._path(Context(out=tmp_path), "x").parent == tmp_path / "glora.vtab"
+
+
+def test_the_gpu_version_has_a_folder_of_its_own(tmp_path):
+    context = Context(out=tmp_path)
+    assert vtab_gpu.CHECK._path(context, "x").parent == tmp_path / "glora.vtab_gpu"
+    assert sum(cell.startswith("final") for cell in vtab_gpu.CHECK.cells(context)) == 3 * 5 * 9
+    assert vtab_gpu.CHECK.judge({}).verdict is Verdict.UNDECIDED
 
 
 def test_final_runs_come_after_what_they_rest_on(tmp_path):
