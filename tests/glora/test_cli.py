@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from glora.cli import main
-from tests.glora.tiny_text import save_model, save_reviews
+from paper_checks.glora.tiny_text import save_model, save_reviews
 
 CONFIG = """
 [task]

@@ -15,7 +15,7 @@ from glora.tasks import make_task
 from glora.tasks.base import Task, batches
 from glora.tasks.glue import DATASETS, Glue, score
 from glora.training import train
-from tests.glora.tiny_text import reviews, save_model, save_reviews, write_jsonl
+from paper_checks.glora.tiny_text import reviews, save_model, save_reviews, write_jsonl
 
 
 @pytest.fixture(scope="session")

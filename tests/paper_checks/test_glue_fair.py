@@ -14,7 +14,7 @@ from paper_checks.alpha_lora import glue_cells
 from paper_checks.alpha_lora.glue_cells import METHODS, Study, best_rate, paired, train_one
 from paper_checks.alpha_lora.glue_fair import CHECK, GlueFair
 from paper_checks.core import Context, NotAvailable, Verdict
-from tests.glora.tiny_text import save_model, save_reviews
+from paper_checks.glora.tiny_text import save_model, save_reviews
 
 TINY = Study(tasks={"sst2": 60}, methods=("lora", "alpha_scheduled", "alpha_joint"), seeds=2, model="tiny", epochs=2.0)
 
