@@ -92,8 +92,8 @@ class Instruct:
         long = [example for example in examples if example.prompt >= self.max_length]
         if long and not self.drop_long:
             raise ValueError(
-                f"{path}: {len(long)} prompts have {self.max_length} tokens or more, which leaves no room for a response; "
-                "raise task.max_length or set task.drop_long = true"
+                f"{path}: {len(long)} prompts have {self.max_length} tokens or more, which leaves no room for a "
+                "response; raise task.max_length or set task.drop_long = true"
             )
         examples = [
             Example(example.tokens[: self.max_length], example.prompt)

@@ -1,4 +1,4 @@
-"""Multiple choice by likelihood: the answer whose text the model finds likeliest, a letter of it for a letter."""
+"""Multiple choice by likelihood: the answer is the choice that the model finds likeliest for its length."""
 
 from __future__ import annotations
 

@@ -94,9 +94,9 @@ def text() -> Section:
     body = (
         "<p>A two-layer encoder with random weights learns to tell opinions, few of them turned over by “not” "
         f"({source_accuracy:.0f} % right on its test). Where “not” turns half of them over it is right in "
-        f"{untuned:.0f} %. Each method below has the same number of passes to learn that; α's own batches come out of its share and are "
-        f"never the adapter's. All of it took {seconds:.0f} s. These are toys with one seed: how the methods compare "
-        "on real text is the business of the checks.</p>"
+        f"{untuned:.0f} %. Each method below has the same number of passes to learn that; α's own batches come out of "
+        f"its share and are never the adapter's. All of it took {seconds:.0f} s. These are toys with one seed: how the "
+        "methods compare on real text is the business of the checks.</p>"
         + page.image(figure, "learning curves of four methods, and the trained scales of alpha-LoRA")
         + page.table(["method", "parameters", "passes", "test (%)", "merged (%)"], rows, numbers=(1, 2, 3, 4))
     )
