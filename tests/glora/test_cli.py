@@ -26,7 +26,7 @@ name = "alpha_lora"
 rank = 4
 
 [training]
-epochs = 8
+epochs = 20
 batch_size = 16
 lr = 3e-2
 evaluate_every = 10
