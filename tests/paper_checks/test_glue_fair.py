@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paper_checks.alpha_lora import glue_cells
-from paper_checks.alpha_lora.glue_cells import METHODS, Study, best_rate, paired, train_one
-from paper_checks.alpha_lora.glue_fair import CHECK, GlueFair
 from paper_checks.core import Context, NotAvailable, Verdict
+from paper_checks.glora import glue_cells
+from paper_checks.glora.glue_cells import METHODS, Study, best_rate, paired, train_one
+from paper_checks.glora.glue_fair import CHECK, GlueFair
 from paper_checks.glora.tiny_text import save_model, save_reviews
 
 TINY = Study(tasks={"sst2": 60}, methods=("lora", "alpha_scheduled", "alpha_joint"), seeds=2, model="tiny", epochs=2.0)
@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TinyCheck(GlueFair):
-    id = "alpha_lora.glue_tiny"
+    id = "glora.glue_tiny"
     study = TINY
 
 
@@ -46,7 +46,7 @@ def test_a_whole_study_can_be_interrupted_and_continued(
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("paper_checks.alpha_lora.glue_fair.selection", interrupted)
+        patch.setattr("paper_checks.glora.glue_fair.selection", interrupted)
         with pytest.raises(KeyboardInterrupt):
             check.run(context)
     assert len(check.finished(tmp_path)) == 4

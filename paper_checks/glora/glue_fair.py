@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.alpha_lora.glue_cells import Study, best_rate, final, paired, selection
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.glora.glue_cells import Study, best_rate, final, paired, selection
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 from rmt.storage import read_json
 
@@ -25,7 +25,7 @@ LABELS = {
 class GlueFair(Check):
     """See the module's docstring."""
 
-    id = "alpha_lora.glue_fair"
+    id = "glora.glue_fair"
     claim = "α-LoRA beats LoRA on every GLUE task, also at equal work and with tuned learning rates."
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, SST-2 and MRPC, parts of train"
     rule = (
