@@ -1,4 +1,4 @@
-"""The ``glora`` command: tune, evaluate, merge, inspect. A run is a file, and afterwards a folder."""
+"""The ``glora`` command: tune, search, evaluate, merge, inspect. A run is a file, and afterwards a folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from glora import search_cli
+
 EXAMPLES = """examples:
   glora tune configs/glue_mrpc.toml
   glora tune configs/glue_mrpc.toml --set method.name=lora --set training.lr=1e-3 --set out=runs/mrpc-lora
   glora tune configs/glue_mrpc.toml --resume
+  glora search configs/glora_vtab_cpu.toml --set task.folder=vtab/cifar10
   glora evaluate runs/glue_mrpc --split validation
   glora evaluate runs/smollm_alpaca --task configs/arc_easy.toml --base
   glora merge runs/glue_mrpc --out merged/mrpc
@@ -47,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the file; repeat for several"
     )
     tune.add_argument("--resume", action="store_true", help="continue the run in the folder where it stopped")
+    search_cli.add_arguments(command("search", search_cli.run, search_cli.HELP))
     evaluate = command("evaluate", _evaluate, "metrics of a finished run on a split")
     evaluate.add_argument("folder", metavar="RUN", help="folder of a run")
     evaluate.add_argument(

@@ -17,6 +17,7 @@ TASKS = {
     "glue": ("glora.tasks.glue", "Glue"),
     "instruct": ("glora.tasks.instruct", "Instruct"),
     "multiple_choice": ("glora.tasks.multiple_choice", "MultipleChoice"),
+    "vtab": ("glora.tasks.vtab", "Vtab"),
 }
 
 __all__ = ["SPLITS", "TASKS", "Batch", "Task", "make_task"]
