@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch
-from glora.tasks.encoder import quiet
+from glora.tasks.encoder import load_tokenizer, quiet
+from glora.tasks.rows import expand
 
 #: Label of a token that no loss is taken of.
 IGNORED = -100
@@ -97,22 +99,46 @@ def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return losses, labels != IGNORED
 
 
-def targets(batch: Batch) -> int:
-    """Number of target tokens of a batch."""
-    return int((batch["labels"][:, 1:] != IGNORED).sum())
+@dataclass(frozen=True, kw_only=True)
+class CausalTask:
+    """What is the same in every task for causal language models: the model, and a likelihood as the loss.
 
-
-def build_causal(name: str, gguf_file: str | None) -> nn.Module:
-    """A pretrained causal language model in float32.
-
-    Raises:
-        ValueError: there is no such model.
+    Args:
+        model: hub name or folder of a causal language model; ``$VARIABLES`` are replaced.
+        gguf_file: name of a GGUF file in the model's folder, where the weights are in one.
     """
-    import transformers
 
-    extra = {} if gguf_file is None else {"gguf_file": gguf_file}
-    try:
-        with quiet():
-            return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
-    except (OSError, ImportError) as error:
-        raise ValueError(f"task.model={name!r} cannot be loaded: {error}") from None
+    model: str
+    gguf_file: str | None = None
+
+    heads = ()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return load_tokenizer(expand("task.model", self.model), self.gguf_file)
+
+    def build_model(self, seed: int) -> nn.Module:
+        """The pretrained model in float32; there is no new head, so `seed` draws nothing.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+        import transformers
+
+        extra = {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+        try:
+            with quiet():
+                name = expand("task.model", self.model)
+                return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
+        except (OSError, ImportError) as error:
+            raise ValueError(f"task.model={self.model!r} cannot be loaded: {error}") from None
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Negative log-likelihood, a mean over target tokens."""
+        losses, wanted = token_losses(model, batch)
+        return losses.sum() / wanted.sum()
+
+    def weight(self, batch: Batch) -> float:
+        """Number of target tokens."""
+        return int((batch["labels"][:, 1:] != IGNORED).sum())

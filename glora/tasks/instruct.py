@@ -9,30 +9,27 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.causal import (
+    CausalTask,
     Example,
     alpaca_prompt,
-    build_causal,
     chat_prompt,
     encode,
     pad,
-    targets,
     token_losses,
 )
-from glora.tasks.encoder import load_tokenizer
 from glora.tasks.rows import column_problems, expand, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Instruct:
+class Instruct(CausalTask):
     """Instruction tuning; the fields are the keys of ``[task]`` with ``name = "instruct"``. See
-    `glora.tasks.base.Task`.
+    `glora.tasks.base.Task`, and `glora.tasks.causal.CausalTask` for ``model`` and ``gguf_file``.
 
     Args:
-        model: hub name or folder of a causal language model; ``$VARIABLES`` are replaced.
         file: JSONL with the columns instruction, output and (optional) input.
         template: "alpaca", or "chat" for the tokenizer's chat template.
         max_length: longest example in tokens; longer responses are cut.
@@ -40,10 +37,8 @@ class Instruct:
         validation_fraction, test_fraction: parts of the file that these splits get.
         limit: examples used, drawn by `subset_seed`; None takes all.
         subset_seed: of the splits.
-        gguf_file: name of a GGUF file in the model's folder, where the weights are in one.
     """
 
-    model: str
     file: str
     template: str = "alpaca"
     max_length: int = 512
@@ -52,11 +47,9 @@ class Instruct:
     test_fraction: float = 0.1
     limit: int | None = None
     subset_seed: int = 0
-    gguf_file: str | None = None
 
     main_metric = "loss"
     greater_is_better = False
-    heads = ()
 
     def __post_init__(self) -> None:
         if self.template not in ("alpaca", "chat"):
@@ -71,10 +64,6 @@ class Instruct:
                 f"task.validation_fraction={parts[0]} and test_fraction={parts[1]} must be positive and leave a part "
                 "for training"
             )
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(expand("task.model", self.model), self.gguf_file)
 
     def check(self) -> None:
         """Read and tokenize the file."""
@@ -113,8 +102,8 @@ class Instruct:
     def _encode(self, row: dict[str, Any]) -> Example:
         texts = str(row["instruction"]), str(row.get("input") or "")
         chat = self.template == "chat"
-        prompt = chat_prompt(self._tokenizer, *texts) if chat else alpaca_prompt(*texts)
-        return encode(self._tokenizer, prompt, str(row["output"]), special=not chat, end=True)
+        prompt = chat_prompt(self.tokenizer, *texts) if chat else alpaca_prompt(*texts)
+        return encode(self.tokenizer, prompt, str(row["output"]), special=not chat, end=True)
 
     def _examples(self, split: str) -> list[Example]:
         if split not in self._splits:
@@ -132,20 +121,7 @@ class Instruct:
     def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
         """Tokens padded to the longest of these examples, and labels that ignore prompts and padding."""
         examples = self._examples(split)
-        return pad([examples[i] for i in indices], self._tokenizer.pad_token_id)
-
-    def build_model(self, seed: int) -> nn.Module:
-        """The pretrained model; there is no new head, so `seed` draws nothing."""
-        return build_causal(expand("task.model", self.model), self.gguf_file)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Negative log-likelihood, a mean over the tokens of responses."""
-        losses, wanted = token_losses(model, batch)
-        return losses.sum() / wanted.sum()
-
-    def weight(self, batch: Batch) -> float:
-        """Number of target tokens."""
-        return targets(batch)
+        return pad([examples[i] for i in indices], self.tokenizer.pad_token_id)
 
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: str, *, batch_size: int = 16) -> dict[str, float]:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch, chunks, device_of, to_device
-from glora.tasks.causal import Example, build_causal, chat_prompt, encode, pad, targets, token_losses
-from glora.tasks.encoder import load_tokenizer
+from glora.tasks.causal import CausalTask, Example, chat_prompt, encode, pad, token_losses
 from glora.tasks.rows import column_problems, expand, read_rows
 
 if TYPE_CHECKING:
@@ -32,12 +31,13 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultipleChoice:
+class MultipleChoice(CausalTask):
     """Multiple choice; the fields are the keys of ``[task]`` with ``name = "multiple_choice"``. See
-    `glora.tasks.base.Task`. Training, where there is a training file, raises the likelihood of right answers.
+    `glora.tasks.base.Task`, and `glora.tasks.causal.CausalTask` for ``model`` and ``gguf_file``.
+
+    Training, where there is a training file, raises the likelihood of right answers.
 
     Args:
-        model: hub name or folder of a causal language model; ``$VARIABLES`` are replaced.
         file: JSONL with the columns question, choices (a list of texts) and answer (an index); the test split.
         train_file: the same for training; without it there is a test split only.
         template: "question" (``Question: …\\nAnswer:``), or "chat" for the tokenizer's chat template.
@@ -45,10 +45,8 @@ class MultipleChoice:
         validation_fraction: part of the training file that "validation" gets.
         max_length: longest prompt with choice in tokens; the beginning of longer ones is cut off.
         subset_seed: of the draw, of the shuffles of choices and of the bootstrap.
-        gguf_file: name of a GGUF file in the model's folder, where the weights are in one.
     """
 
-    model: str
     file: str
     train_file: str | None = None
     template: str = "question"
@@ -56,11 +54,9 @@ class MultipleChoice:
     validation_fraction: float = 0.2
     max_length: int = 1024
     subset_seed: int = 0
-    gguf_file: str | None = None
 
     main_metric = "accuracy"
     greater_is_better = True
-    heads = ()
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
@@ -71,10 +67,6 @@ class MultipleChoice:
                 raise ValueError(f"task.{name} must be a whole number ≥ 1, got {value!r}")
         if not 0.0 < self.validation_fraction < 1.0:
             raise ValueError(f"task.validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(expand("task.model", self.model), self.gguf_file)
 
     def check(self) -> None:
         """Read and tokenize the files."""
@@ -107,9 +99,9 @@ class MultipleChoice:
     def _question(self, row: dict[str, Any], generator: torch.Generator) -> Question:
         order = torch.randperm(len(row["choices"]), generator=generator).tolist()
         chat = self.template == "chat"
-        prompt = chat_prompt(self._tokenizer, row["question"]) if chat else f"Question: {row['question']}\nAnswer:"
+        prompt = chat_prompt(self.tokenizer, row["question"]) if chat else f"Question: {row['question']}\nAnswer:"
         texts = [("" if chat else " ") + str(row["choices"][i]) for i in order]
-        examples = [encode(self._tokenizer, prompt, text, special=not chat, end=False) for text in texts]
+        examples = [encode(self.tokenizer, prompt, text, special=not chat, end=False) for text in texts]
         return Question(
             tuple(self._cut(example) for example in examples),
             tuple(max(1, len(text.encode())) for text in texts),
@@ -137,20 +129,7 @@ class MultipleChoice:
     def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
         """The right answers of these questions, for training."""
         questions = [self._questions(split)[i] for i in indices]
-        return pad([question.choices[question.answer] for question in questions], self._tokenizer.pad_token_id)
-
-    def build_model(self, seed: int) -> nn.Module:
-        """The pretrained model; there is no new head, so `seed` draws nothing."""
-        return build_causal(expand("task.model", self.model), self.gguf_file)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the right answers, a mean over their tokens."""
-        losses, wanted = token_losses(model, batch)
-        return losses.sum() / wanted.sum()
-
-    def weight(self, batch: Batch) -> float:
-        """Number of target tokens."""
-        return targets(batch)
+        return pad([question.choices[question.answer] for question in questions], self.tokenizer.pad_token_id)
 
     @torch.no_grad()
     def likelihoods(self, model: nn.Module, split: str, *, batch_size: int = 32) -> list[Tensor]:
@@ -161,7 +140,7 @@ class MultipleChoice:
         values = torch.zeros(len(flat))
         model.eval()
         for part in chunks(order, batch_size):
-            batch = to_device(pad([flat[i][1] for i in part], self._tokenizer.pad_token_id), device)
+            batch = to_device(pad([flat[i][1] for i in part], self.tokenizer.pad_token_id), device)
             values[torch.tensor(part)] = -token_losses(model, batch)[0].sum(1).cpu()
         model.train(training)
         return list(values.split([len(question.choices) for question in questions]))

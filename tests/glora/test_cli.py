@@ -182,7 +182,8 @@ def test_shipped_configurations_are_understood(path: Path) -> None:
 
     config = read(path)
     make_task(config.task["name"], config.task_options)
-    configuration(config.method["name"], config.method_options, ("head",))
+    if config.method["name"] != "supernet":  # the search's own
+        configuration(config.method["name"], config.method_options, ("head",))
 
 
 def test_a_run_is_evaluated_on_another_task_and_without_its_adapter(
