@@ -300,21 +300,23 @@ class _Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [1, 7, 16, 21])
-def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(("stop", "save_every"), [(1, 2), (7, 2), (16, 2), (21, 0), (13, 200)])
+def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, stop: int, save_every: int) -> None:
     task = Blobs()
     whole = prepared(task)
-    result = train(whole, task, RESUMABLE, run=make_run(tmp_path / "whole", RESUMABLE))
+    # The last case is killed before its first checkpoint and starts anew.
+    settings = replace(RESUMABLE, save_every=save_every, evaluate_every=0 if save_every == 200 else 5)
+    result = train(whole, task, settings, run=make_run(tmp_path / "whole", settings))
 
     def interrupt(step: int) -> None:
         if step == stop:
             raise _Interrupted
 
     with pytest.raises(_Interrupted):
-        train(prepared(task), task, RESUMABLE, run=make_run(tmp_path / "broken", RESUMABLE), before_step=interrupt)
+        train(prepared(task), task, settings, run=make_run(tmp_path / "broken", settings), before_step=interrupt)
     again = prepared(task)
-    run = make_run(tmp_path / "broken", RESUMABLE, resume=True)
-    resumed = train(again, task, RESUMABLE, run=run, resume=True)
+    run = make_run(tmp_path / "broken", settings, resume=True)
+    resumed = train(again, task, settings, run=run, resume=True)
     for (name, one), other in zip(whole.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other), name
     assert resumed.history == result.history
