@@ -145,18 +145,25 @@ class MultipleChoice(CausalTask):
         model.train(training)
         return list(values.split([len(question.choices) for question in questions]))
 
+    def correct(self, model: nn.Module, split: str, *, per_byte: bool = True, batch_size: int = 32) -> list[bool]:
+        """Which questions are answered rightly, by likelihood per byte or by plain likelihood."""
+        return self._right(split, self.likelihoods(model, split, batch_size=batch_size), per_byte)
+
+    def _right(self, split: str, likelihoods: Sequence[Tensor], per_byte: bool) -> list[bool]:
+        return [
+            int((values / torch.tensor(question.lengths) if per_byte else values).argmax()) == question.answer
+            for question, values in zip(self._questions(split), likelihoods, strict=True)
+        ]
+
     def metrics(self, model: nn.Module, split: str, *, batch_size: int = 32) -> dict[str, float]:
         """Accuracy in percent, by likelihood per byte and by plain likelihood, the first with its bootstrap 95 %
         interval, and that of guessing."""
         questions = self._questions(split)
         likelihoods = self.likelihoods(model, split, batch_size=batch_size)
-        normalised, plain = [], []
-        for question, values in zip(questions, likelihoods, strict=True):
-            normalised.append(int((values / torch.tensor(question.lengths)).argmax()) == question.answer)
-            plain.append(int(values.argmax()) == question.answer)
-        low, high = bootstrap_interval(normalised, self.subset_seed)
+        per_byte, plain = (self._right(split, likelihoods, way) for way in (True, False))
+        low, high = bootstrap_interval(per_byte, self.subset_seed)
         return {
-            "accuracy": 100.0 * sum(normalised) / len(questions),
+            "accuracy": 100.0 * sum(per_byte) / len(questions),
             "low": low,
             "high": high,
             "accuracy_plain": 100.0 * sum(plain) / len(questions),

@@ -158,7 +158,7 @@ def train_one(
         device=study.device,
         alpha=AlphaSettings(**{**method.alpha, **(alpha or {})}),
     )
-    with _one_thread(study.device == "cpu"):
+    with one_thread(study.device == "cpu"):
         model = task.build_model(seed)
         model = _adapt(model, method, task.heads, seed)
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -190,7 +190,7 @@ def final(study: Study, context: Context, task: str, name: str, rate: float, num
 
     seed = context.seed_for("glue", task, f"seed{number}")
     done = train_one(study, context, task, METHODS[name], rate, seed, split="train+validation")
-    with _one_thread(study.device == "cpu"):
+    with one_thread(study.device == "cpu"):
         split = "validation" if context.quick else "test"
         labels = np.array(done.task.labels(split))
         correct = done.task.logits(done.model, split).argmax(1).numpy() == labels
@@ -297,7 +297,7 @@ def _adapt(model: Any, method: Method, heads: tuple[str, ...], seed: int) -> Any
 
 
 @contextmanager
-def _one_thread(enabled: bool) -> Iterator[None]:
+def one_thread(enabled: bool = True) -> Iterator[None]:
     """torch on one thread, so that figures do not depend on the number of cores."""
     import torch
 
