@@ -24,7 +24,7 @@ from glora.model import attach_selection
 from glora.ops import op_for
 from glora.report import Report, describe
 from glora.state import adapted_modules, get_state, require_adapter, require_state, unwrap
-from glora.targets import Selection, base_modules
+from glora.targets import Selection, base_modules, is_inside
 
 FORMAT = "glora adapter"
 VERSION = 1
@@ -229,7 +229,7 @@ def _fingerprint(model: nn.Module, saved: tuple[str, ...]) -> dict[str, Any]:
     """Shapes and a few values of every base parameter outside the saved modules."""
     parameters: dict[str, Any] = {}
     for key, module in base_modules(model):
-        if any(key == parent or key.startswith(parent + ".") for parent in saved):
+        if any(is_inside(key, parent) for parent in saved):
             continue
         for part, parameter in module._parameters.items():
             if parameter is None:

@@ -58,6 +58,7 @@ class GLoRAPeftConfig(PeftConfig):
     target_modules: list[str] | str | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
+    # The fields of LayerConfig once more: PEFT writes and reads the fields of this class.
     A: str = "none"
     B: str = "none"
     C: str = "none"
@@ -178,19 +179,19 @@ class GLoRAPeftModel(BaseTuner):
 
     prefix = f"{NAME}_"
     tuner_layer_cls = AdaptedLinear
-    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING  # type: ignore[assignment]
 
     def _create_and_replace(
         self,
-        peft_config: GLoRAPeftConfig,
+        peft_config: PeftConfig,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
         parent: nn.Module,
         current_key: str,
-        **_: Any,
+        parameter_name: str | None = None,
     ) -> None:
-        config = peft_config.glora_config().layer_for(current_key)
+        config = cast(GLoRAPeftConfig, peft_config).glora_config().layer_for(current_key)
         if config.is_empty:
             return
         layer = target if isinstance(target, AdaptedLinear) else AdaptedLinear(target)
