@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paper_checks import page
+from paper_checks.glora.glue_cells import one_thread
 from paper_checks.glora.tiny_text import save_model, save_reviews, save_tokenizer
 from paper_checks.page import Section, number
 from rmt.plot import COLOURS, legend, name_axes, panels
@@ -23,6 +24,11 @@ SOURCE_EPOCHS, TARGET_EPOCHS, RATE = 10.0, 10.0, 1e-2
 
 def text() -> Section:
     """Tune a tiny pretrained encoder to a second task; accuracies, learning curves, trained α."""
+    with one_thread():  # tensors this small are computed sooner than handed to another thread
+        return _text()
+
+
+def _text() -> Section:
     import glora
     from glora import methods
     from glora.settings import AlphaSettings, TrainingSettings
