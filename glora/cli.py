@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   glora tune configs/glue_mrpc.toml --resume
   glora search configs/glora_vtab_cpu.toml --set task.folder=vtab/cifar10
   glora evaluate runs/glue_mrpc --split validation
+  glora evaluate runs/smollm_alpaca --task configs/arc_easy.toml --base
   glora merge runs/glue_mrpc --out merged/mrpc
   glora inspect runs/glue_mrpc
 
@@ -52,6 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
     search_cli.add_arguments(command("search", search_cli.run, search_cli.HELP))
     evaluate = command("evaluate", _evaluate, "metrics of a finished run on a split")
     evaluate.add_argument("folder", metavar="RUN", help="folder of a run")
+    evaluate.add_argument(
+        "--task", metavar="CONFIG.toml", help="evaluate on the [task] of another file, such as multiple choice"
+    )
+    evaluate.add_argument("--base", action="store_true", help="the model before tuning")
     evaluate.add_argument("--split", default="test", help="train, validation, train+validation or test (default)")
     merge = command("merge", _merge, "write the tuned model as a plain checkpoint that loads without glora")
     merge.add_argument("folder", metavar="RUN", help="folder of a run")
@@ -93,11 +98,24 @@ def _tune(arguments: argparse.Namespace) -> Answer:
 
 
 def _evaluate(arguments: argparse.Namespace) -> Answer:
+    from contextlib import nullcontext
+
+    from glora.model import disabled
     from glora.run import Run
+    from glora.settings import read
+    from glora.state import get_state
+    from glora.tasks import make_task
     from glora.tuning import restore
 
     model, task = restore(Run.open(arguments.folder))
-    metrics = task.metrics(model, arguments.split)
+    if arguments.base and get_state(model) is None:
+        raise ValueError(f"the run in {arguments.folder!r} trained the model in full; --base needs an adapter")
+    if arguments.task is not None:
+        other = read(arguments.task)
+        task = make_task(other.task["name"], other.task_options)
+        task.check()
+    with disabled(model) if arguments.base else nullcontext():
+        metrics = task.metrics(model, arguments.split)
     return {"run": arguments.folder, "split": arguments.split, **metrics}, _listing(metrics)
 
 

@@ -89,7 +89,7 @@ class TrainingSettings:
             if training on "train+validation".
         patience: evaluations without a better main metric before stopping early; 0 never stops.
         keep: which weights the run ends with: "best" on validation or "last".
-        save_every: steps between two checkpoints for resuming; 0 saves when it evaluates.
+        save_every: steps between two checkpoints for resuming, besides those at evaluations; 0: only those.
         log_every: steps between two lines of metrics.
         seed: of data order, dropout, new parameters and the split for α.
         device: "auto" (what accelerate chooses) or "cpu".
@@ -112,7 +112,7 @@ class TrainingSettings:
     evaluate_every: int = 0
     patience: int = 0
     keep: str = "best"
-    save_every: int = 0
+    save_every: int = 200
     log_every: int = 10
     seed: int = 0
     device: str = "auto"

@@ -81,7 +81,7 @@ def train(
 
     Raises:
         ValueError: nothing is to be trained, or the data cannot be split for α.
-        TrainingDiverged: a loss or gradient is not finite; the weights are those before the step.
+        TrainingDiverged: a loss or gradient is not finite; the weights are those before it was used.
     """
     return _Loop(model, task, settings, run, before_step).run(resume)
 
@@ -206,14 +206,12 @@ class _Loop:
             group["lr"] = factor * group["peak"]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.optimizer.zero_grad()
-        loss = self._fill_gradients(parameters, self.order[self.step - 1], _STEP)
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf))
-        if not math.isfinite(norm):
-            raise self._diverged("gradient norm", norm)
+        self.loss = self._fill_gradients(parameters, self.order[self.step - 1], _STEP)
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.loss = loss
-        self.pending.append(loss)
+        self.pending.append(self.loss)
         if self.schedule is not None and self.schedule.due(self.step):
             indices = self.alpha_order[self._alpha_steps - 1]
             self.schedule.step(lambda scales: self._fill_gradients(scales, indices, _ALPHA_STEP))
@@ -236,20 +234,25 @@ class _Loop:
         size = settings.micro_batch_size or max(1, len(mine))
         parts = [self.task.batch(settings.split, part, generator) for part in chunks(mine, size)]
         weights = [self.task.weight(part) for part in parts]
-        totals = torch.tensor([sum(weights), 0.0], dtype=torch.float64, device=accelerator.device)
-        whole = float(accelerator.reduce(totals.float(), "sum")[0]) if world > 1 else sum(weights)
+        whole = torch.tensor(float(sum(weights)), device=accelerator.device)
+        if world > 1:
+            whole = accelerator.reduce(whole, "sum")
+        mean = torch.zeros_like(whole)
         for part, weight in zip(parts, weights, strict=True):
+            share = weight / float(whole)
             with self._autocast():
                 loss = self.task.loss(self.model, to_device(part, accelerator.device))
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise self._diverged("α's loss" if stream == _ALPHA_STEP else "loss", value)
-            gradients(loss, parameters, weight / whole)
-            totals[1] += value * weight / whole
+            gradients(loss, parameters, share)
+            mean += loss.detach() * share
         if world > 1:
             self._sum_over_processes(parameters)
-            totals = accelerator.reduce(totals.float(), "sum")
-        return float(totals[1])
+            mean = accelerator.reduce(mean, "sum")
+        # Looked at only now, so that all processes see the same and none waits for one that has stopped.
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        for what, value in (("loss", float(mean)), ("gradient norm", float(norm))):
+            if not math.isfinite(value):
+                raise self._diverged(f"{what} of α" if stream == _ALPHA_STEP else what, value)
+        return float(mean)
 
     def _sum_over_processes(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sum ``.grad`` over processes; a parameter that got none in any process keeps none."""
@@ -354,8 +357,11 @@ class _Loop:
 
     def _resume(self) -> None:
         """Take up the run's last checkpoint, if it has one."""
-        stored = self.run_folder.load_checkpoint("last") if self.run_folder is not None else None
-        if self.run_folder is None or stored is None:
+        if self.run_folder is None:
+            return
+        stored = self.run_folder.load_checkpoint("last")
+        if stored is None:  # killed before the first checkpoint: start anew
+            self.run_folder.rewind(0)
             return
         tensors, state = stored
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "adapter": {}, "alpha": {}}

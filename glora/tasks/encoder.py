@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +11,22 @@ from torch import Tensor, nn
 
 #: Names that transformers gives to the heads of its sequence classifiers.
 HEADS = ("classifier", "score")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without progress bars and without its list of newly made heads, as the caller expects those."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 class MeanPooledClassifier(nn.Module):
@@ -52,7 +70,7 @@ def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Modu
     """
     import transformers
 
-    with torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             if pooling == "mean":
@@ -81,7 +99,7 @@ def head_names(name: str, pooling: str) -> tuple[str, ...]:
     return tuple(child for child, _ in sketch.named_children() if child in HEADS)
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:
@@ -90,7 +108,8 @@ def load_tokenizer(name: str) -> Any:
     import transformers
 
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        extra = {} if gguf_file is None else {"gguf_file": gguf_file}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
     except OSError as error:
         raise ValueError(f"the tokenizer of task.model={name!r} cannot be loaded: {error}") from None
     if tokenizer.pad_token is None:

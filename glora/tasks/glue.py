@@ -246,10 +246,11 @@ class Glue:
         return len(batch["labels"])
 
     @torch.no_grad()
-    def logits(self, model: nn.Module, split: str, *, batch_size: int = 64) -> Tensor:
-        """Outputs of the model in evaluation mode on all examples of a split, shape (examples, labels)."""
+    def logits(self, model: nn.Module, split: str, *, first: int | None = None, batch_size: int = 64) -> Tensor:
+        """Outputs of the model in evaluation mode on the (`first`) examples of a split, shape (examples, labels)."""
         device, training = device_of(model), model.training
-        order = sorted(range(self.size(split)), key=lambda i: self.length(split, i))
+        size = self.size(split) if first is None else min(first, self.size(split))
+        order = sorted(range(size), key=lambda i: self.length(split, i))
         model.eval()
         parts = [
             _logits(model, to_device(self.batch(split, part), device)).float().cpu()

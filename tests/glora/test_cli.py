@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from glora.cli import main
-from tests.glora.tiny_text import save_model, save_reviews
+from paper_checks.glora.tiny_text import save_model, save_reviews
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG = """
 [task]
 name = "glue"
@@ -25,7 +26,7 @@ name = "alpha_lora"
 rank = 4
 
 [training]
-epochs = 8
+epochs = 20
 batch_size = 16
 lr = 3e-2
 evaluate_every = 10
@@ -171,3 +172,26 @@ def test_the_seed_decides(config: Path, tmp_path: Path, capsys: pytest.CaptureFi
     one, same, other = weights("a", 1), weights("b", 1), weights("c", 2)
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_understood(path: Path) -> None:
+    from glora.methods import configuration
+    from glora.settings import read
+    from glora.tasks import make_task
+
+    config = read(path)
+    make_task(config.task["name"], config.task_options)
+    if config.method["name"] != "supernet":  # the search's own
+        configuration(config.method["name"], config.method_options, ("head",))
+
+
+def test_a_run_is_evaluated_on_another_task_and_without_its_adapter(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    call(capsys, "tune", config, "--set", f"out={out}", "--set", "training.epochs=1")
+    same = call(capsys, "evaluate", out, "--task", config)
+    assert same == call(capsys, "evaluate", out)
+    base = call(capsys, "evaluate", out, "--base")
+    assert base["loss"] != same["loss"]

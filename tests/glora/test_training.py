@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -299,32 +300,36 @@ class _Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [1, 7, 16, 21])
-def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(("stop", "save_every"), [(1, 2), (7, 2), (16, 2), (21, 0), (13, 200)])
+def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, stop: int, save_every: int) -> None:
     task = Blobs()
     whole = prepared(task)
-    result = train(whole, task, RESUMABLE, run=make_run(tmp_path / "whole", RESUMABLE))
+    # The last case is killed before its first checkpoint and starts anew.
+    settings = replace(RESUMABLE, save_every=save_every, evaluate_every=0 if save_every == 200 else 5)
+    result = train(whole, task, settings, run=make_run(tmp_path / "whole", settings))
 
     def interrupt(step: int) -> None:
         if step == stop:
             raise _Interrupted
 
     with pytest.raises(_Interrupted):
-        train(prepared(task), task, RESUMABLE, run=make_run(tmp_path / "broken", RESUMABLE), before_step=interrupt)
+        train(prepared(task), task, settings, run=make_run(tmp_path / "broken", settings), before_step=interrupt)
     again = prepared(task)
-    run = make_run(tmp_path / "broken", RESUMABLE, resume=True)
-    resumed = train(again, task, RESUMABLE, run=run, resume=True)
+    run = make_run(tmp_path / "broken", settings, resume=True)
+    resumed = train(again, task, settings, run=run, resume=True)
     for (name, one), other in zip(whole.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other), name
     assert resumed.history == result.history
     assert (resumed.best, resumed.best_step, resumed.passes) == (result.best, result.best_step, result.passes)
 
 
+#: Where a fresh process finds this module and the package.
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 LONG = replace(SETTINGS, steps=240, evaluate_every=60, save_every=10, log_every=4)
 
 KILLED = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -336,7 +341,7 @@ t.train(t.prepared(task), task, t.LONG, run=t.make_run(Path({folder!r}), t.LONG,
 
 def test_sigkill_and_resume_give_the_same_weights(tmp_path: Path) -> None:
     def start() -> subprocess.Popen[bytes]:
-        code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "broken"))
+        code = KILLED.format(paths=PATHS, folder=str(tmp_path / "broken"))
         return subprocess.Popen([sys.executable, "-c", code])
 
     broken = start()
@@ -361,6 +366,40 @@ def test_sigkill_and_resume_give_the_same_weights(tmp_path: Path) -> None:
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert whole.metrics == run.metrics
+
+
+SHARED_OUT = """
+import sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import test_training as t
+t.without_noise(t.make_run(Path({folder!r}), t.LONG, resume=True))
+"""
+
+
+def without_noise(run: Run) -> nn.Module:
+    task = Blobs(noise=0.0)
+    model = prepared(task)
+    model.body[2].p = 0.0
+    train(model, task, replace(LONG, steps=24), run=run)
+    return model
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SHARED_OUT.format(paths=PATHS, folder=str(tmp_path / "two")))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run(launch, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    one = without_noise(make_run(tmp_path / "one", LONG))
+    stored = Run.open(tmp_path / "two").load_checkpoint("best")
+    assert stored is not None
+    for name, parameter in one.named_parameters():
+        if name in stored[0]:
+            torch.testing.assert_close(stored[0][name], parameter.detach(), rtol=1e-4, atol=1e-6)
+    assert len(Run.open(tmp_path / "two").metrics) == len(Run.open(tmp_path / "one").metrics)
 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:

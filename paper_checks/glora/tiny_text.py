@@ -1,4 +1,4 @@
-"""Tiny random text models and data with their own vocabulary, made on the spot."""
+"""Tiny text models and data with their own vocabulary, made on the spot: for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 
+from glora.tasks.encoder import quiet
+
 GOOD = ("good", "fine", "great", "lovely")
 BAD = ("bad", "poor", "awful", "dull")
 NEUTRAL = ("the", "film", "was", "and", "plot", "a", "very", "one")
+NEGATION = "not"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -20,7 +23,7 @@ def save_tokenizer(folder: Path) -> int:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = [*SPECIAL, *GOOD, *BAD, *NEUTRAL, *"?.:0123456789ABCD", "yes", "no", "answer", "question"]
+    words = [*SPECIAL, *GOOD, *BAD, *NEUTRAL, *"?.:0123456789ABCD", NEGATION, "yes", "no", "answer", "question"]
     vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -36,8 +39,6 @@ def save_tokenizer(folder: Path) -> int:
 
 def save_model(folder: Path, kind: str = "bert", **changes: Any) -> Path:
     """A tiny random model of a kind (bert, roberta, llama) with its tokenizer in `folder`."""
-    import transformers
-
     size = save_tokenizer(folder)
     sizes: dict[str, Any] = {
         "vocab_size": size,
@@ -50,27 +51,36 @@ def save_model(folder: Path, kind: str = "bert", **changes: Any) -> Path:
         "initializer_range": 0.3,
         **changes,
     }
-    torch.manual_seed(0)
-    if kind == "llama":
-        model = transformers.LlamaForCausalLM(
-            transformers.LlamaConfig(**sizes, num_key_value_heads=1, bos_token_id=2, eos_token_id=3)
-        )
-    else:
-        config = {"bert": transformers.BertConfig, "roberta": transformers.RobertaConfig}[kind]
-        cls = {"bert": transformers.BertModel, "roberta": transformers.RobertaModel}[kind]
-        model = cls(config(**sizes))
-    model.save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _build(kind, sizes)
+    with quiet():
+        model.save_pretrained(folder)
     return folder
 
 
-def reviews(number: int, seed: int) -> list[dict[str, Any]]:
-    """Sentences whose label is that of their only opinion."""
+def _build(kind: str, sizes: dict[str, Any]) -> Any:
+    import transformers
+
+    if kind == "llama":
+        return transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(**sizes, num_key_value_heads=1, bos_token_id=2, eos_token_id=3)
+        )
+    if kind == "roberta":
+        return transformers.RobertaModel(transformers.RobertaConfig(**sizes))
+    return transformers.BertModel(transformers.BertConfig(**sizes))
+
+
+def reviews(number: int, seed: int, *, negated: float = 0.0) -> list[dict[str, Any]]:
+    """Sentences whose label is that of their only opinion, turned over by a "not" in a part of them."""
     draw = random.Random(seed)
     rows = []
     for i in range(number):
-        label = draw.randrange(2)
+        label, turned = draw.randrange(2), draw.random() < negated
         words = [draw.choice(NEUTRAL) for _ in range(draw.randrange(2, 7))]
-        words.insert(draw.randrange(len(words)), draw.choice(GOOD if label else BAD))
+        opinion = draw.choice(GOOD if label != turned else BAD)
+        place = draw.randrange(len(words))
+        words[place:place] = [NEGATION, opinion] if turned else [opinion]
         rows.append({"sentence": " ".join(words), "label": label, "idx": i})
     return rows
 
@@ -82,8 +92,8 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def save_reviews(folder: Path, train: int = 80, test: int = 40) -> Path:
+def save_reviews(folder: Path, train: int = 80, test: int = 40, *, negated: float = 0.0) -> Path:
     """A tiny SST-2 in `folder`."""
-    write_jsonl(folder / "train.jsonl", reviews(train, 0))
-    write_jsonl(folder / "validation.jsonl", reviews(test, 1))
+    write_jsonl(folder / "train.jsonl", reviews(train, 0, negated=negated))
+    write_jsonl(folder / "validation.jsonl", reviews(test, 1, negated=negated))
     return folder
