@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rmt.datasets import load_amazon
     from rmt.direct import simulate_direct
+    from rmt.estimate import AlphaRidgeClassifier
     from rmt.optimum import (
         JointOptimum,
         Limit,
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from rmt.predict import theory
     from rmt.regression import Regression, RegressionRisk
     from rmt.result import Comparison, Estimate, RegressionSimulation, Simulation
+    from rmt.ridge_path import RidgePath
     from rmt.score import QuadraticScore, Score
     from rmt.setting import FixedSource, Transfer
     from rmt.simulation import sample_exact, simulate, simulate_running
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
+    "AlphaRidgeClassifier": "estimate",
     "Comparison": "result",
     "Estimate": "result",
     "FixedSource": "setting",
@@ -48,6 +51,7 @@ _HOME = {
     "Regression": "regression",
     "RegressionRisk": "regression",
     "RegressionSimulation": "result",
+    "RidgePath": "ridge_path",
     "Score": "score",
     "Simulation": "result",
     "Transfer": "setting",
@@ -68,6 +72,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AlphaRidgeClassifier",
     "Comparison",
     "Estimate",
     "FixedSource",
@@ -77,6 +82,7 @@ __all__ = [
     "Regression",
     "RegressionRisk",
     "RegressionSimulation",
+    "RidgePath",
     "Score",
     "Simulation",
     "Transfer",
