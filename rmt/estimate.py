@@ -73,14 +73,16 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             pipelines and searches would unfit it), whose intercept is used too; or a list of K of these.
         alpha: ``"auto"``, one number for every source, or K numbers.
         gamma: ``"auto"`` (17 penalties from .01 to 1000 mean eigenvalues, and infinity), a positive number, or inf.
-        method: how "auto" is decided. ``"auto"``: highest accuracy expected under the posterior, see
-            :mod:`rmt.posterior`; it knows its own uncertainty and stays near the source when n is small. ``"plugin"``: theory
-            with estimated moments (:mod:`rmt.plug_in`); ``"loo"``: leave-one-out moments (:mod:`rmt.leave_one_out`).
+        method: how "auto" is decided. ``"auto"``: by the accuracy expected under the posterior, see :mod:`rmt.posterior`; it
+            knows its own uncertainty and stays near the source when n is small. ``"plugin"``: theory with estimated
+            moments (:mod:`rmt.plug_in`); ``"loo"``: leave-one-out moments (:mod:`rmt.leave_one_out`).
         covariance: model of the noise of u: ``"ledoit-wolf"``, ``"empirical"``, ``"identity"``, a (p, p) matrix, or a
             scikit-learn covariance estimator (fitted to the centred u_i, or frozen: used as it is). With ``intercept``,
             matrices and frozen estimators have p + 1 rows, the constant last, so give ``intercept=False`` with them.
         intercept: centre the features by the training mean and add a constant feature of typical size to x; the
             source enters with its own intercept. ``False``: the setting of the theory, classes at ±m.
+        caution: standard errors by which the gain over the untouched source must be sure (method "auto"). 1 loses almost nothing
+            to the source where it is good; with 0 a useless source is dropped sooner.
         confidence: probability of ``predicted_accuracy_interval_``.
 
     Attributes:
@@ -113,6 +115,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         method: str = "auto",
         covariance: Any = "ledoit-wolf",
         intercept: bool = True,
+        caution: float = 1.0,
         confidence: float = 0.95,
     ) -> None:
         self.source = source
@@ -121,6 +124,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         self.method = method
         self.covariance = covariance
         self.intercept = intercept
+        self.caution = caution
         self.confidence = confidence
 
     def fit(self, X: Any, y: Any) -> AlphaRidgeClassifier:
@@ -190,6 +194,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f'{name} must be "auto" or a number, got {value!r}')
         if not isinstance(self.gamma, str) and not (isinstance(self.gamma, Real) and float(self.gamma) > 0):
             raise ValueError(f'gamma must be "auto", a positive number or inf, got {validate.shown(self.gamma)}')
+        validate.at_least("caution", self.caution, 0.0)
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie strictly between 0 and 1, got {self.confidence!r}")
 
@@ -230,9 +235,9 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         if posterior is None:
             return self._fallback(path, gammas, fixed)
         if fixed is not None:
-            candidates = [Direction(fixed, posterior.expect(g, fixed).snr) for g in range(len(gammas))]
+            candidates = [Direction(fixed, posterior.expect(g, fixed).merit) for g in range(len(gammas))]
         elif self.method == "auto":
-            candidates = [Direction(expected.q, expected.snr) for expected in posterior.choose()]
+            candidates = [Direction(expected.q, expected.merit) for expected in posterior.choose()]
         elif self.method == "loo":
             candidates = [moment_direction(path, gamma) for gamma in gammas]
         else:
@@ -268,7 +273,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
     def _posterior(self, path: RidgePath, gammas: FloatArray) -> Posterior | None:
         """The posterior, or None (with a warning) where the rows cannot show their own noise."""
         try:
-            return Posterior(path, list(gammas), self._noise(path.rows))
+            return Posterior(path, list(gammas), self._noise(path.rows), caution=self.caution)
         except ValueError as reason:
             if "covariance" in str(reason):
                 raise

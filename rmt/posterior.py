@@ -24,6 +24,11 @@ that favour it, and the sample has to outvote it.
 A new score wᵀu then has mean wᵀm̄ and variance wᵀ(C + cov)w, averaged over t; with w = W(γ)q this is again a Rayleigh
 quotient, whose maximiser over q is in closed form for any number of sources (theory.md §1).
 
+**Caution.** At n = 10 the highest expected accuracy is a gamble: what it wins over the untouched source is small against
+what is unknown. So the choice is made along the way from the source to that maximiser, at every γ, by the largest *sure*
+gain: with a = w/√(wᵀCw) − w̃/√(w̃ᵀCw̃), the gain in mean/sd is aᵀm, of posterior mean aᵀm̄ and standard error √(aᵀcov a), and
+aᵀm̄ − √(aᵀcov a) is maximised (the one-standard-error rule, applied to the paired difference). It is 0 at the source itself.
+
 **Noise.** wᵀCw must not be computed with a covariance estimated from the rows that w was fitted to. Its sample part is
 replaced by the covariance of exact leave-one-out scores; variances (one number each, known to √(2/(n−1))) are drawn from the
 covariance model towards their left-out values as far as the two disagree by more than chance, and correlations are shrunk by
@@ -46,6 +51,8 @@ from rmt.validate import FloatArray
 #: Mean and variance of |N(0, 1)|: the prior of a source's signal-to-noise ratio.
 PRIOR_MEAN = float(np.sqrt(2.0 / np.pi))
 PRIOR_VARIANCE = 1.0 - 2.0 / np.pi
+#: Steps from the untouched source (0) to the classifier of the highest expected accuracy (1).
+_STEPS = np.linspace(0.0, 1.0, 41)
 #: Grid of t; beyond 4 a classifier would be right 99.997 times in 100.
 _T = np.linspace(0.0, 4.0, 81)[1:]
 
@@ -56,7 +63,7 @@ class Expected:
 
     gamma: float
     q: FloatArray  #: (K+1,) weights of the columns of W(γ)
-    snr: float  #: mean/sd of a new score under the posterior; what the choice maximises
+    merit: float  #: what the choice maximises: the sure gain in mean/sd over the source (no source: mean/sd)
     mean: float  #: posterior mean of the score
     variance: float  #: predictive variance with the left-out noise variance
     accuracy: float  #: Φ(mean/√variance), the predicted accuracy
@@ -78,15 +85,19 @@ class Posterior:
         path: rows and sources; at least 3 rows.
         gammas: penalties to consider (inf allowed).
         noise: see :class:`NoiseModel`.
+        caution: posterior standard errors of the gain over the untouched source that are subtracted before choosing; 1 is
+            the one-standard-error rule, 0 takes the highest expected accuracy.
 
     Raises:
         ValueError: fewer than 3 rows, rows without any noise, or a source that is zero.
     """
 
-    def __init__(self, path: RidgePath, gammas: Sequence[float], noise: NoiseModel | None = None) -> None:
+    def __init__(
+        self, path: RidgePath, gammas: Sequence[float], noise: NoiseModel | None = None, *, caution: float = 1.0
+    ) -> None:
         if path.n < 3:
             raise ValueError(f"the posterior needs at least 3 rows, got {path.n}; collect more target samples")
-        self.path, self.noise = path, noise or NoiseModel()
+        self.path, self.noise, self.caution = path, noise or NoiseModel(), caution
         self.gammas = [float(gamma) for gamma in gammas]
         self.lengths = row_lengths(path.rows)
         rows = path.rows / self.lengths[:, None]
@@ -138,7 +149,8 @@ class Posterior:
         """The posterior over t and, given t, of the weights of ū and of the sources' directions."""
         path, n = self.path, self.path.n
         K = path.sources.shape[1]
-        own = self.forms[-1, 1 + K :, 1 + K :]
+        self._own = slice(1 + K, 1 + 2 * K)  # the columns of W̃ itself
+        own = self.forms[-1, self._own, self._own]
         self.sd = np.sqrt(np.diag(own))  # σ_k, shape (K,)
         if (self.sd == 0).any():
             raise ValueError("a source is zero; leave it out")
@@ -171,27 +183,46 @@ class Posterior:
         self.t = float(_T @ density)
 
     def _forms(self, index: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Posterior mean c of the scores of W(γ)'s columns, the covariance of that mean, and their noise."""
-        K = self.path.sources.shape[1]
+        """Posterior mean of the scores of [W(γ), W̃], the covariance of that mean, and their noise; 1+2K columns."""
         noise = self.forms[index]
-        along = noise[: 1 + K, 1 + K :] / self.sd  # W'v_k, shape (1+K, K)
-        seen = np.column_stack([self.signals[index, : 1 + K], along])
-        inside = noise[: 1 + K, : 1 + K]
-        unknown = self.noise_share * inside + self.source_share * along @ self.precision @ along.T
-        unknown = unknown + seen @ self.between @ seen.T
-        return seen @ self.weights, unknown, inside
+        along = noise[:, self._own] / self.sd  # columns' overlaps with v_k, shape (1+2K, K)
+        seen = np.column_stack([self.signals[index], along])
+        unknown = self.noise_share * noise + self.source_share * along @ self.precision @ along.T
+        return seen @ self.weights, unknown + seen @ self.between @ seen.T, noise
+
+    def _careful(self, index: int) -> tuple[FloatArray, float]:
+        """The combination of W(γ)'s columns with the best sure gain over the untouched source, and that gain."""
+        K = self.path.sources.shape[1]
+        mean, unknown, noise = self._forms(index)
+        head = slice(0, 1 + K)
+        bold = best_direction(mean[head], (noise + unknown)[head, head])
+        if not K:
+            return bold.q, bold.snr
+        alone = best_direction(np.append(0.0, mean[self._own]), _bordered((noise + unknown)[self._own, self._own])).q[1:]
+        reference = np.concatenate([np.zeros(1 + K), alone / np.sqrt(alone @ noise[self._own, self._own] @ alone)])
+        start = np.concatenate([[0.0], alone / np.sqrt(alone @ noise[1 : 1 + K, 1 : 1 + K] @ alone), np.zeros(K)])
+        end = np.concatenate([bold.q / np.sqrt(bold.q @ noise[head, head] @ bold.q), np.zeros(K)])
+        blend = start + _STEPS[:, None] * (end - start)  # shape (steps, 1+2K)
+        blend /= np.sqrt(np.einsum("si,ij,sj->s", blend, noise, blend))[:, None]
+        change = blend - reference
+        error = np.sqrt(np.maximum(np.einsum("si,ij,sj->s", change, unknown, change), 0.0))
+        gain = change @ mean - self.caution * error
+        best = int(np.argmax(gain))
+        return blend[best, head], float(gain[best])
 
     def expect(self, index: int, q: FloatArray | None = None, level: float = 0.95) -> Expected:
-        """The best classifier at ``gammas[index]``, or W(γ)q for a given q, with its expected accuracy.
+        """The chosen classifier at ``gammas[index]``, or W(γ)q for a given q, with its expected accuracy.
 
         The interval joins two errors of mean/sd: the posterior's of the mean, and 1/√(2(n−1)) relative for the sd.
         """
         K = self.path.sources.shape[1]
-        mean, unknown, inside = self._forms(index)
+        mean, unknown, noise = (part[..., : 1 + K] for part in self._forms(index))
+        unknown, noise = unknown[: 1 + K], noise[: 1 + K]
+        ratio = 0.0
         if q is None:
-            q, ratio = best_direction(mean, inside + unknown)
+            q, ratio = self._careful(index)
         else:
-            ratio = snr(mean, inside + unknown, q)
+            ratio = snr(mean, noise + unknown, q)
         left_out = float(q @ self.left_out[index, : 1 + K, : 1 + K] @ q)
         drift, score = float(q @ unknown @ q), float(mean @ q)
         variance = left_out + drift
@@ -205,8 +236,15 @@ class Posterior:
         return Expected(self.gammas[index], q, ratio, score, variance, accuracy, interval)
 
     def choose(self) -> list[Expected]:
-        """The best classifier at each γ, in the order of ``gammas``; take the one of the highest ``snr``."""
+        """The best classifier at each γ, in the order of ``gammas``; take the one of the highest ``merit``."""
         return [self.expect(index) for index in range(len(self.gammas))]
+
+
+def _bordered(V: FloatArray) -> FloatArray:
+    """V with a first row and column of a unit that nothing is correlated with."""
+    out = np.eye(len(V) + 1)
+    out[1:, 1:] = V
+    return out
 
 
 def _diagonals(forms: FloatArray) -> FloatArray:
