@@ -117,6 +117,16 @@ def shrinkage(rows: Any) -> float:
     return float(np.clip(variance / distance, 0.0, 1.0)) if distance > 0 else 1.0
 
 
+def spread_matching(weight: float) -> float:
+    """The weight ρ′ = 1 − √(1−ρ) that keeps the spread of the spectrum, from Ledoit and Wolf's ρ.
+
+    Their Ĉ is the closest to C among the combinations, hence an orthogonal projection, hence too short: its squared distance
+    from the identity is (1−ρ)²d², while that of C itself is (1−ρ)d² (d² that of S_c). tr C²/n is the noise of the fitted
+    weights, so predictions made with ρ are too good; with ρ′ tr Ĉ² is right.
+    """
+    return 1.0 - float(np.sqrt(1.0 - weight))
+
+
 def row_lengths(rows: Any) -> FloatArray:
     """(n,) lengths r_i (their squares average 1) of rows that differ in scale, u_i = r_i·(m + z_i); all 1 for Gaussian rows.
 
