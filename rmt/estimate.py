@@ -6,7 +6,7 @@ Needs scikit-learn (``pip install "rescale-and-adapt[learn]"``); ``import rmt`` 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -17,7 +17,7 @@ from rmt.leave_one_out import moment_direction
 from rmt.moments import shrinkage
 from rmt.plug_in import PlugIn
 from rmt.posterior import Expected, NoiseModel, Posterior
-from rmt.rayleigh import Direction, scales
+from rmt.rayleigh import ALONE, Direction, scales
 from rmt.ridge_path import RidgePath, penalty_grid
 from rmt.validate import FloatArray
 
@@ -54,7 +54,8 @@ class _Choice:
     scale: float
     expected: Expected | None
     path: AlphaPath
-    left_out: FloatArray
+    left_out: FloatArray  #: (n,) signed scores of the training rows by the fits without them
+    rows: RidgePath
 
 
 class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
@@ -159,18 +160,23 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
                 sources = np.vstack([sources, (centre @ sources + offsets[k]) / constant])
             choices.append(self._choose(rows, sources))
 
+        signs = np.where(index[:, None] == np.arange(problems), 1.0, -1.0)  # of the one-against-the-rest problems
+        if problems > 1:
+            choices = self._keep_better_source(choices, signs)
         weights = np.array([choice.weights for choice in choices])  # (problems, p or p+1)
         self.coef_ = weights[:, : X.shape[1]]
         shift = constant * weights[:, -1] if self.intercept else 0.0
         self.intercept_ = shift - self.coef_ @ centre
-        self._scale = np.array([choice.scale for choice in choices])
-        self._collect(choices, index)
+        self._scale = _comparable(choices)
+        self._collect(choices, signs)
         return self
 
     def decision_function(self, X: Any) -> FloatArray:
         """Scores (n,), or (n, n_classes): x·coef_ + intercept_ times a positive factor that makes classes comparable.
 
-        The factor is that of the best least-squares predictor of y = ±1, mean/(mean² + variance) as expected after training.
+        The factor is 1/(mean of α) where every α is positive, so that the source's scores keep their relative sizes and the
+        untouched source decides as it did; otherwise that of the best least-squares predictor of y = ±1,
+        mean/(mean² + variance) as expected after training.
         """
         check_is_fitted(self, "coef_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
@@ -207,7 +213,9 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         for weights, _ in parts:
             if weights.shape != (problems, p):
                 need = f"({p},)" if problems == 1 else f"({problems}, {p}), one row a class,"
-                raise ValueError(f"source must have shape {need} like the data, got {weights.shape}; give its weight vector")
+                raise ValueError(
+                    f"source must have shape {need} like the data, got {weights.shape}; give its weight vector"
+                )
             if not np.any(weights, axis=1).all():
                 raise ValueError("source is zero, which says nothing; give source=None for target-only training")
         return np.stack([w for w, _ in parts], axis=-1), np.stack([b for _, b in parts], axis=-1)
@@ -223,7 +231,9 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         matrix = validate.finite("covariance", matrix)
         if matrix.shape != (rows.shape[1],) * 2:
             hint = "; give intercept=False with it" if self.intercept else ""
-            raise ValueError(f"covariance must be ({rows.shape[1]}, {rows.shape[1]}) like the rows, got {matrix.shape}{hint}")
+            raise ValueError(
+                f"covariance must be ({rows.shape[1]}, {rows.shape[1]}) like the rows, got {matrix.shape}{hint}"
+            )
         return NoiseModel(covariance=matrix)
 
     def _choose(self, rows: FloatArray, sources: FloatArray) -> _Choice:
@@ -267,7 +277,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             scale=float(scale),
             expected=chosen,
             path=AlphaPath(gammas, alphas, np.array([one.accuracy for one in expected])),
-            left_out=scale * (path.loo_scores(gamma) @ combination),
+            left_out=path.loo_scores(gamma) @ combination,
+            rows=path,
         )
 
     def _posterior(self, path: RidgePath, gammas: FloatArray) -> Posterior | None:
@@ -296,7 +307,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         weights = path.weights(gamma) @ combination
         size = float(np.linalg.norm(weights)) or 1.0
         unknown = AlphaPath(np.array([gamma]), alpha[None], np.array([np.nan]))
-        return _Choice(weights, gamma, alpha, 1.0 / size, None, unknown, np.full(path.n, np.nan))
+        return _Choice(weights, gamma, alpha, 1.0 / size, None, unknown, np.full(path.n, np.nan), path)
 
     def _fixed_direction(self, K: int) -> FloatArray | None:
         """(1, α) when α is given."""
@@ -307,7 +318,35 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"alpha must be one number or one for each of the {K} sources, got shape {alpha.shape}")
         return np.append(1.0, np.broadcast_to(alpha, (K,)))
 
-    def _collect(self, choices: list[_Choice], index: FloatArray) -> None:
+    def _keep_better_source(self, choices: list[_Choice], signs: FloatArray) -> list[_Choice]:
+        """The choices for many classes, or an untouched source that decides at least as well.
+
+        One problem may gain by leaving the source while the decision among all classes, which compares their scores, loses. The
+        source has not seen the rows, so its share of right decisions stands beside the left-out share of the choices.
+        """
+        K = choices[0].rows.sources.shape[1]
+        if not K or not isinstance(self.alpha, str):
+            return choices
+        right = [
+            _right(signs * np.column_stack([one.rows.source_scores[:, k] for one in choices]), signs) for k in range(K)
+        ]
+        left_out = np.column_stack([choice.left_out for choice in choices])
+        k = int(np.argmax(right))
+        if right[k] < _right(signs * _comparable(choices) * left_out, signs):
+            return choices
+        alone = ALONE * np.eye(K)[k]
+        return [
+            replace(
+                one,
+                weights=ALONE * one.rows.sources[:, k],
+                gamma=np.inf,
+                alpha=alone,
+                left_out=ALONE * one.rows.source_scores[:, k],
+            )
+            for one in choices
+        ]
+
+    def _collect(self, choices: list[_Choice], signs: FloatArray) -> None:
         """Set the attributes that describe the choice."""
         binary = len(choices) == 1
         self.alpha_ = choices[0].alpha if binary else np.array([choice.alpha for choice in choices])
@@ -320,11 +359,23 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             assert expected is not None
             self.predicted_accuracy_, self.predicted_accuracy_interval_ = expected.accuracy, expected.interval
         else:
-            signs = np.where(index[:, None] == np.arange(len(choices)), 1.0, -1.0)
-            scores = signs * np.column_stack([choice.left_out for choice in choices])
-            right = int(np.sum(scores.argmax(axis=1) == index))
-            self.predicted_accuracy_ = right / len(index)
-            self.predicted_accuracy_interval_ = _wilson(right, len(index), self.confidence)
+            scores = signs * self._scale * np.column_stack([choice.left_out for choice in choices])
+            right = _right(scores, signs)
+            self.predicted_accuracy_ = right / len(signs)
+            self.predicted_accuracy_interval_ = _wilson(right, len(signs), self.confidence)
+
+
+def _right(scores: FloatArray, signs: FloatArray) -> int:
+    """Rows (n, classes) whose largest score is that of their class (sign +1)."""
+    return int(np.sum(scores.argmax(axis=1) == signs.argmax(axis=1)))
+
+
+def _comparable(choices: list[_Choice]) -> FloatArray:
+    """(problems,) positive factors that make the scores of one-against-the-rest problems comparable."""
+    alphas = np.array([choice.alpha for choice in choices])  # (problems, K)
+    if alphas.size and (alphas > 0).all():
+        return 1.0 / alphas.mean(axis=1)
+    return np.array([choice.scale for choice in choices])
 
 
 def _read_source(source: Any, classes: Any) -> tuple[FloatArray, FloatArray]:
@@ -341,7 +392,9 @@ def _read_source(source: Any, classes: Any) -> tuple[FloatArray, FloatArray]:
         )
     theirs = getattr(source, "classes_", None)
     if theirs is not None and len(theirs) != len(classes):
-        raise ValueError(f"source knows {len(theirs)} classes and the data {len(classes)}; both must have the same classes")
+        raise ValueError(
+            f"source knows {len(theirs)} classes and the data {len(classes)}; both must have the same classes"
+        )
     weights = np.atleast_2d(validate.finite("source.coef_", source.coef_))
     intercept = validate.finite("source.intercept_", getattr(source, "intercept_", 0.0))
     return weights, np.broadcast_to(np.atleast_1d(intercept), (len(weights),)).copy()

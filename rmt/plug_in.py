@@ -94,7 +94,9 @@ class PlugIn:
         if self.debias:
             form[0, 0] -= float(np.sum(self.counts * weights * self.values)) / self.N
             # The signal is at least what the sources explain of it (Cauchy–Schwarz).
-            explained = form[0, 1:] @ np.linalg.pinv(form[1:, 1:], hermitian=True) @ form[0, 1:] if len(form) > 1 else 0.0
+            explained = (
+                form[0, 1:] @ np.linalg.pinv(form[1:, 1:], hermitian=True) @ form[0, 1:] if len(form) > 1 else 0.0
+            )
             form[0, 0] = max(form[0, 0], explained, 0.0)
         return form
 

@@ -104,7 +104,7 @@ class Posterior:
         self.mean = rows.mean(axis=0)  # shape (p,)
         self.residuals = rows - self.mean
         self.traces = self._traces(rows)
-        if not self.traces.trace > 0:
+        if not self.traces.trace > 1e-20 * float(np.sum(rows**2)):  # equal rows leave rounding errors
             raise ValueError("the rows do not vary, so their noise cannot be estimated; check for repeated samples")
         self.rho = shrinkage(rows) if self.noise.weight is None else self.noise.weight
         self._measure()
@@ -198,7 +198,7 @@ class Posterior:
         bold = best_direction(mean[head], (noise + unknown)[head, head])
         if not K:
             return bold.q, bold.snr
-        alone = best_direction(np.append(0.0, mean[self._own]), _bordered((noise + unknown)[self._own, self._own])).q[1:]
+        alone = self._untouched(mean[self._own], (noise + unknown)[self._own, self._own])
         reference = np.concatenate([np.zeros(1 + K), alone / np.sqrt(alone @ noise[self._own, self._own] @ alone)])
         start = np.concatenate([[0.0], alone / np.sqrt(alone @ noise[1 : 1 + K, 1 : 1 + K] @ alone), np.zeros(K)])
         end = np.concatenate([bold.q / np.sqrt(bold.q @ noise[head, head] @ bold.q), np.zeros(K)])
@@ -209,6 +209,17 @@ class Posterior:
         gain = change @ mean - self.caution * error
         best = int(np.argmax(gain))
         return blend[best, head], float(gain[best])
+
+    def _untouched(self, mean: FloatArray, variance: FloatArray) -> FloatArray:
+        """(K,) weights ≥ 0 of the sources used as they are: one source counts 1, several by their expected worth.
+
+        Never negative: to turn a source round is a change that has to be sure like any other.
+        """
+        if len(mean) > 1:
+            weights = np.maximum(best_direction(np.append(0.0, mean), _bordered(variance)).q[1:], 0.0)
+            if weights.any():
+                return weights
+        return 1.0 / self.sd
 
     def expect(self, index: int, q: FloatArray | None = None, level: float = 0.95) -> Expected:
         """The chosen classifier at ``gammas[index]``, or W(γ)q for a given q, with its expected accuracy.

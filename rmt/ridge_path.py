@@ -31,7 +31,9 @@ class RidgePath:
     def __init__(self, rows: FloatArray, sources: FloatArray | None = None) -> None:
         self.rows = validate.finite("rows", rows)
         if self.rows.ndim != 2 or not self.rows.size:
-            raise ValueError(f"rows must be (n, p) signed samples, got shape {self.rows.shape}; give U = y[:, None] * X")
+            raise ValueError(
+                f"rows must be (n, p) signed samples, got shape {self.rows.shape}; give U = y[:, None] * X"
+            )
         self.n, self.p = self.rows.shape
         sources = np.zeros((self.p, 0)) if sources is None else validate.finite("sources", sources)
         sources = sources[:, None] if sources.ndim == 1 else sources

@@ -1,8 +1,10 @@
 """α and γ chosen on the training sample, on the twelve Amazon transfers: against its rivals and against what it predicts.
 
 The paper's α* needs the labels of the test rows. :class:`rmt.AlphaRidgeClassifier` sees the n training rows and the source's
-weights, nothing else. Its rule was settled on synthetic data and on the development pairs; no test accuracy of the others
-was looked at before the rule was fixed, and none enters any choice.
+weights, nothing else. Its rule was settled on synthetic data and on the development pairs, and no test accuracy of any pair
+enters a choice. A first run of all cells showed one split of 1,800 on which the rule turned a good source round (book → elec,
+n = 10, 77 % → 23 %): the reference of its one-standard-error rule was the source with its estimated sign, where the derivation
+has the untouched source. That was mended, and the splits below were drawn afresh.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ OURS = {
     "plugin": "theory with estimated moments",
     "loo": "leave-one-out moments",
 }
-ORACLES = {"paper's α*": "from the labels of all rows, γ = 1", "hindsight": "best (α, γ) for the cell's mean test accuracy"}
+ORACLES = {
+    "paper's α*": "from the labels of all rows, γ = 1",
+    "hindsight": "best (α, γ) for the cell's mean test accuracy",
+}
 SIMPLE = ("target-only", "plain", "source-only")
 
 
@@ -80,7 +85,7 @@ class ChooseAlpha(Check):
         setting = pair.setting(n, 1.0, N=ROWS, gamma_source=GAMMA_SOURCE, as_in_code=True)
         oracle = float(CodeFormula(setting).alpha_star)
         # The splits depend on the target and n only: columns are paired across sources too.
-        seed = context.seed_for(self.id, target, size)
+        seed = context.seed_for(self.id, "second draw", target, size)
         count = 4 if context.quick else SPLITS
         results = [_split(pair, weights, oracle, rows) for rows in _two_class_splits(pair, seed, n, count)]
         columns = {name: np.array([one["accuracy"][name] for one in results]) for name in results[0]["accuracy"]}
@@ -88,7 +93,8 @@ class ChooseAlpha(Check):
         ours = {key: np.array([one[key] for one in results]) for key in ("predicted", "low", "high", "alpha", "gamma")}
         real = columns["auto"]
         return {
-            "columns": {name: _summary(values) for name, values in columns.items()} | {"hindsight": {"mean": grid.max()}},
+            "columns": {name: _summary(values) for name, values in columns.items()}
+            | {"hindsight": {"mean": grid.max()}},
             "predicted": _summary(ours["predicted"]),
             "prediction_error": _summary(np.abs(ours["predicted"] - real)),
             "covered": float(np.mean((ours["low"] <= real) & (real <= ours["high"]))),
@@ -116,7 +122,8 @@ class ChooseAlpha(Check):
         summary = (
             f"Mean accuracy {means['auto']:.2f} % over {len(cells)} cells; best rival {rival} {means[rival]:.2f} %, hindsight "
             f"{means['hindsight']:.2f} %. Worst cell {worst}: {shortfalls[worst]:.2f} points below the best of {', '.join(SIMPLE)}. "
-            f"Predicted accuracy off by {bias:.2f} points on average; its 95 % interval covers {100 * covered:.0f} %." + apart
+            f"Predicted accuracy off by {bias:.2f} points on average; its 95 % interval covers {100 * covered:.0f} %."
+            + apart
         )
         return Outcome(Verdict.REPRODUCED if all(met) else Verdict.NOT_REPRODUCED, summary, tuple(_rows(cells)))
 
@@ -261,7 +268,9 @@ def _rows(cells: Mapping[str, Figures]) -> list[Row]:
     for n in _sizes(cells):
         group = _of_size(cells, n)
         for column, meaning in {**OURS, **RIVALS, **ORACLES}.items():
-            rows.append(Row(f"n = {n}, mean of {len(group)} pairs: {column} – {meaning} (%)", None, _mean(group, column)))
+            rows.append(
+                Row(f"n = {n}, mean of {len(group)} pairs: {column} – {meaning} (%)", None, _mean(group, column))
+            )
         for key, name in (("predicted", "predicted accuracy"), ("prediction_error", "|predicted − real| a split")):
             value = float(np.mean([figures[key]["mean"] for figures in group.values()]))
             rows.append(Row(f"n = {n}: {name} of auto (%)", None, value))

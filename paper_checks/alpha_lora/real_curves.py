@@ -51,7 +51,9 @@ class RealCurves(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.real_curves"
-    claim = "The theory predicts the accuracy of fine-tuning on real features, for every α, from moments of the features."
+    claim = (
+        "The theory predicts the accuracy of fine-tuning on real features, for every α, from moments of the features."
+    )
     where = "α-LoRA, Section 5 (histograms and curves on real data); theory.md §3 and §6"
     rule = (
         "Reproduced if, on the Amazon pairs that were not looked at while the corrections were derived, the corrected "
@@ -95,7 +97,7 @@ class RealCurves(Check):
             figures[f"n{n}"] = {
                 "mean": np.mean(real, axis=0),
                 "stderr": np.std(real, axis=0, ddof=1) / math.sqrt(len(real)),
-                "lines": {key: np.round(line, 3) for key, line in lines.items()},
+                "lines": {key: np.round(line, 2) for key, line in lines.items()},
             }
         return figures
 
@@ -119,7 +121,7 @@ class RealCurves(Check):
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         wanted = ("amazon_book-dvd", "amazon_kitchen-elec", *(c for c in cells if not c.startswith("amazon")))
-        shown = [cell for cell in wanted if cell in cells]
+        shown = [cell for cell in wanted if cell in cells][:5]
         figure, axes = panels(len(shown), len(SIZES), width=3.1, height=2.7)
         for column, cell in enumerate(shown):
             for row, n in enumerate(SIZES):
@@ -241,7 +243,9 @@ def _images(context: Context, name: str) -> tuple[Domain, Domain]:
             paths.setdefault(int(label), []).append(path)
     domains = []
     for classes in IMAGES[name]:
-        chosen = [(path, sign) for sign, one in zip((-1.0, 1.0), classes, strict=True) for path in paths[one][: EACH // 2]]
+        chosen = [
+            (path, sign) for sign, one in zip((-1.0, 1.0), classes, strict=True) for path in paths[one][: EACH // 2]
+        ]
         parts = []
         for start in range(0, len(chosen), 50):
             pictures = []
