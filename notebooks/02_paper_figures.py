@@ -27,6 +27,7 @@ def show(name: str) -> None:
     display(Markdown(f"**{check.claim}**  \n*{check.where}*  \nVerdict: **{outcome.verdict}**. {outcome.summary}"))
     figure = check.draw(cells) if cells else None
     if figure is not None:
+        figure.set_dpi(80)
         display(figure)
 
 

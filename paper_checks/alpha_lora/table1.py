@@ -21,8 +21,8 @@ from paper_checks.alpha_lora.real_data import (
     ridge_weights,
 )
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, GREY, legend, name_axes, panels
 from rmt.datasets import AMAZON, load_amazon
+from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 
 ROWS = 2000  # N: the source takes its first N rows, which are all of them
 GAMMA = GAMMA_SOURCE = 1.0
@@ -280,21 +280,21 @@ def _column_rows(cells: Mapping[str, Figures]) -> list[Row]:
 
 def _lessons(cells: Mapping[str, Figures]) -> str:
     """What the columns that the paper lacks say, in counts of pairs and mean points."""
-    parts = []
-    for n, group in _by_size(cells).items():
+    sizes = _by_size(cells)
 
-        def count(column: str, over: str, group: dict[str, Figures] = group) -> str:
+    def count(column: str, over: str) -> str:
+        parts = []
+        for n, group in sizes.items():
             gains = [figures["columns"][column][over]["mean"] for figures in group.values()]
-            return f"{sum(gain > 0 for gain in gains)} (mean {np.mean(gains):+.2f} points)"
+            won = sum(gain > 0 for gain in gains)
+            parts.append(f"{won} of {len(gains)} pairs at n = {n} ({np.mean(gains):+.2f} points on average)")
+        return " and ".join(parts)
 
-        parts.append(
-            f"n = {n}, {len(group)} pairs: the source alone beats the paper's α* on "
-            f"{count('source-only', 'over_paper')}; the corrected isotropic α* beats it on "
-            f"{count('corrected α*', 'over_paper')}; (α, γ) by leave-one-out beats α = 1 on "
-            f"{count('LOO squared', 'over_plain')} and the paper's α*, which has seen the test labels, "
-            f"on {count('LOO squared', 'over_paper')}"
-        )
-    return ". ".join(parts) + "."
+    return (
+        f"The source alone beats the paper's α* on {count('source-only', 'over_paper')}. The corrected isotropic "
+        f"α* beats it on {count('corrected α*', 'over_paper')}. (α, γ) by leave-one-out on the training rows "
+        f"beats α = 1 on {count('LOO squared', 'over_plain')}."
+    )
 
 
 assert set(BETA) == set(PAPER[20]) == set(PAPER[40]) == {"-".join(pair) for pair in permutations(AMAZON, 2)}
