@@ -70,20 +70,21 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         source: what was learned elsewhere. ``None`` (target-only); an array (p,), or (n_classes, p) for more than two
-            classes; a fitted linear classifier wrapped in :class:`sklearn.frozen.FrozenEstimator` (unwrapped, cloning in
-            pipelines and searches would unfit it), whose intercept is used too; or a list of K of these.
+            classes; a fitted linear classifier wrapped in :class:`sklearn.frozen.FrozenEstimator` (unwrapped, cloning
+            in pipelines and searches would unfit it), whose intercept is used too; or a list of K of these.
         alpha: ``"auto"``, one number for every source, or K numbers.
         gamma: ``"auto"`` (17 penalties from .01 to 1000 mean eigenvalues, and infinity), a positive number, or inf.
-        method: how "auto" is decided. ``"auto"``: by the accuracy expected under the posterior, see :mod:`rmt.posterior`; it
-            knows its own uncertainty and stays near the source when n is small. ``"plugin"``: theory with estimated
-            moments (:mod:`rmt.plug_in`); ``"loo"``: leave-one-out moments (:mod:`rmt.leave_one_out`).
+        method: how "auto" is decided. ``"auto"``: by the accuracy expected under the posterior, see
+            :mod:`rmt.posterior`; it knows its own uncertainty and stays near the source when n is small.
+            ``"plugin"``: theory with estimated moments (:mod:`rmt.plug_in`); ``"loo"``: leave-one-out moments
+            (:mod:`rmt.leave_one_out`).
         covariance: model of the noise of u: ``"ledoit-wolf"``, ``"empirical"``, ``"identity"``, a (p, p) matrix, or a
             scikit-learn covariance estimator (fitted to the centred u_i, or frozen: used as it is). With ``intercept``,
             matrices and frozen estimators have p + 1 rows, the constant last, so give ``intercept=False`` with them.
         intercept: centre the features by the training mean and add a constant feature of typical size to x; the
             source enters with its own intercept. ``False``: the setting of the theory, classes at ±m.
-        caution: standard errors by which the gain over the untouched source must be sure (method "auto"). 1 loses almost nothing
-            to the source where it is good; with 0 a useless source is dropped sooner.
+        caution: standard errors by which the gain over the untouched source must be sure (method "auto"). 1 loses
+            almost nothing to the source where it is good; with 0 a useless source is dropped sooner.
         confidence: probability of ``predicted_accuracy_interval_``.
 
     Attributes:
@@ -92,8 +93,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         alpha_: (K,) scales, (n_classes, K) for more than two classes. 1e6 in size stands for the source alone.
         gamma_: penalty, (n_classes,) for more than two classes.
         alpha_path_: :class:`AlphaPath`, a list of them for more than two classes.
-        predicted_accuracy_: expected accuracy on new data, from the training sample alone. For more than two classes it is
-            the share of training rows classified rightly by the fits without them.
+        predicted_accuracy_: expected accuracy on new data, from the training sample alone. For more than two classes
+            it is the share of training rows classified rightly by the fits without them.
         predicted_accuracy_interval_: (low, high).
 
     Examples:
@@ -174,8 +175,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> FloatArray:
         """Scores (n,), or (n, n_classes): x·coef_ + intercept_ times a positive factor that makes classes comparable.
 
-        The factor is 1/(mean of α) where every α is positive, so that the source's scores keep their relative sizes and the
-        untouched source decides as it did; otherwise that of the best least-squares predictor of y = ±1,
+        The factor is 1/(mean of α) where every α is positive, so that the source's scores keep their relative sizes
+        and the untouched source decides as it did; otherwise that of the best least-squares predictor of y = ±1,
         mean/(mean² + variance) as expected after training.
         """
         check_is_fitted(self, "coef_")
@@ -297,7 +298,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             return None
 
     def _fallback(self, path: RidgePath, gammas: FloatArray, fixed: FloatArray | None) -> _Choice:
-        """The untouched sources with equal weight on their directions, else the mean difference; or the fixed (α, γ)."""
+        """The untouched sources with equal weight on their directions, else the mean difference; or the fixed (α,
+        γ)."""
         gamma = float(gammas[-1])
         if fixed is None:
             norms = np.linalg.norm(path.sources, axis=0)
@@ -321,8 +323,9 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
     def _keep_better_source(self, choices: list[_Choice], signs: FloatArray) -> list[_Choice]:
         """The choices for many classes, or an untouched source that decides at least as well.
 
-        One problem may gain by leaving the source while the decision among all classes, which compares their scores, loses. The
-        source has not seen the rows, so its share of right decisions stands beside the left-out share of the choices.
+        One problem may gain by leaving the source while the decision among all classes, which compares their scores,
+        loses. The source has not seen the rows, so its share of right decisions stands beside the left-out share of
+        the choices.
         """
         K = choices[0].rows.sources.shape[1]
         if not K or not isinstance(self.alpha, str):

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         intercept=not arguments.no_intercept,
         caution=arguments.caution,
     ).fit(X, y)
-    paths = [model.alpha_path_] if len(model.classes_) == 2 else model.alpha_path_
+    paths: Any = [model.alpha_path_] if len(model.classes_) == 2 else model.alpha_path_
     answer = {
         "n": len(X),
         "p": X.shape[1],

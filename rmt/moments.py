@@ -120,15 +120,16 @@ def shrinkage(rows: Any) -> float:
 def spread_matching(weight: float) -> float:
     """The weight ρ′ = 1 − √(1−ρ) that keeps the spread of the spectrum, from Ledoit and Wolf's ρ.
 
-    Their Ĉ is the closest to C among the combinations, hence an orthogonal projection, hence too short: its squared distance
-    from the identity is (1−ρ)²d², while that of C itself is (1−ρ)d² (d² that of S_c). tr C²/n is the noise of the fitted
-    weights, so predictions made with ρ are too good; with ρ′ tr Ĉ² is right.
+    Their Ĉ is the closest to C among the combinations, hence an orthogonal projection, hence too short: its squared
+    distance from the identity is (1−ρ)²d², while that of C itself is (1−ρ)d² (d² that of S_c). tr C²/n is the noise
+    of the fitted weights, so predictions made with ρ are too good; with ρ′ tr Ĉ² is right.
     """
     return 1.0 - float(np.sqrt(1.0 - weight))
 
 
 def row_lengths(rows: Any) -> FloatArray:
-    """(n,) lengths r_i (their squares average 1) of rows that differ in scale, u_i = r_i·(m + z_i); all 1 for Gaussian rows.
+    """(n,) lengths r_i (their squares average 1) of rows that differ in scale, u_i = r_i·(m + z_i); all 1 for
+    Gaussian rows.
 
     Signs of scores do not change when a row is multiplied by a positive number, so accuracy may be computed from
     u_i/r_i, whose scores are close to Gaussian where those of u_i (long and short texts together) are not.

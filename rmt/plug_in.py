@@ -1,11 +1,13 @@
 """Theory with estimated moments: theory.md §3 with what a sample says of m and C in their place (theory.md §6).
 
-As a rule for α it treats the estimates as known. That is right for n in the hundreds and reckless for n in the tens, where
-:mod:`rmt.posterior` is the rule to use. As a prediction it says, from one large sample of a task, what fine-tuning on n of its
-rows will reach, for every n, γ and α.
+As a rule for α it treats the estimates as known. That is right for n in the hundreds and reckless for n in the tens,
+where :mod:`rmt.posterior` is the rule to use. As a prediction it says, from one large sample of a task, what
+fine-tuning on n of its rows will reach, for every n, γ and α.
 
-**Rows of unequal length** (long and short texts): u_i = r_i(m + C^{1/2}z_i), E r² = 1. Signs, and so the accuracy Φ(s/σ), do
-not see r; training does, for long rows pull harder. The leave-one-out argument of theory.md §3 with leverage r_i²κ gives::
+**Rows of unequal length** (long and short texts): u_i = r_i(m + C^{1/2}z_i), E r² = 1. Signs, and so the accuracy
+Φ(s/σ), do
+not see r; training does, for long rows pull harder. The leave-one-out argument of theory.md §3 with leverage r_i²κ
+gives::
 
     τ = E r²/(1+r²κ),   κ = tr C(γ+τC)⁻¹/n,   θ = γ/τ,   ρ = E[r/(1+r²κ)]/τ,   b_k = E r^k/(1+r²κ)²
     (θI + C)w ≗ θαw̃ + (ρ−s)m + √(v/n) C^{1/2}z/τ,     v = b₂ − 2sb₃ + (s²+σ²)b₄
@@ -58,7 +60,7 @@ class PlugIn:
             raise ValueError(f"rows must be (N, p) with N ≥ 2 and sources (p, K), got {rows.shape} and {sources.shape}")
         self.N, self.p = rows.shape
         self.debias = debias
-        self.lengths = np.ones(1)
+        self.lengths: FloatArray = np.ones(1)
         if lengths is not None:
             lengths = validate.at_least("lengths", lengths, 0.0)
             if lengths.shape != (self.N,) or not lengths.all():
@@ -68,9 +70,9 @@ class PlugIn:
         vectors = np.column_stack([mean, sources])  # shape (p, K+1)
         if np.ndim(covariance) == 0:
             # Eigenbasis of Ĉ within the span of the sample; all else has one eigenvalue and is kept as a Gram matrix.
-            rho = float(covariance)  # type: ignore[arg-type]
+            rho = float(covariance)
             residuals = (rows - mean) / np.sqrt(self.N - 1)
-            if self.N <= self.p:
+            if self.p >= self.N:
                 _, singular, right = np.linalg.svd(residuals, full_matrices=False)
                 spectrum = singular**2
             else:
@@ -101,7 +103,8 @@ class PlugIn:
         return form
 
     def coefficients(self, gamma: float, n: int | None = None) -> tuple[FloatArray, FloatArray]:
-        """c (K+1,) and V (K+1, K+1) of fine-tuning on n rows (default N) at this γ; γ = ∞: of w = ū + W̃α, up to a factor."""
+        """c (K+1,) and V (K+1, K+1) of fine-tuning on n rows (default N) at this γ; γ = ∞: of w = ū + W̃α, up to a
+        factor."""
         n = self.N if n is None else n
         unit = float(np.sum(self.counts * self.values)) / self.p
         far = bool(np.isinf(gamma))

@@ -1,38 +1,43 @@
 """Choosing (α, γ) by the accuracy to be expected given what a small sample leaves unknown.
 
 The plug-in rule treats estimated moments as known; at n = 20 their noise is larger than the signal, and the rule trusts
-the target sample far too much. Here the mean of the target keeps its posterior distribution and every classifier is judged
-by the accuracy expected under it.
+the target sample far too much. Here the mean of the target keeps its posterior distribution and every classifier is
+judged by the accuracy expected under it.
 
-**Model.** With source scores standardised by their noise, s_k = w̃_kᵀm/σ_k, σ_k² = w̃_kᵀCw̃_k, R their noise correlation, and
+**Model.** With source scores standardised by their noise, s_k = w̃_kᵀm/σ_k, σ_k² = w̃_kᵀCw̃_k, R their noise
+correlation, and
 v_k = Cw̃_k/σ_k, split the target mean into what the sources see and the rest::
 
     m = Σ_k v_k (R⁻¹s)_k + r,      r ~ N(0, (t²/p) C),      ū | m ~ N(m, C/n)
 
 Φ(s_k) is the accuracy of source k on the target, Φ(t) the accuracy the rest would allow alone.
 
-**Prior.** Nothing is known but that both lie between chance and perfect: each is uniform on (½, 1). So t is half-normal, and
-s_k is half-normal too; to keep the posterior in closed form (and to let a harmful source have s_k < 0) it is taken normal with
-the half-normal's mean √(2/π) and variance 1 − 2/π. A source that nothing is known about thus counts like three to four samples
-that favour it, and the sample has to outvote it.
+**Prior.** Nothing is known but that both lie between chance and perfect: each is uniform on (½, 1). So t is
+half-normal, and s_k is half-normal too; to keep the posterior in closed form (and to let a harmful source have s_k <
+0) it is taken normal with the half-normal's mean √(2/π) and variance 1 − 2/π. A source that nothing is known about
+thus counts like three to four samples that favour it, and the sample has to outvote it.
 
 **Posterior.** With τ² = t²/p, ω = τ² + 1/n, κ = τ²/ω (weight of ū), and for each t on a grid::
 
-    m̄ = κū + (1−κ) V R⁻¹s̄,       cov = (κ/n) C + (1−κ)² b V R⁻¹Vᵀ,      s̄, b: normal update of s by ŝ = w̃ᵀū/σ, variance ω
-    p(t) ∝ half-normal(t) · N(ŝ; prior mean, (b₀+ω)R) · χ²-likelihood of ‖ū − VR⁻¹ŝ‖² with tr²C/tr C² degrees of freedom
+    m̄ = κū + (1−κ) V R⁻¹s̄,       cov = (κ/n) C + (1−κ)² b V R⁻¹Vᵀ,      s̄, b: normal update of s by ŝ = w̃ᵀū/σ,
+    variance ω p(t) ∝ half-normal(t) · N(ŝ; prior mean, (b₀+ω)R) · χ²-likelihood of ‖ū − VR⁻¹ŝ‖² with tr²C/tr C²
+    degrees of freedom
 
 A new score wᵀu then has mean wᵀm̄ and variance wᵀ(C + cov)w, averaged over t; with w = W(γ)q this is again a Rayleigh
 quotient, whose maximiser over q is in closed form for any number of sources (theory.md §1).
 
-**Caution.** At n = 10 the highest expected accuracy is a gamble: what it wins over the untouched source is small against
-what is unknown. So the choice is made along the way from the source to that maximiser, at every γ, by the largest *sure*
-gain: with a = w/√(wᵀCw) − w̃/√(w̃ᵀCw̃), the gain in mean/sd is aᵀm, of posterior mean aᵀm̄ and standard error √(aᵀcov a), and
-aᵀm̄ − √(aᵀcov a) is maximised (the one-standard-error rule, applied to the paired difference). It is 0 at the source itself.
+**Caution.** At n = 10 the highest expected accuracy is a gamble: what it wins over the untouched source is small
+against what is unknown. So the choice is made along the way from the source to that maximiser, at every γ, by the
+largest *sure*
+gain: with a = w/√(wᵀCw) − w̃/√(w̃ᵀCw̃), the gain in mean/sd is aᵀm, of posterior mean aᵀm̄ and standard error √(aᵀcov
+    a), and aᵀm̄ − √(aᵀcov a) is maximised (the one-standard-error rule, applied to the paired difference). It is 0 at
+    the source itself.
 
 **Noise.** wᵀCw must not be computed with a covariance estimated from the rows that w was fitted to. Its sample part is
-replaced by the covariance of exact leave-one-out scores; variances (one number each, known to √(2/(n−1))) are drawn from the
-covariance model towards their left-out values as far as the two disagree by more than chance, and correlations are shrunk by
-the Ledoit–Wolf weight. Everything is computed on rows brought to equal length (:func:`rmt.moments.row_lengths`).
+replaced by the covariance of exact leave-one-out scores; variances (one number each, known to √(2/(n−1))) are drawn
+from the covariance model towards their left-out values as far as the two disagree by more than chance, and
+correlations are shrunk by the Ledoit–Wolf weight. Everything is computed on rows brought to equal length
+(:func:`rmt.moments.row_lengths`).
 """
 
 from __future__ import annotations
@@ -85,8 +90,8 @@ class Posterior:
         path: rows and sources; at least 3 rows.
         gammas: penalties to consider (inf allowed).
         noise: see :class:`NoiseModel`.
-        caution: posterior standard errors of the gain over the untouched source that are subtracted before choosing; 1 is
-            the one-standard-error rule, 0 takes the highest expected accuracy.
+        caution: posterior standard errors of the gain over the untouched source that are subtracted before choosing;
+            1 is the one-standard-error rule, 0 takes the highest expected accuracy.
 
     Raises:
         ValueError: fewer than 3 rows, rows without any noise, or a source that is zero.

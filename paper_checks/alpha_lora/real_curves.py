@@ -4,9 +4,11 @@ Four predictions from the same rows of the target, all for the same source class
 
 - ``isotropic``: theory.md §2 with g and W of the actual source and the unbiased ‖m‖²;
 - ``covariance``: theory.md §3 with Ledoit and Wolf's covariance and the sample mean taken for the true one;
-- ``corrected``: the same with two derived corrections: the noise of the sample mean removed from every quadratic form, and
-  the spread of the spectrum restored (:func:`rmt.moments.spread_matching`), for the noise of the weights is tr C²/n;
-- ``lengths``: the corrected one for rows of unequal length (:mod:`rmt.plug_in`), which accuracy does not see and training does.
+- ``corrected``: the same with two derived corrections: the noise of the sample mean removed from every quadratic
+  form, and the spread of the spectrum restored (:func:`rmt.moments.spread_matching`), for the noise of the weights is
+  tr C²/n;
+- ``lengths``: the corrected one for rows of unequal length (:mod:`rmt.plug_in`), which accuracy does not see and
+  training does.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ import rmt
 from paper_checks.alpha_lora.choose_alpha import DEVELOPMENT
 from paper_checks.alpha_lora.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels
 from rmt.datasets import AMAZON, Domain, load_amazon
 from rmt.moments import row_lengths, shrinkage, spread_matching
+from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
 from rmt.plug_in import PlugIn
 from rmt.score import QuadraticScore
 
@@ -126,8 +128,8 @@ class RealCurves(Check):
         for column, cell in enumerate(shown):
             for row, n in enumerate(SIZES):
                 axis, figures = axes[row, column], cells[cell][f"n{n}"]
-                for colour, model in zip(("#8d99a6", COLOURS[3], COLOURS[0], COLOURS[2]), MODELS, strict=True):
-                    axis.plot(LINE, figures["lines"][model], color=colour, linewidth=1.3, label=model)
+                for colour, model in zip((GREY, COLOURS[3], COLOURS[0], COLOURS[2]), MODELS, strict=True):
+                    line(axis, LINE, figures["lines"][model], colour=colour, label=model)
                 dots(axis, ALPHAS, figures["mean"], figures["stderr"], label="real")
                 name_axes(axis, "scale α", "accuracy (%)" if not column else "", f"{cell.replace('_', ': ')}, n = {n}")
         legend(axes[0, 0])

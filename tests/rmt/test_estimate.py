@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-sklearn = pytest.importorskip("sklearn")
+pytest.importorskip("sklearn")
 from sklearn.covariance import OAS
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.frozen import FrozenEstimator
