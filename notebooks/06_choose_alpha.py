@@ -76,9 +76,9 @@ real = [
     for g, a in zip(path.gamma, path.alpha[:, 0], strict=True)
 ]
 figure, axes = panels(2)
-line(axes[0, 0], path.gamma[finite], np.clip(path.alpha[finite, 0], 0, 1e3), label=None)
+line(axes[0, 0], path.gamma[finite], np.clip(path.alpha[finite, 0], 1e-2, 1e3), label=None)
 name_axes(axes[0, 0], "penalty γ", "best scale α (up to 1000)")
-axes[0, 0].set_yscale("symlog")
+axes[0, 0].set_yscale("log")
 line(axes[0, 1], path.gamma[finite], path.accuracy[finite], label="predicted")
 dots(axes[0, 1], path.gamma[finite], np.array(real)[finite], np.zeros(finite.sum()), label="test")
 name_axes(axes[0, 1], "penalty γ", "accuracy")
