@@ -35,7 +35,7 @@ def squared(path: RidgePath, gamma: float) -> FloatArray:
 
 def gcv(path: RidgePath, gamma: float) -> FloatArray:
     """(K,) α of generalised cross-validation: the residuals T1 regressed on TUW̃ (finite γ)."""
-    residuals = path._smoothed(gamma)
+    residuals = path.residuals(gamma)
     return np.linalg.lstsq(residuals[:, 1:], residuals[:, 0], rcond=None)[0]
 
 

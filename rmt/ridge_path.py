@@ -65,8 +65,14 @@ class RidgePath:
         """tr S/p, the unit in which penalties make sense."""
         return float(np.mean(self.rows**2))
 
-    def _smoothed(self, gamma: float) -> FloatArray:
-        """γ(K+γ)⁻¹[1, UW̃], (n, K+1): training residuals of the two regressions."""
+    def residuals(self, gamma: float) -> FloatArray:
+        """(n, K+1) γ(K+γ)⁻¹[1, UW̃]: what ridge regression of 1 and of the source scores leaves, for finite γ > 0.
+
+        Raises:
+            ValueError: γ ≤ 0 or γ = ∞.
+        """
+        if np.isinf(_penalty(gamma)):
+            raise ValueError("gamma must be finite here: at inf nothing is fitted and the residuals are 1 and UW̃")
         shrink = self._values / (self._values + gamma)
         if self.n <= self.p:  # the basis is complete: γ/(λ+γ) without cancellation
             return self._basis @ ((gamma / (self._values + gamma))[:, None] * self._coordinates)
@@ -101,7 +107,7 @@ class RidgePath:
             diagonal = self._basis**2 @ (gamma / (self._values + gamma))
         else:
             diagonal = 1.0 - self._basis**2 @ (self._values / (self._values + gamma))
-        scores = self._smoothed(gamma) / diagonal[:, None]
+        scores = self.residuals(gamma) / diagonal[:, None]
         scores[:, 0] = 1.0 - scores[:, 0]
         return scores
 

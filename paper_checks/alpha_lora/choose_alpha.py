@@ -80,8 +80,7 @@ class ChooseAlpha(Check):
     def compute(self, context: Context, cell: str) -> Figures:
         source, target, size = cell.split("-")
         n = int(size[1:])
-        domains = load_amazon(context.folder("data", "amazon_review"))
-        pair = DomainPair(domains[source].standardised(), domains[target].standardised())
+        pair = amazon_pair(context, source, target)
         weights = ridge_weights(pair.source, GAMMA_SOURCE, ROWS)
         setting = pair.setting(n, 1.0, N=ROWS, gamma_source=GAMMA_SOURCE, as_in_code=True)
         oracle = float(CodeFormula(setting).alpha_star)
@@ -163,6 +162,12 @@ class ChooseAlpha(Check):
         name_axes(axes[0, 1], "predicted accuracy (%), ±2 s.e. over splits", "test accuracy (%)", "one dot a cell")
         legend(axes[0, 1])
         return figure
+
+
+def amazon_pair(context: Context, source: str, target: str) -> DomainPair:
+    """A transfer between two standardised Amazon domains."""
+    domains = load_amazon(context.folder("data", "amazon_review"))
+    return DomainPair(domains[source].standardised(), domains[target].standardised())
 
 
 def shortfall(figures: Figures) -> float:

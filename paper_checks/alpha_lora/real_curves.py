@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 import rmt
-from paper_checks.alpha_lora.choose_alpha import DEVELOPMENT
+from paper_checks.alpha_lora.choose_alpha import DEVELOPMENT, amazon_pair
 from paper_checks.alpha_lora.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from rmt.datasets import AMAZON, Domain, load_amazon
+from rmt.datasets import AMAZON, Domain
 from rmt.moments import row_lengths, shrinkage, spread_matching
 from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
 from rmt.plug_in import PlugIn
@@ -42,9 +42,9 @@ MODELS = ("isotropic", "covariance", "corrected", "lengths")
 #: Text transfers (cell: how the two domains are made, see ``_texts``) and image transfers (class pairs of CIFAR-10).
 TEXTS = ("short-long", "short-mnli")
 IMAGES = {
-    "automobile+horse-truck+deer": ((1, 7), (9, 4)),
-    "cat+dog-deer+horse": ((3, 5), (4, 7)),
-    "truck+cat-automobile+dog": ((9, 3), (1, 5)),
+    "automobile.horse-truck.deer": ((1, 7), (9, 4)),
+    "cat.dog-deer.horse": ((3, 5), (4, 7)),
+    "truck.cat-automobile.dog": ((9, 3), (1, 5)),
 }
 EACH = 500  # texts of a domain; images of a class are 250
 
@@ -73,13 +73,10 @@ class RealCurves(Check):
     def compute(self, context: Context, cell: str) -> Figures:
         kind, name = cell.split("_", 1)
         if kind == "amazon":
-            domains = load_amazon(context.folder("data", "amazon_review"))
-            source, target = (domains[one] for one in name.split("-"))
-        elif kind == "minilm":
-            source, target = _texts(context, name)
+            pair = amazon_pair(context, *name.split("-"))
         else:
-            source, target = _images(context, name)
-        pair = DomainPair(source.standardised(), target.standardised())
+            source, target = (_texts if kind == "minilm" else _images)(context, name)
+            pair = DomainPair(source.standardised(), target.standardised())
         weights = ridge_weights(pair.source, GAMMA, len(pair.source.labels))
         splits = 5 if context.quick else SPLITS
         rows = pair.target.labels[:, None] * pair.target.features

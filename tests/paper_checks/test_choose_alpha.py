@@ -54,7 +54,7 @@ def test_images_and_texts_are_balanced(monkeypatch):
     context = Context(out=Path("unused"), data=Path(SHARED), quick=True)
     for source, target in (
         real_curves._texts(context, "short-long"),
-        real_curves._images(context, "cat+dog-deer+horse"),
+        real_curves._images(context, "cat.dog-deer.horse"),
     ):
         assert source.features.shape == target.features.shape == (20, 384)
         assert source.labels.sum() == target.labels.sum() == 0

@@ -33,6 +33,8 @@ def test_gcv_minimises_the_residuals(path):
     T = np.linalg.inv(rows @ rows.T / n + gamma * np.eye(n))
     r0, r1 = T @ np.ones(n), T @ rows @ w
     assert leave_one_out.gcv(path, gamma)[0] == pytest.approx((r0 @ r1) / (r1 @ r1))
+    with pytest.raises(ValueError, match="gamma must be finite"):
+        leave_one_out.gcv(path, np.inf)
 
 
 def test_guard_and_one_row():
