@@ -18,9 +18,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmt.classes import ClassScore, ClassTransfer
+    from rmt.covariance import GaussianScore, GaussianTransfer, RidgeSource, Spectrum, with_penalty
     from rmt.datasets import load_amazon
     from rmt.direct import simulate_direct
+    from rmt.elliptical import EllipticalTransfer
     from rmt.estimate import AlphaRidgeClassifier
+    from rmt.experiment import FitSimulation, simulate_fits
+    from rmt.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
+    from rmt.losses import Loss
     from rmt.optimum import (
         JointOptimum,
         Limit,
@@ -38,22 +44,41 @@ if TYPE_CHECKING:
     from rmt.score import QuadraticScore, Score
     from rmt.setting import FixedSource, Transfer
     from rmt.simulation import sample_exact, simulate, simulate_running
+    from rmt.solved import ConvergenceError, SolvedScore
+    from rmt.subspace import SubspaceTransfer
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
     "AlphaRidgeClassifier": "estimate",
+    "ClassScore": "classes",
+    "ClassTransfer": "classes",
     "Comparison": "result",
+    "ConvergenceError": "solved",
+    "EllipticalTransfer": "elliptical",
     "Estimate": "result",
+    "FilteredTransfer": "filters",
+    "FitSimulation": "experiment",
     "FixedSource": "setting",
+    "GaussianScore": "covariance",
+    "GaussianTransfer": "covariance",
+    "GradientFlow": "filters",
     "JointOptimum": "optimum",
     "Limit": "optimum",
+    "Loss": "losses",
+    "PrincipalComponents": "filters",
     "QuadraticScore": "score",
     "Regression": "regression",
     "RegressionRisk": "regression",
     "RegressionSimulation": "result",
+    "RidgeFilter": "filters",
     "RidgePath": "ridge_path",
+    "RidgeSource": "covariance",
     "Score": "score",
     "Simulation": "result",
+    "SolvedScore": "solved",
+    "SpectralFilter": "filters",
+    "Spectrum": "covariance",
+    "SubspaceTransfer": "subspace",
     "Transfer": "setting",
     "few_samples": "optimum",
     "gamma_one": "optimum",
@@ -67,24 +92,43 @@ _HOME = {
     "sample_exact": "simulation",
     "simulate": "simulation",
     "simulate_direct": "direct",
+    "simulate_fits": "experiment",
     "simulate_running": "simulation",
     "theory": "predict",
+    "with_penalty": "covariance",
 }
 
 __all__ = [
     "AlphaRidgeClassifier",
+    "ClassScore",
+    "ClassTransfer",
     "Comparison",
+    "ConvergenceError",
+    "EllipticalTransfer",
     "Estimate",
+    "FilteredTransfer",
+    "FitSimulation",
     "FixedSource",
+    "GaussianScore",
+    "GaussianTransfer",
+    "GradientFlow",
     "JointOptimum",
     "Limit",
+    "Loss",
+    "PrincipalComponents",
     "QuadraticScore",
     "Regression",
     "RegressionRisk",
     "RegressionSimulation",
+    "RidgeFilter",
     "RidgePath",
+    "RidgeSource",
     "Score",
     "Simulation",
+    "SolvedScore",
+    "SpectralFilter",
+    "Spectrum",
+    "SubspaceTransfer",
     "Transfer",
     "few_samples",
     "gamma_one",
@@ -98,8 +142,10 @@ __all__ = [
     "sample_exact",
     "simulate",
     "simulate_direct",
+    "simulate_fits",
     "simulate_running",
     "theory",
+    "with_penalty",
 ]
 
 
