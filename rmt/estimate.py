@@ -73,7 +73,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             classes; a fitted linear classifier wrapped in :class:`sklearn.frozen.FrozenEstimator` (unwrapped, cloning
             in pipelines and searches would unfit it), whose intercept is used too; or a list of K of these.
         alpha: ``"auto"``, one number for every source, or K numbers.
-        gamma: ``"auto"`` (17 penalties from .01 to 1000 mean eigenvalues, and infinity), a positive number, or inf.
+        gamma: ``"auto"`` (16 penalties from .01 to 1000 mean eigenvalues, and infinity), a positive number, or inf.
         method: how "auto" is decided. ``"auto"``: by the accuracy expected under the posterior, see
             :mod:`rmt.posterior`; it knows its own uncertainty and stays near the source when n is small.
             ``"plugin"``: theory with estimated moments (:mod:`rmt.plug_in`); ``"loo"``: leave-one-out moments
@@ -242,7 +242,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         path = RidgePath(rows, sources)
         gammas = penalty_grid(path.scale) if isinstance(self.gamma, str) else np.array([float(self.gamma)])
         fixed = self._fixed_direction(sources.shape[1])
-        posterior = self._posterior(path, gammas)
+        noise = self._noise(rows)
+        posterior = self._posterior(path, gammas, noise)
         if posterior is None:
             return self._fallback(path, gammas, fixed)
         if fixed is not None:
@@ -252,7 +253,6 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         elif self.method == "loo":
             candidates = [moment_direction(path, gamma) for gamma in gammas]
         else:
-            noise = self._noise(rows)
             weight = shrinkage(rows) if noise.weight is None else noise.weight
             plug_in = PlugIn(rows, sources, weight if noise.covariance is None else noise.covariance)
             candidates = [plug_in.direction(gamma) for gamma in gammas]
@@ -282,13 +282,11 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             rows=path,
         )
 
-    def _posterior(self, path: RidgePath, gammas: FloatArray) -> Posterior | None:
+    def _posterior(self, path: RidgePath, gammas: FloatArray, noise: NoiseModel) -> Posterior | None:
         """The posterior, or None (with a warning) where the rows cannot show their own noise."""
         try:
-            return Posterior(path, list(gammas), self._noise(path.rows), caution=self.caution)
+            return Posterior(path, list(gammas), noise, caution=self.caution)
         except ValueError as reason:
-            if "covariance" in str(reason):
-                raise
             warnings.warn(
                 f"accuracy cannot be predicted: {reason}. "
                 + ("The source is used untouched." if path.sources.shape[1] else "The mean difference is used."),
@@ -298,8 +296,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             return None
 
     def _fallback(self, path: RidgePath, gammas: FloatArray, fixed: FloatArray | None) -> _Choice:
-        """The untouched sources with equal weight on their directions, else the mean difference; or the fixed (α,
-        γ)."""
+        """The untouched sources, each direction weighted alike; without sources the mean difference; or the given α."""
         gamma = float(gammas[-1])
         if fixed is None:
             norms = np.linalg.norm(path.sources, axis=0)

@@ -14,8 +14,8 @@ v_k = Cw̃_k/σ_k, split the target mean into what the sources see and the rest:
 
 **Prior.** Nothing is known but that both lie between chance and perfect: each is uniform on (½, 1). So t is
 half-normal, and s_k is half-normal too; to keep the posterior in closed form (and to let a harmful source have s_k <
-0) it is taken normal with the half-normal's mean √(2/π) and variance 1 − 2/π. A source that nothing is known about
-thus counts like three to four samples that favour it, and the sample has to outvote it.
+0) it is taken normal with the half-normal's mean √(2/π) and variance 1 − 2/π. The prior thus
+counts like 1/(1 − 2/π), about three, samples in favour of the source.
 
 **Posterior.** With τ² = t²/p, ω = τ² + 1/n, κ = τ²/ω (weight of ū), and for each t on a grid::
 

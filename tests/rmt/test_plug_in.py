@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import rmt
 from rmt.plug_in import PlugIn
 
 P = 300
@@ -29,6 +30,15 @@ def test_anchor_12_of_the_theory():
     assert np.linalg.solve(star[1], star[0])[1] / np.linalg.solve(star[1], star[0])[0] == pytest.approx(
         0.807225, abs=5e-6
     )
+
+
+def test_true_moments_give_the_general_theory():
+    score = rmt.theory(
+        rmt.GaussianTransfer(n=90, gamma=0.7, mean=MEAN, covariance=TOEPLITZ, source=rmt.FixedSource(vector=SOURCE))
+    )
+    c, V = PlugIn(np.array([MEAN, MEAN]), SOURCE[:, None], TOEPLITZ, debias=False).coefficients(0.7, n=90)
+    np.testing.assert_allclose(c, score.c, rtol=1e-9)
+    np.testing.assert_allclose(V, score.V, rtol=1e-9)
 
 
 def test_infinite_penalty_is_the_mean_difference():
