@@ -19,6 +19,7 @@ from rmt.plug_in import PlugIn
 from rmt.posterior import Expected, NoiseModel, Posterior
 from rmt.rayleigh import ALONE, Direction, scales
 from rmt.ridge_path import RidgePath, penalty_grid
+from rmt.sources import read_sources
 from rmt.validate import FloatArray
 
 try:
@@ -146,7 +147,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         if count < 2:
             raise ValueError(f"y holds one class only ({self.classes_[0]!r}); the classifier needs at least 2 classes")
         problems = 1 if count == 2 else count
-        coefficients, offsets = self._sources(problems, X.shape[1])
+        coefficients, offsets = read_sources(self.source, self.classes_, X.shape[1])
 
         centre = X.mean(axis=0) if self.intercept else np.zeros(X.shape[1])
         X = X - centre
@@ -204,22 +205,6 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         validate.at_least("caution", self.caution, 0.0)
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie strictly between 0 and 1, got {self.confidence!r}")
-
-    def _sources(self, problems: int, p: int) -> tuple[FloatArray, FloatArray]:
-        """Coefficients (problems, p, K) and intercepts (problems, K) of the sources."""
-        given = self.source
-        if given is None:
-            return np.zeros((problems, p, 0)), np.zeros((problems, 0))
-        parts = [_read_source(one, self.classes_) for one in (given if isinstance(given, list | tuple) else [given])]
-        for weights, _ in parts:
-            if weights.shape != (problems, p):
-                need = f"({p},)" if problems == 1 else f"({problems}, {p}), one row a class,"
-                raise ValueError(
-                    f"source must have shape {need} like the data, got {weights.shape}; give its weight vector"
-                )
-            if not np.any(weights, axis=1).all():
-                raise ValueError("source is zero, which says nothing; give source=None for target-only training")
-        return np.stack([w for w, _ in parts], axis=-1), np.stack([b for _, b in parts], axis=-1)
 
     def _noise(self, rows: FloatArray) -> NoiseModel:
         if isinstance(self.covariance, str):
@@ -376,28 +361,6 @@ def _comparable(choices: list[_Choice]) -> FloatArray:
     if alphas.size and (alphas > 0).all():
         return 1.0 / alphas.mean(axis=1)
     return np.array([choice.scale for choice in choices])
-
-
-def _read_source(source: Any, classes: Any) -> tuple[FloatArray, FloatArray]:
-    """Weights (problems, p) and intercepts (problems,) of one source."""
-    if isinstance(source, np.ndarray) or not hasattr(source, "fit"):
-        weights = np.atleast_2d(validate.finite("source", source))
-        if weights.ndim != 2:
-            raise ValueError(f"source must have shape (p,) or (n_classes, p), got {weights.shape}")
-        return weights, np.zeros(len(weights))
-    if not hasattr(source, "coef_"):
-        raise ValueError(
-            f"source {type(source).__name__} has no coef_: it is not fitted (cloning unfits it) or not linear; "
-            "fit a linear classifier and wrap it, source=sklearn.frozen.FrozenEstimator(model)"
-        )
-    theirs = getattr(source, "classes_", None)
-    if theirs is not None and len(theirs) != len(classes):
-        raise ValueError(
-            f"source knows {len(theirs)} classes and the data {len(classes)}; both must have the same classes"
-        )
-    weights = np.atleast_2d(validate.finite("source.coef_", source.coef_))
-    intercept = validate.finite("source.intercept_", getattr(source, "intercept_", 0.0))
-    return weights, np.broadcast_to(np.atleast_1d(intercept), (len(weights),)).copy()
 
 
 def _wilson(right: int, n: int, level: float) -> tuple[float, float]:
