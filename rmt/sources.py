@@ -11,7 +11,7 @@ from rmt.validate import FloatArray
 
 
 def read_sources(given: Any, classes: Any, p: int) -> tuple[FloatArray, FloatArray]:
-    """Coefficients (problems, p, K) and intercepts (problems, K) of K sources; one problem for two classes, else one a class.
+    """Coefficients (problems, p, K) and intercepts (problems, K); two classes are one problem, more one each.
 
     Args:
         given: None, an array, a fitted linear classifier (in a FrozenEstimator or not), or a list of these.
