@@ -215,6 +215,25 @@ class TestResume:
         with pytest.raises(ValueError, match="differs in supernet"):
             search(other, task, evolution(other), folder=tmp_path, resume=True)
 
+    def test_a_full_disk_loses_nothing(self, tmp_path, monkeypatch):
+        supernet, task = toy_supernet(), Points()
+        whole = search(supernet, task, evolution(supernet), folder=tmp_path / "whole")
+        calls, fsync = itertools.count(), os.fsync
+
+        def full(handle):
+            if next(calls) == 20:
+                raise OSError(28, "No space left on device")
+            return fsync(handle)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left"):
+                search(supernet, task, evolution(supernet), folder=tmp_path / "full")
+        again = search(supernet, task, evolution(supernet), folder=tmp_path / "full", resume=True)
+        assert genome_text(again.best.genome) == genome_text(whole.best.genome)
+        logs = [(tmp_path / name / "candidates.jsonl").read_text() for name in ("full", "whole")]
+        assert logs[0] == logs[1]
+
     def test_sigkill(self, tmp_path):
         """Killed at random points again and again, a search ends with the log of an unbroken one."""
         root = Path(glora.__file__).parent.parent
