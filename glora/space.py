@@ -258,6 +258,6 @@ class SearchSpace:
 
 
 def layer_config(genes: NDArray[np.int8], rank: int) -> LayerConfig:
-    """The configuration of one layer from its five genes."""
+    """The configuration of one layer from its five genes, with GLoRA's initialisation."""
     fields = {tensor: names[gene] for (tensor, names), gene in zip(STRUCTURES.items(), genes, strict=True)}
-    return LayerConfig(rank=rank, **fields)
+    return LayerConfig(rank=rank, init="xavier", **fields)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from glora.config import TENSORS, GLoRAConfig, LayerConfig, Target
 from glora.functional import join
 from glora.layer import AdaptedLayer, Adapter, SavedModule, swap
-from glora.model import attach
+from glora.model import attach, detach
 from glora.report import Report
 from glora.space import Genome, SearchSpace, layer_config
-from glora.state import adapted_modules, check_name, get_state, switch, unwrap
+from glora.state import adapted_modules, check_name, switch, unwrap
 from glora.tensors import LowRank, Scalar, SupportTensor, Vector
 
 #: How a training step draws its subnets.
@@ -126,7 +126,7 @@ class SuperNet:
                 if not adapter.choice.config.is_empty:
                     originals.append((module.base, swap(module.base, adapter.choice_parameters(module.base))))
             # The head is the supernet's, not the base model's.
-            for head in self._saved():
+            for head in self._heads().values():
                 head.select(self.name, trainable=False)
             yield
         finally:
@@ -165,22 +165,18 @@ class SuperNet:
                 copies = targets[layer.name].adapters[name]
                 for tensor in TENSORS:
                     copy_tensor(getattr(sources, tensor), getattr(copies, tensor))
-            for key, module in adapted_modules(self.model):
-                if isinstance(module, SavedModule):
-                    values = module.adapters[self.name].state_dict()
-                    targets[key].adapters[name].load_state_dict(values)
+            for key, head in self._heads().items():
+                targets[key].adapters[name].load_state_dict(head.adapters[self.name].state_dict())
         return report
 
-    def _saved(self) -> list[SavedModule]:
-        return [module for _, module in adapted_modules(self.model) if isinstance(module, SavedModule)]
+    def _heads(self) -> dict[str, SavedModule]:
+        """The modules that the supernet trains in full, by name."""
+        found = dict(adapted_modules(self.model))
+        return {key: m for key, m in found.items() if isinstance(m, SavedModule) and self.name in m.adapters}
 
     def detach(self) -> None:
         """Remove the supernet from its model (see `glora.detach`)."""
-        from glora.model import detach
-
-        state = get_state(self.model)
-        if state is not None and self.name in state.adapters:
-            detach(self.model, self.name)
+        detach(self.model, self.name)
 
 
 def full_config(rank: int, bias: bool = True) -> LayerConfig:

@@ -81,8 +81,9 @@ class Study(Check):
         return context.out / self.study / f"{cell}.json"
 
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
-        """Stored records of the whole study's cells."""
-        return {path.stem: read_json(path) for path in sorted((folder / self.study).glob("*.json"))}
+        """Stored records of this check's cells, in their order; others of the study lie in the same folder."""
+        paths = {cell: folder / self.study / f"{cell}.json" for cell in self.cells(Context(out=folder))}
+        return {cell: read_json(path) for cell, path in paths.items() if path.is_file()}
 
     def runs(self, methods: Sequence[str]) -> Iterator[str]:
         """Cells of final trainings with what they rest on, in order of value: one seed everywhere, then the next.

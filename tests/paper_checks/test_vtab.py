@@ -57,6 +57,13 @@ class TestEveryCheck:
         assert check.judge(stored).verdict in (Verdict.UNDECIDED, Verdict.NOT_RUN)
         assert check.draw({}) is None
 
+    def test_recall_reads_its_own_cells_alone(self, check, tmp_path):
+        folder = tmp_path / "glora.vtab"
+        folder.mkdir()
+        (folder / "somebody-elses.json").write_text('{"figures": {}}')
+        assert check.recall(tmp_path).verdict is Verdict.NOT_RUN
+        assert check.records(tmp_path) == {}
+
     def test_cells_lie_in_one_folder(self, check, tmp_path):
         assert check._path(Context(out=tmp_path), "x").parent == tmp_path / "glora.vtab"
 
