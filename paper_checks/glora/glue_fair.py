@@ -76,12 +76,14 @@ class GlueFair(Check):
                 error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
                 rows.append(Row(label, None, float(values.mean()), error))
             for method, runs in finals.items():
+                label = f"{name}, {LABELS.get(method, method)}"
                 both = min(len(runs), len(finals.get(BASELINE, [])))
                 if method != BASELINE and both:
                     gain = paired(runs[:both], finals[BASELINE][:both])
-                    rows.append(
-                        Row(f"{name}, {LABELS.get(method, method)} − LoRA (points)", None, gain.mean, gain.error)
-                    )
+                    rows.append(Row(f"{label} − LoRA (points)", None, gain.mean, gain.error))
+                rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
+                seconds = float(np.median([run["train_seconds"] for run in runs]))
+                rows.append(Row(f"{label}: training (s, on a machine that did other things too)", None, seconds))
             sentence, sign = self._sentence(name, finals, accuracies)
             sentences.append(sentence)
             if sign:
