@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_atomic(path: str | Path, data: str | bytes) -> Path:
@@ -25,3 +27,14 @@ def write_atomic(path: str | Path, data: str | bytes) -> Path:
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines; a line cut off by a kill, and a file that is not there, hold none."""
+    path, found = Path(path), []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found

@@ -3,7 +3,8 @@
 A candidate's rank is (correct answers, fewer parameters, found earlier).  Only the best few matter to an engine,
 so a candidate whose correct answers so far plus all open ones rank below those few cannot change what is selected
 and is not asked further.  Images that earlier candidates got wrong are asked first: the full count does not depend
-on the order, but a hopeless candidate shows itself early.
+on the order, but a hopeless candidate shows itself early.  This needs answers that do not depend on which images are
+asked together, which holds for models in evaluation mode (up to rounding in the last bit of a logit).
 """
 
 from __future__ import annotations

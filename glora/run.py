@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glora.files import write_atomic
+from glora.files import read_lines, write_atomic
 from glora.settings import RunConfig
 
 _STATE = "state"
@@ -94,14 +94,7 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics so far; a line cut off by a kill is left out."""
-        found = []
-        path = self.folder / "metrics.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return found
+        return read_lines(self.folder / "metrics.jsonl")
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from glora.checkpoint import adapter_tensors
 from glora.engines import Engine
-from glora.files import write_atomic
+from glora.files import read_lines, write_atomic
 from glora.fitness import SPLIT, Answers, Best, Fitness, Judged, Scored
-from glora.space import Budget, Genome, SearchSpace
+from glora.space import Genome
 from glora.supernet import SuperNet
 from glora.tasks.base import Batch, Task
 
@@ -274,20 +274,10 @@ class _Log:
                 f"the search in {str(folder)!r} differs in {', '.join(differing)}; choose another folder, or restore "
                 "what it was started with"
             )
-        self._past = self._read()
+        self._past = read_lines(self._folder / LOG)
         # What a kill cut off is written again.
         text = "".join(json.dumps(record) + "\n" for record in self._past)
         write_atomic(self._folder / LOG, text)
-
-    def _read(self) -> list[dict[str, str]]:
-        assert self._folder is not None
-        path, found = self._folder / LOG, []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return found
 
     def replay(self, genome: Genome, size: int) -> Answers | None:
         """The answers that the log has for the next candidate, None when the log is at its end."""
@@ -338,6 +328,3 @@ def _bar(total: int, progress: bool) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, desc="search", unit="subnet", disable=not progress, leave=False)
-
-
-__all__ = ["Budget", "Found", "Sealed", "SearchSpace", "SuperNetTask", "genome_text", "save_found", "search"]

@@ -41,6 +41,7 @@ from glora.settings import RunConfig, TrainingSettings
 from glora.space import Budget, SearchSpace
 from glora.supernet import SAMPLINGS, SuperNet
 from glora.tasks import make_task
+from glora.tasks.base import device_of
 from glora.training import train
 from glora.tuning import tune
 
@@ -191,7 +192,7 @@ class SearchRun:
         """A fresh model with the found subnet and the weights it has in the supernet."""
         model = self.task.build_model(self.config.training.seed)
         supernet.extract(found.best.genome, model, name="default")
-        return model
+        return model.to(device_of(supernet.model))
 
     def retrain(self) -> dict[str, Any]:
         """Train the found subnet on train + validation from fresh weights; the figures of that run."""

@@ -257,31 +257,32 @@ class Subnet(Adapter):
             setattr(self, name, _slice(source, structure))
 
 
-class _SlicedVector(Vector):
-    """The vector of a supernet's tensor: column 0 of a left factor, or a vector itself."""
+class _Sliced(SupportTensor):
+    """A support tensor whose value is a slice of another's, taken anew at each use so that gradients reach it."""
 
     def __init__(self, source: SupportTensor) -> None:
         SupportTensor.__init__(self, source.rows, source.cols)
+        # Not a submodule: the numbers belong to the supernet.
         object.__setattr__(self, "_source", source)
+
+
+class _SlicedVector(_Sliced, Vector):
+    """Column 0 of a left factor, or a vector itself."""
 
     @property
     def value(self) -> Tensor:  # type: ignore[override]
-        """(rows,), sliced anew at each use so that gradients reach the shared tensor."""
+        """(rows,)."""
         source: Any = self._source
         # Contiguous, so that W0 C adds up in the order it does for a plain vector: outputs agree bit for bit.
         return source.left[:, 0].contiguous() if isinstance(source, LowRank) else source.value
 
 
-class _SlicedScalar(Scalar):
-    """The scalar of a supernet's tensor: entry (0, 0) of a left factor, or entry 0 of a vector."""
-
-    def __init__(self, source: SupportTensor) -> None:
-        SupportTensor.__init__(self, source.rows, source.cols)
-        object.__setattr__(self, "_source", source)
+class _SlicedScalar(_Sliced, Scalar):
+    """Entry (0, 0) of a left factor, or entry 0 of a vector."""
 
     @property
     def value(self) -> Tensor:  # type: ignore[override]
-        """(1,), sliced anew at each use so that gradients reach the shared tensor."""
+        """(1,)."""
         source: Any = self._source
         return source.left[0, :1] if isinstance(source, LowRank) else source.value[:1]
 

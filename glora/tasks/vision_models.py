@@ -91,7 +91,7 @@ def load_classifier(name: str, classes: int, *, side: int, generator: torch.Gene
     local = Path(name).expanduser()
     try:
         # float16 checkpoints are widened: adapters are trained on float32 bases here.
-        with _quiet():
+        with quiet():
             backbone = AutoModel.from_pretrained(str(local) if local.is_dir() else name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -102,7 +102,7 @@ def load_classifier(name: str, classes: int, *, side: int, generator: torch.Gene
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar, and no report about heads and poolers that are replaced anyway."""
     from transformers.utils import logging
 

@@ -6,24 +6,28 @@ reloading. scikit-learn's digits are the data, so nothing is downloaded.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
+from paper_checks import page
+from paper_checks.page import Section, number
 
 SIDE = 16
 BUDGET = 3_000
 
 
-def write_digits(folder: Path, *, classes: range, seed: int = 0) -> Path:
+def write_digits(folder: Path, *, classes: range, seed: int = 0, validation: int = 100) -> Path:
     """scikit-learn's digits of some classes as a data folder in the VTAB-1K layout.
 
     Args:
         folder: where; must not exist.
         classes: digits to take; they become classes 0, 1, ….
-        seed: of the split into 400 training images (100 of them for validation) and 300 for test.
+        seed: of the split into 400 training images and 300 for test.
+        validation: how many of the training images make the validation list.
     """
     from sklearn.datasets import load_digits
 
@@ -33,7 +37,7 @@ def write_digits(folder: Path, *, classes: range, seed: int = 0) -> Path:
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(digits, list(classes))))
     pairs = [((images[i].reshape(8, 8) * 15.9).astype(np.uint8), int(digits[i]) - classes.start) for i in chosen]
     return write_vtab(
-        folder, pairs[:400], pairs[400:700], validation=100, class_names=[str(digit) for digit in classes]
+        folder, pairs[:400], pairs[400:700], validation=validation, class_names=[str(digit) for digit in classes]
     )
 
 
@@ -43,10 +47,11 @@ def pretrain(folder: Path, data: Path, *, seed: int = 0, epochs: int = 20) -> fl
     Returns:
         Its test accuracy in percent.
     """
+    import torch
     from transformers import ViTConfig, ViTModel
 
     from glora.settings import TrainingSettings
-    from glora.tasks.vision_models import wrap
+    from glora.tasks.vision_models import quiet, wrap
     from glora.tasks.vtab import Vtab
     from glora.training import train
 
@@ -72,7 +77,8 @@ def pretrain(folder: Path, data: Path, *, seed: int = 0, epochs: int = 20) -> fl
         seed=seed,
     )
     train(model, task, settings)
-    backbone.save_pretrained(folder)
+    with quiet():
+        backbone.save_pretrained(folder)
     return task.metrics(model, "test")["accuracy"]
 
 
@@ -125,3 +131,27 @@ def digits_story(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     figures["reloaded"] = task.metrics(model, "test")["accuracy"]
     figures["merged"] = task.metrics(glora.merged_copy(model), "test")["accuracy"]
     return figures
+
+
+def section() -> Section:
+    """The story as a section of the demo page."""
+    import tempfile
+
+    from glora.plot import structures
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = digits_story(Path(scratch))
+    seconds, search = time.perf_counter() - start, figures["search"]
+    rows = [[name, number(figures[name])] for name in ("linear probe", "inherited", "retrained", "merged", "reloaded")]
+    body = (
+        f"<p>A tiny vision transformer is pretrained on the digits 0–4 ({figures['source']:.1f} % on test) and adapted "
+        f"to 5–9: a supernet with all 432 structures a layer, a search of {search['candidates']} subnets within "
+        f"{BUDGET:,} parameters on validation images alone, the found subnet trained afresh, merged and reloaded. "
+        f"{search['stopped']} candidates were stopped early, when they could no longer be selected; "
+        f"{search['images']:,} of {search['images_of_plain_evaluation']:,} images had to be asked. "
+        f"{seconds:.0f} s in all.</p>"
+        + page.image(structures(figures["report"]), "structure of each support tensor and parameters by layer type")
+        + page.table(["on the digits 5–9", "test accuracy (%)"], rows, numbers=(1,))
+    )
+    return Section("vision", "GLoRA on images, in small", body)

@@ -7,28 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Context, Figures, Outcome, Row, Verdict
-from paper_checks.glora.vtab_study import EXTRA, TUNED, Difference, Study, paired, table
+from paper_checks.core import Context, Figures, Outcome, Row
+from paper_checks.glora.vtab_statistics import decide, paired, standard_error, table
+from paper_checks.glora.vtab_study import EXTRA, TUNED, Study
 from rmt.plot import COLOURS, legend, name_axes, panels
 
 #: The paper's VTAB-1K averages (ViT-B/16), reprinted by PACE: GLoRA 78.0, LoRA 74.5.
 PAPER_GAIN = 3.5
-
-
-def decide(difference: Difference | None, what: str) -> tuple[Verdict, str]:
-    """The rule for every "one beats the other": the 95 % interval lies above, below, or on both sides of 0."""
-    if difference is None:
-        return Verdict.UNDECIDED, f"no pair of runs of {what} is finished yet"
-    text = f"{what}: {difference.mean:+.2f} points from {difference.pairs} pairs of runs"
-    if not np.isfinite(difference.low):
-        return Verdict.UNDECIDED, f"{text}; one seed a task has no spread, so two at least are needed"
-    text += f", 95 % interval {difference.low:+.2f} to {difference.high:+.2f}"
-    if difference.low > 0:
-        return Verdict.REPRODUCED, text
-    if difference.high < 0:
-        return Verdict.NOT_REPRODUCED, text
-    seeds = int(np.ceil(difference.pairs * (1.96 * difference.error / max(abs(difference.mean), 1e-3)) ** 2))
-    return Verdict.UNDECIDED, f"{text}; about {min(seeds, 9999)} pairs would decide a difference of this size"
 
 
 class VtabStudy(Study):
@@ -52,7 +37,7 @@ class VtabStudy(Study):
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         results = table(cells)
         rows = [
-            Row(f"{task}: {method} (test %)", None, float(np.mean(values)), _error(values))
+            Row(f"{task}: {method} (test %)", None, float(np.mean(values)), standard_error(values))
             for (task, method), values in results.items()
         ]
         comparisons = (
@@ -88,17 +73,13 @@ class VtabStudy(Study):
                 runs = [f for cell, f in finals.items() if cell.startswith(f"final-{task}-{method}-")]
                 values = [run["accuracy"] for run in runs]
                 axis.errorbar(
-                    runs[0]["parameters"] / 1e6, np.mean(values), yerr=2 * (_error(values) or 0.0), fmt="o",
+                    runs[0]["parameters"] / 1e6, np.mean(values), yerr=2 * (standard_error(values) or 0.0), fmt="o",
                     color=COLOURS[number % len(COLOURS)], label=method.replace("_", " "), capsize=2,
                 )  # fmt: skip
             axis.set_xscale("symlog", linthresh=0.05)
             name_axes(axis, "adapter parameters (million)", "test accuracy (%)", task)
             legend(axis)
         return figure
-
-
-def _error(values: Sequence[float]) -> float | None:
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 CHECK = VtabStudy()

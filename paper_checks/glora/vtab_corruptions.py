@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from paper_checks.core import Context, Figures, Outcome, Row, Verdict
-from paper_checks.glora.vtab import decide
-from paper_checks.glora.vtab_study import Difference, Study
+from paper_checks.glora.vtab_statistics import Difference, decide
+from paper_checks.glora.vtab_study import Study
 
 
 class VtabCorruptions(Study):

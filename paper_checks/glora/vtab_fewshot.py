@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from paper_checks.core import Context, Figures, Outcome, Row
-from paper_checks.glora.vtab import decide
-from paper_checks.glora.vtab_study import FEW_SHOT, SHOTS, Study, paired
+from paper_checks.glora.vtab_statistics import decide, paired, standard_error
+from paper_checks.glora.vtab_study import FEW_SHOT, SHOTS, Study
 
 
 class VtabFewShot(Study):
@@ -40,8 +40,8 @@ class VtabFewShot(Study):
                 prefix = f"few-cifar10-{method}-k{shots}-"
                 values = [figures["accuracy"] for cell, figures in cells.items() if cell.startswith(prefix)]
                 if values:
-                    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-                    rows.append(Row(f"{method}, {shots} a class (test %)", None, float(np.mean(values)), error))
+                    name = f"{method}, {shots} a class (test %)"
+                    rows.append(Row(name, None, float(np.mean(values)), standard_error(values)))
         verdict, summary = decide(paired(cells, "glora_searched", "lora", "few"), "searched GLoRA − LoRA, few-shot")
         return Outcome(verdict, summary, tuple(rows))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from paper_checks.core import Context, Figures, Outcome, Row
-from paper_checks.glora.vtab import decide
-from paper_checks.glora.vtab_study import Study, paired, table
+from paper_checks.glora.vtab_statistics import decide, paired, table
+from paper_checks.glora.vtab_study import Study
 
 
 class VtabSearch(Study):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import COMMITTED, Check, Context, Figures, NotAvailable
+from paper_checks.glora.vtab_statistics import pack
 from rmt.storage import read_json
 
 STUDY = "glora.vtab"
@@ -73,25 +74,33 @@ class Study(Check):
     """A check that draws on the study's cells; subclasses say which, and judge them."""
 
     plan = CPU
+    study = STUDY  #: the folder of its cells
     needs: Sequence[str] = ("data/vtab", "models/vit-s14", "PyTorch, transformers and Pillow", "about 2.5 h in all")
 
     def _path(self, context: Context, cell: str) -> Path:
-        return context.out / STUDY / f"{cell}.json"
+        return context.out / self.study / f"{cell}.json"
 
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
         """Stored records of the whole study's cells."""
-        return {path.stem: read_json(path) for path in sorted((folder / STUDY).glob("*.json"))}
+        return {path.stem: read_json(path) for path in sorted((folder / self.study).glob("*.json"))}
 
     def runs(self, methods: Sequence[str]) -> Iterator[str]:
-        """Cells of final trainings with what they rest on, in order of value: one seed everywhere, then the next."""
+        """Cells of final trainings with what they rest on, in order of value: one seed everywhere, then the next.
+
+        A final training comes one method later than the learning rates it rests on, and a search comes first, so that
+        cells that run side by side seldom wait for one another (which would compute a cell twice).
+        """
+        waiting: list[str] = []
         for seed in range(self.plan.seeds):
             for task in self.plan.tasks:
+                if "glora_searched" in methods:
+                    yield f"supernet-{task}-s{seed}"
                 for method in methods:
-                    if method.endswith("searched"):
-                        yield f"supernet-{task}-s{seed}"
                     if method != "probe" and seed == 0:
                         yield from (f"rate-{task}-{method}-{rate:g}" for rate in self.plan.rates)
-                    yield f"final-{task}-{method}-s{seed}"
+                    yield from waiting
+                    waiting = [f"final-{task}-{method}-s{seed}"]
+        yield from waiting
 
     # ------------------------------------------------------------------------------------------------------- cells
 
@@ -250,7 +259,7 @@ class Study(Check):
         final = fitted(best, *features(train))
         xt, yt = features(judged)
         right = final.predict((xt - mean) / spread) == yt
-        return {"parameters": 0, "C": best, "accuracy": 100 * float(right.mean()), "right": _pack(right)}
+        return {"parameters": 0, "C": best, "accuracy": 100 * float(right.mean()), "right": pack(right)}
 
     def _corruptions(self, task: Any, model: Any) -> dict[str, float]:
         few = replace(task, test_limit=self.plan.corrupted)
@@ -354,23 +363,15 @@ def _answers(task: Any, model: Any, split: str) -> Figures:
     """Accuracy in percent, and each image's answer for paired comparisons."""
     import torch
 
+    from glora.tasks.base import batches, device_of, to_device
+
     model.eval()
-    right = []
     with torch.no_grad():
-        for inputs, labels in task.images(split).batches(100):
-            right.append(task.correct(model, {"pixel_values": inputs, "labels": labels}).numpy())
+        right = [
+            task.correct(model, to_device(batch, device_of(model))).cpu().numpy() for batch in batches(task, split, 100)
+        ]
     bits = np.concatenate(right)
-    return {"accuracy": 100 * float(bits.mean()), "right": _pack(bits)}
-
-
-def _pack(right: NDArray[np.bool_]) -> str:
-    return f"{len(right)}:{np.packbits(right).tobytes().hex()}"
-
-
-def unpack(text: str) -> NDArray[np.bool_]:
-    """Inverse of how answers are stored."""
-    size, _, bits = text.partition(":")
-    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=int(size)).astype(bool)
+    return {"accuracy": 100 * float(bits.mean()), "right": pack(bits)}
 
 
 def _by_layer(space: Any, genome: Any) -> dict[str, Any]:
@@ -400,61 +401,3 @@ def _peak_memory() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference in points of accuracy with its standard error and 95 % interval.
-
-    Attributes:
-        mean: one method minus the other, averaged over seeds and then over tasks.
-        error: standard error: spread over seeds within tasks, and the sampling of test images.
-        low, high: the interval, by Student's t with the seeds' degrees of freedom; infinite with one seed.
-        pairs: number of (task, seed) pairs.
-    """
-
-    mean: float
-    error: float
-    low: float
-    high: float
-    pairs: int
-
-
-def paired(cells: Mapping[str, Figures], one: str, other: str, prefix: str = "final") -> Difference | None:
-    """``one`` minus ``other`` over all pairs of runs with the same task and seed; None without a pair."""
-    from scipy.stats import t as student
-
-    by_task: dict[str, list[NDArray[np.float64]]] = {}
-    for cell, figures in cells.items():
-        kind, task, *rest = cell.split("-")
-        twin = "-".join([kind, task, other, *rest[1:]])
-        if kind == prefix and rest[0] == one and twin in cells:
-            right = unpack(figures["right"]).astype(float) - unpack(cells[twin]["right"])
-            by_task.setdefault("-".join([task, *rest[1:-1]]), []).append(100 * right)
-    if not by_task:
-        return None
-    means = [np.mean([d.mean() for d in seeds]) for seeds in by_task.values()]
-    within = [float(np.var([d.mean() for d in seeds], ddof=1)) for seeds in by_task.values() if len(seeds) > 1]
-    freedom = sum(len(seeds) - 1 for seeds in by_task.values())
-    pooled = float(np.mean(within)) if within else float("nan")
-    variance = 0.0
-    for seeds in by_task.values():
-        images = np.mean(seeds, axis=0)
-        variance += pooled / len(seeds) + float(images.var(ddof=1)) / len(images)
-    error = float(np.sqrt(variance)) / len(by_task)
-    mean = float(np.mean(means))
-    width = float(student.ppf(0.975, freedom)) * error if freedom else float("inf")
-    pairs = sum(map(len, by_task.values()))
-    return Difference(mean, error, mean - width, mean + width, pairs)
-
-
-def table(cells: Mapping[str, Figures]) -> dict[tuple[str, str], list[float]]:
-    """Test accuracies of the final runs by (task, method)."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for cell, figures in sorted(cells.items()):
-        kind, task, *rest = cell.split("-")
-        if kind == "final":
-            found.setdefault((task, rest[0]), []).append(figures["accuracy"])
-        if kind == "supernet":
-            found.setdefault((task, "glora_inherited"), []).append(figures["inherited"]["accuracy"])
-    return found

@@ -19,7 +19,7 @@ from glora.fitness import Answers, Best, Fitness, Scored
 from glora.knapsack import Knapsack, estimate_gains, one_hot, solve
 from glora.search import Found, Sealed, genome_text, save_found, search
 from glora.space import Budget, SearchLayer, SearchSpace
-from tests.glora.toy import Points, toy_supernet
+from tests.glora.toy import Points, bare, toy_supernet
 
 BUDGET = Budget(150, 60)
 
@@ -157,11 +157,23 @@ class TestSearch:
         found = search(supernet, Points(), evolution(supernet))
         path = save_found(tmp_path / "found.json", supernet, found.best.genome)
         config = glora.GLoRAConfig.from_dict(json.loads(path.read_text()))
-        from tests.glora.toy import bare
-
         report = glora.attach(bare(supernet), config)
         assert report.adapter_parameters == found.best.parameters
         assert path.stat().st_size < 2000
+
+    def test_pictures(self):
+        pytest.importorskip("matplotlib")
+        from glora import plot
+
+        supernet = toy_supernet()
+        found = search(supernet, Points(), evolution(supernet))
+        curve = plot.progress(found).axes[0].lines[1].get_ydata()
+        assert list(curve) == sorted(curve)
+        assert curve[-1] == pytest.approx(found.accuracy)
+        report = glora.count_parameters(supernet.config(found.best.genome), bare(supernet))
+        map_axis, bars = plot.structures(report).axes
+        assert [label.get_text() for label in map_axis.get_yticklabels()] == [layer.name for layer in report.layers]
+        assert sum(bar.get_height() for bar in bars.patches) == report.adapter_parameters
 
     def test_errors(self):
         space = toy_supernet().space
@@ -202,6 +214,25 @@ class TestResume:
         other = toy_supernet(seed=1)
         with pytest.raises(ValueError, match="differs in supernet"):
             search(other, task, evolution(other), folder=tmp_path, resume=True)
+
+    def test_a_full_disk_loses_nothing(self, tmp_path, monkeypatch):
+        supernet, task = toy_supernet(), Points()
+        whole = search(supernet, task, evolution(supernet), folder=tmp_path / "whole")
+        calls, fsync = itertools.count(), os.fsync
+
+        def full(handle):
+            if next(calls) == 20:
+                raise OSError(28, "No space left on device")
+            return fsync(handle)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left"):
+                search(supernet, task, evolution(supernet), folder=tmp_path / "full")
+        again = search(supernet, task, evolution(supernet), folder=tmp_path / "full", resume=True)
+        assert genome_text(again.best.genome) == genome_text(whole.best.genome)
+        logs = [(tmp_path / name / "candidates.jsonl").read_text() for name in ("full", "whole")]
+        assert logs[0] == logs[1]
 
     def test_sigkill(self, tmp_path):
         """Killed at random points again and again, a search ends with the log of an unbroken one."""

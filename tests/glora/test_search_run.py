@@ -79,6 +79,16 @@ class TestStory:
         assert json.loads(capsys.readouterr().out)["accuracy"] == figures["retrained"]
 
 
+def test_demo_section(story, monkeypatch):
+    from paper_checks.glora import demo_vision
+
+    monkeypatch.setattr(demo_vision, "digits_story", lambda folder: story[1])
+    section = demo_vision.section()
+    assert section.anchor == "vision"
+    assert section.body.count("<img") == 1
+    assert f"{story[1]['search']['candidates']} subnets" in section.body
+
+
 class TestRun:
     def test_deterministic_and_done_once(self, tiny, tmp_path):
         one, two = (SearchRun(tiny(tmp_path / name)).all() for name in ("one", "two"))
