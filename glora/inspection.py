@@ -43,12 +43,20 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _adapter(folder: Path) -> dict[str, Any]:
-    """Layers by structure, parameters, and mean and spread of every trained scale."""
+    """Layers by structure, parameters, and mean and spread of every trained scale.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    configs = [LayerConfig.from_dict(values).summary for values in index["configs"]]
-    tensors = load_file(folder / index["tensors"])
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        configs = [LayerConfig.from_dict(values).summary for values in index["configs"]]
+        tensors = load_file(folder / index["tensors"])
+    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"the adapter in {str(folder)!r} is damaged: {error!r}") from None
     scales = {name[: -len(".A.value")]: 1 + tensor for name, tensor in tensors.items() if name.endswith(".A.value")}
     return {
         "layers": dict(Counter(configs[number] for number in index["layers"].values())),

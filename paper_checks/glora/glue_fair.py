@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.glora.glue_cells import Study, best_rate, final, paired, selection
@@ -70,19 +71,8 @@ class GlueFair(Check):
             if not finals:
                 continue
             name = task.upper()
-            accuracies = {m: np.array([f["accuracy"] for f in runs]) for m, runs in finals.items()}
-            for method, values in accuracies.items():
-                label = f"{name}, {LABELS.get(method, method)}: accuracy (%), {len(values)} seeds"
-                error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-                rows.append(Row(label, None, float(values.mean()), error))
-            for method, runs in finals.items():
-                both = min(len(runs), len(finals.get(BASELINE, [])))
-                if method != BASELINE and both:
-                    gain = paired(runs[:both], finals[BASELINE][:both])
-                    rows.append(
-                        Row(f"{name}, {LABELS.get(method, method)} − LoRA (points)", None, gain.mean, gain.error)
-                    )
-            sentence, sign = self._sentence(name, finals, accuracies)
+            rows += _rows(name, finals)
+            sentence, sign = self._sentence(name, finals)
             sentences.append(sentence)
             if sign:
                 (above if sign > 0 else below).append(task)
@@ -106,11 +96,11 @@ class GlueFair(Check):
                 found.setdefault(method, []).append(cells[cell])
         return found
 
-    def _sentence(self, name: str, finals: dict[str, list[Figures]], accuracies: Mapping[str, Any]) -> tuple[str, int]:
+    def _sentence(self, name: str, finals: dict[str, list[Figures]]) -> tuple[str, int]:
         """What a task says, and the sign of α-LoRA's gain if it is decided (0: it is not)."""
-        best = max(accuracies, key=lambda method: accuracies[method].mean())
+        best = max(finals, key=lambda method: _accuracies(finals[method]).mean())
         figures = finals[best][0]
-        share, majority = accuracies[best].mean() / 100, figures["majority"] / 100
+        share, majority = _accuracies(finals[best]).mean() / 100, figures["majority"] / 100
         error = np.sqrt(share * (1 - share) / len(figures["correct"]))
         if share - majority <= 2 * error:
             return (
@@ -160,6 +150,28 @@ class GlueFair(Check):
             if others:
                 legend(row[0])
         return figure
+
+
+def _accuracies(runs: list[Figures]) -> NDArray[np.floating[Any]]:
+    """Accuracy of every run in percent."""
+    return np.array([figures["accuracy"] for figures in runs])
+
+
+def _rows(name: str, finals: Mapping[str, list[Figures]]) -> list[Row]:
+    """Accuracy, gain over LoRA, size and time of every method on a task."""
+    rows = []
+    for method, runs in finals.items():
+        label, values = f"{name}, {LABELS.get(method, method)}", _accuracies(runs)
+        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        rows.append(Row(f"{label}: accuracy (%), {len(values)} seeds", None, float(values.mean()), error))
+        both = min(len(runs), len(finals.get(BASELINE, [])))
+        if method != BASELINE and both:
+            gain = paired(runs[:both], finals[BASELINE][:both])
+            rows.append(Row(f"{label} − LoRA (points)", None, gain.mean, gain.error))
+        rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
+        seconds = float(np.median([figures["train_seconds"] for figures in runs]))
+        rows.append(Row(f"{label}: training (s, on a machine that did other things too)", None, seconds))
+    return rows
 
 
 CHECK = GlueFair()

@@ -195,3 +195,6 @@ def test_a_run_is_evaluated_on_another_task_and_without_its_adapter(
     assert same == call(capsys, "evaluate", out)
     base = call(capsys, "evaluate", out, "--base")
     assert base["loss"] != same["loss"]
+    (out / "adapter" / "adapter.json").write_text("{}")
+    assert main(["inspect", str(out)]) == 2
+    assert "is damaged" in capsys.readouterr().err
