@@ -9,11 +9,9 @@ labels, the sign vector). The cost of a draw is O(b² min(n, p)) a penalty.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from rmt.setting import Transfer
 from rmt.validate import FloatArray
@@ -124,7 +122,7 @@ def _ridge_source(setting: Transfer, rng: Generator, draws: int, m2: float) -> F
         rest = np.sqrt(np.maximum(form[0, 0] - along_mu**2, 0.0))
     # The remainder is uniformly distributed around μ: this is its component along μ_⊥.
     normal = rng.standard_normal(draws)
-    turn = normal / np.sqrt(normal**2 + _chi(rng, np.array(p - 2), (draws,)) ** 2)
+    turn = normal / np.sqrt(normal**2 + _chi(rng, p - 2, draws) ** 2)
     along_perp, rest2 = rest * turn, rest**2 * (1.0 - turn**2)
     m_mu = beta * mu
     m_perp = np.sqrt(max(m2 - m_mu**2, 0.0))
@@ -135,11 +133,9 @@ def _ridge_source(setting: Transfer, rng: Generator, draws: int, m2: float) -> F
     return np.stack([along, across])[:, None]
 
 
-def _chi(rng: Generator, freedom: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
-    """Chi variables; 0 degrees of freedom give 0."""
-    out = rng.standard_gamma(np.broadcast_to(np.maximum(freedom, 0) / 2.0, shape))
-    out *= 2.0
-    return np.sqrt(out, out=out)
+def _chi(rng: Generator, freedom: int, draws: int) -> FloatArray:
+    """(D,) chi variables; 0 degrees of freedom give 0."""
+    return np.sqrt(2.0 * rng.standard_gamma(max(freedom, 0) / 2.0, draws))
 
 
 @dataclass(frozen=True)
@@ -159,15 +155,20 @@ class _Sample:
         rows = np.zeros((special, b, draws))
         for j in range(special):
             rows[j, : j + heads] = rng.standard_normal((j + heads, draws))
-            rows[j, j + heads] = _chi(rng, np.array(n - heads - j), (draws,))
+            rows[j, j + heads] = _chi(rng, n - heads - j, draws)
         rows[0, :heads] += shift
         count = min(p - special, n)
-        index = np.arange(count)[:, None]
         band = np.empty((count, b + 1, draws))
-        band[:, 0] = _chi(rng, p - special - index, (count, draws))
-        band[:, 1:b] = rng.standard_normal((count, b - 1, draws))
         inside = max(min(count, n - b), 0)  # rows whose last entry lies within the n columns
-        band[:inside, b] = _chi(rng, n - b - index[:inside], (inside, draws))
+        for i in range(count):  # one number of freedoms at a time, into its place: a quarter faster
+            rng.standard_gamma((p - special - i) / 2.0, out=band[i, 0])
+        for i in range(count):
+            rng.standard_normal(out=band[i, 1:b])
+        for i in range(inside):
+            rng.standard_gamma((n - b - i) / 2.0, out=band[i, b])
+        for chi in (band[:, 0], band[:inside, b]):
+            chi *= 2.0
+            np.sqrt(chi, out=chi)
         for offset in range(1, b + 1):
             band[max(n - offset, 0) :, offset] = 0.0
         return _Sample(n, p, rows, band)
@@ -194,12 +195,12 @@ class _Sample:
         for a in range(b):
             for q in range(a + 1):
                 lower[a, q] += head[a, a - q]
-        lower /= n
-        lower[:, 0] += gamma
+        lower[:, 0] += n * gamma  # n(K + γ): the factor 1/n goes to the small results
         right = np.zeros((b, sources.shape[1] + 1, draws))
         right[0, 0] = np.sqrt(n)
         right[:, 1:] = -np.einsum("jad,jkd->akd", rows, sources)
         v, square = _solve(lower, right)
+        v, square = n * v, n**2 * square
         energy = np.einsum("ajd,akd->jkd", right, v) - gamma * square
         added = np.einsum("jad,akd->jkd", rows, v) / n
         full = np.concatenate([np.zeros((rows.shape[0], 1, draws)), sources], axis=1)
@@ -221,12 +222,11 @@ class _Sample:
                 lower[j, j - i] += np.einsum("ad,ad->d", rows[j], rows[i])
             for i in range(min(count, b - k + j + 1)):  # row j and band row i share columns i … j + h
                 lower[k + i, k + i - j] += np.einsum("ad,ad->d", rows[j, i:], band[i, : b - i])
-        lower /= n
-        lower[:, 0] += gamma
+        lower[:, 0] += n * gamma  # n(S + γ), and n times the right-hand sides
         right = np.zeros((min(b, k + count), sources.shape[1] + 1, draws))
-        right[:k, 0] = rows[:, 0] / np.sqrt(n)
-        right[k, 0] = band[0, 0] / np.sqrt(n)
-        right[:k, 1:] = gamma * sources
+        right[:k, 0] = rows[:, 0] * np.sqrt(n)
+        right[k, 0] = band[0, 0] * np.sqrt(n)
+        right[:k, 1:] = n * gamma * sources
         w, square = _solve(lower, right)
         return w[:k], square
 
