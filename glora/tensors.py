@@ -1,0 +1,149 @@
+"""The support tensors: small objects that stand for a matrix without holding it.
+
+Each knows the shape (rows, cols) of the matrix it stands for, its parameters and their initial values, its
+dense form, and what it does without its dense form: `factors` (an exact factorisation with few columns),
+`column` (for the one-column tensors C, D, E) and `scale` (for A).  All start at zero, so that an adapted
+layer starts as the layer it adapts.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SupportTensor(nn.Module):
+    """One of A … E of a layer: stands for a matrix of shape (rows, cols)."""
+
+    def __init__(self, rows: int, cols: int) -> None:
+        super().__init__()
+        self.rows, self.cols = rows, cols
+
+    def dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The matrix itself, shape (rows, cols), formed in `dtype`: for merging and for tests."""
+        left, right = self.factors()
+        return left.to(dtype) @ right.to(dtype)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """`(left, right)` of shapes (rows, k) and (k, cols) with ``left @ right == dense()`` and k small."""
+        raise NotImplementedError
+
+    def column(self) -> Tensor:
+        """The only column, (rows,), of a tensor with cols = 1."""
+        left, right = self.factors()
+        return (left @ right)[:, 0]
+
+    def extra_repr(self) -> str:
+        """Shape of the matrix, for ``print(model)``."""
+        return f"{self.rows}×{self.cols}"
+
+
+class Scalar(SupportTensor):
+    """One number, the same for every entry. Parameter: `value` (1,)."""
+
+    def __init__(self, rows: int, cols: int, dtype: torch.dtype, fill: float = 0.0) -> None:
+        super().__init__(rows, cols)
+        self.value = nn.Parameter(torch.full((1,), fill, dtype=dtype))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(rows, 1) and a row of ones (1, cols)."""
+        return self.value.expand(self.rows, 1), self.value.new_ones(1, self.cols)
+
+    def column(self) -> Tensor:
+        """The value, once a row."""
+        return self.value.expand(self.rows)
+
+
+class Vector(SupportTensor):
+    """One number a row. Parameter: `value` (rows,)."""
+
+    def __init__(self, rows: int, cols: int, dtype: torch.dtype, fill: float = 0.0) -> None:
+        super().__init__(rows, cols)
+        self.value = nn.Parameter(torch.full((rows,), fill, dtype=dtype))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(rows, 1) and a row of ones (1, cols)."""
+        return self.value[:, None], self.value.new_ones(1, self.cols)
+
+    def column(self) -> Tensor:
+        """The parameter itself."""
+        return self.value
+
+
+class Diagonal(SupportTensor):
+    """A diagonal matrix: a vector A in the matrix-product reading. Parameter: `value` (rows,)."""
+
+    def __init__(self, rows: int, dtype: torch.dtype, fill: float = 0.0) -> None:
+        super().__init__(rows, rows)
+        self.value = nn.Parameter(torch.full((rows,), fill, dtype=dtype))
+
+    def dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """(rows, rows)."""
+        return torch.diag(self.value.to(dtype))
+
+
+class LowRank(SupportTensor):
+    """A product of two thin matrices. Parameters: `left` (rows, rank), zero; `right` (rank, cols), drawn.
+
+    GLoRA calls the two factors "down" and "up"; LoRA calls them B and A.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        cols: int,
+        rank: int,
+        dtype: torch.dtype,
+        init: str = "kaiming",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(rows, cols)
+        self.left = nn.Parameter(torch.zeros(rows, rank, dtype=dtype))
+        self.right = nn.Parameter(torch.empty(rank, cols, dtype=dtype))
+        if init == "kaiming":
+            nn.init.kaiming_uniform_(self.right, a=math.sqrt(5), generator=generator)
+        elif init == "xavier":
+            nn.init.xavier_uniform_(self.right, generator=generator)
+        else:
+            nn.init.normal_(self.right, std=1 / math.sqrt(rank), generator=generator)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(rows, rank) and (rank, cols): the parameters themselves."""
+        return self.left, self.right
+
+    def extra_repr(self) -> str:
+        """Shape and rank, for ``print(model)``."""
+        return f"{super().extra_repr()}, rank {self.left.shape[1]}"
+
+
+def build(
+    structure: str,
+    rows: int,
+    cols: int,
+    rank: int,
+    *,
+    dtype: torch.dtype,
+    init: str = "kaiming",
+    fill: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> SupportTensor | None:
+    """The support tensor of the given structure, or None for "none".
+
+    Args:
+        structure: "none", "scalar", "vector" or "lora".
+        rows, cols: shape of the matrix it stands for.
+        rank: rank of a "lora" tensor.
+        dtype: dtype of the parameters.
+        init: see `LayerConfig.init`.
+        fill: initial value of a scalar or vector.
+        generator: source of the random factor (torch's global one if None).
+    """
+    if structure == "none":
+        return None
+    if structure == "scalar":
+        return Scalar(rows, cols, dtype, fill)
+    if structure == "vector":
+        return Vector(rows, cols, dtype, fill)
+    return LowRank(rows, cols, rank, dtype, init, generator)
