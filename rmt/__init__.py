@@ -18,8 +18,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmt.classes import ClassScore, ClassTransfer
+    from rmt.covariance import GaussianScore, GaussianTransfer, RidgeSource, Spectrum
     from rmt.datasets import load_amazon
     from rmt.direct import simulate_direct
+    from rmt.elliptical import EllipticalTransfer
+    from rmt.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
+    from rmt.losses import Loss
     from rmt.optimum import (
         JointOptimum,
         Limit,
@@ -36,20 +41,38 @@ if TYPE_CHECKING:
     from rmt.score import QuadraticScore, Score
     from rmt.setting import FixedSource, Transfer
     from rmt.simulation import sample_exact, simulate, simulate_running
+    from rmt.solved import ConvergenceError, SolvedScore
+    from rmt.subspace import SubspaceTransfer
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
+    "ClassScore": "classes",
+    "ClassTransfer": "classes",
     "Comparison": "result",
+    "ConvergenceError": "solved",
+    "EllipticalTransfer": "elliptical",
     "Estimate": "result",
+    "FilteredTransfer": "filters",
     "FixedSource": "setting",
+    "GaussianScore": "covariance",
+    "GaussianTransfer": "covariance",
+    "GradientFlow": "filters",
     "JointOptimum": "optimum",
     "Limit": "optimum",
+    "Loss": "losses",
+    "PrincipalComponents": "filters",
     "QuadraticScore": "score",
     "Regression": "regression",
     "RegressionRisk": "regression",
     "RegressionSimulation": "result",
+    "RidgeFilter": "filters",
+    "RidgeSource": "covariance",
     "Score": "score",
     "Simulation": "result",
+    "SolvedScore": "solved",
+    "SpectralFilter": "filters",
+    "Spectrum": "covariance",
+    "SubspaceTransfer": "subspace",
     "Transfer": "setting",
     "few_samples": "optimum",
     "gamma_one": "optimum",
@@ -68,17 +91,33 @@ _HOME = {
 }
 
 __all__ = [
+    "ClassScore",
+    "ClassTransfer",
     "Comparison",
+    "ConvergenceError",
+    "EllipticalTransfer",
     "Estimate",
+    "FilteredTransfer",
     "FixedSource",
+    "GaussianScore",
+    "GaussianTransfer",
+    "GradientFlow",
     "JointOptimum",
     "Limit",
+    "Loss",
+    "PrincipalComponents",
     "QuadraticScore",
     "Regression",
     "RegressionRisk",
     "RegressionSimulation",
+    "RidgeFilter",
+    "RidgeSource",
     "Score",
     "Simulation",
+    "SolvedScore",
+    "SpectralFilter",
+    "Spectrum",
+    "SubspaceTransfer",
     "Transfer",
     "few_samples",
     "gamma_one",

@@ -127,10 +127,11 @@ def _regression_draw(setting: Regression, rng: np.random.Generator) -> FloatArra
     """(d, 3) coefficients of 1, α, α² of each output's excess risk."""
     target, source = np.asarray(setting.target, dtype=float), np.asarray(setting.source, dtype=float)
     n, d = int(setting.n), setting.outputs
-    inputs = rng.standard_normal((n, setting.p))
+    inputs = setting.spectrum.colour(rng.standard_normal((n, setting.p)))
     outputs = inputs @ target.T + float(setting.noise) * rng.standard_normal((n, d))
     weights = ridge_columns(np, inputs, outputs, source.T, np.array([float(setting.gamma)]))[0]
     fixed, moving = target.T - weights[:, :d], weights[:, d:]
+    fixed, moving = (setting.spectrum.colour(part.T).T for part in (fixed, moving))  # ‖C^{1/2}·‖² is the excess risk
     return np.stack([np.sum(fixed**2, 0), -2.0 * np.sum(fixed * moving, 0), np.sum(moving**2, 0)], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Deterministic equivalents: the resolvent scalars θ, ψ, δ, h of the isotropic model (theory.md §2)."""
+"""Deterministic equivalents: the resolvent scalars θ, ψ, δ, h for isotropic (theory.md §2) and general noise (§3)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from numpy.typing import ArrayLike
 from rmt import validate
 from rmt.validate import FloatArray
 
+#: Newton converges in about ten steps; near γ = 0, n = rank the root is nearly double and it takes about fifty.
+_MAX_NEWTON = 200
+
 
 @dataclass(frozen=True)
 class Resolvent:
-    """Scalars of ``(S + γ)⁻¹`` for p/n → η and noise covariance I. All fields have the broadcast shape."""
+    """Scalars of ``(S + γ)⁻¹`` for noise covariance C, H = (θ + C)⁻¹. All fields have the broadcast shape."""
 
-    theta: FloatArray  #: θ = γ(1+δ) ≥ 0, the nonnegative root of θ² + (1−η−γ)θ − γ = 0
+    theta: FloatArray  #: θ = γ(1+δ) ≥ 0; for C = I the nonnegative root of θ² + (1−η−γ)θ − γ = 0
     psi: FloatArray  #: ψ = γ/θ ∈ [0, 1]
-    h: FloatArray  #: h = 1 − η/(1+θ)² ∈ (0, 1], the inflation factor
-    eta: FloatArray  #: η = p/n
+    h: FloatArray  #: h = 1 − tr(CHCH)/n ∈ (0, 1], the inflation factor; 1 − η/(1+θ)² for C = I
+    excess: FloatArray  #: 1 − h, without cancellation
+    load: FloatArray  #: tr(CH)/n = 1 − ψ; η/(1+θ) for C = I
 
     @property
     def lam(self) -> FloatArray:
@@ -27,9 +31,9 @@ class Resolvent:
 
     @property
     def delta(self) -> FloatArray:
-        """δ = θ/γ − 1 = η/(λψ); inf for γ = 0 with η > 1."""
+        """δ = θ/γ − 1 = tr(CH)/(nψ); inf where γ = 0 < θ."""
         with np.errstate(divide="ignore", over="ignore"):
-            return self.eta / (self.lam * self.psi)
+            return self.load / self.psi
 
 
 def isotropic(eta: ArrayLike, gamma: ArrayLike) -> Resolvent:
@@ -52,10 +56,62 @@ def isotropic(eta: ArrayLike, gamma: ArrayLike) -> Resolvent:
     theta = np.where(b >= 0, large, small) / 2.0
     psi = np.where(b >= 0, small, large) / 2.0
     lam = 1.0 + theta
-    return Resolvent(theta=theta, psi=psi, h=np.minimum(psi + eta * theta / lam**2, 1.0), eta=eta)
+    h = np.minimum(psi + eta * theta / lam**2, 1.0)
+    return Resolvent(theta=theta, psi=psi, h=h, excess=eta / lam**2, load=eta / lam)
 
 
 def gamma_of_theta(theta: ArrayLike, eta: ArrayLike) -> FloatArray:
     """The inverse map γ = θ(1 − η/(1+θ)); negative where no γ ≥ 0 gives that θ."""
     theta = np.asarray(theta, dtype=float)
     return theta * (1.0 - np.asarray(eta, dtype=float) / (1.0 + theta))
+
+
+def spectral(values: ArrayLike, n: ArrayLike, gamma: ArrayLike) -> Resolvent:
+    """Resolvent scalars for a covariance with eigenvalues ``values`` (theory.md §3).
+
+    θ is the root of f(θ) = θ(1 − (1/n)Σ c_j/(θ + c_j)) = γ. f is convex with f′ = h, and f ≥ γ at the upper end
+    of the bracket [0, γ + tr C/n], so Newton's method from there falls monotonically onto the root. At γ = 0 the
+    root is 0 when at most n eigenvalues are positive.
+
+    Args:
+        values: (p,) eigenvalues ≥ 0. n: samples (``inf`` allowed). gamma: ridge penalty; broadcasts with ``n``.
+
+    Raises:
+        ValueError: negative input, or γ = 0 with exactly n positive eigenvalues (h = 0).
+    """
+    values = validate.at_least("values", values, 0.0)
+    n, gamma = np.broadcast_arrays(validate.count("n", n, infinite=True), validate.at_least("gamma", gamma, 0.0))
+    values = values[values > 0]
+    rank = values.size
+    if ((gamma == 0) & (n == rank)).any():
+        raise ValueError(
+            f"gamma = 0 with n = {rank}, the rank of the covariance, has h = 0 and infinite variance; "
+            "give gamma > 0, however small"
+        )
+    flat = (gamma == 0) & (n > rank)  # there θ = 0 and nothing is left to solve
+    share, target = 1.0 / n.ravel()[:, None], gamma.ravel()
+    theta = target + share[:, 0] * values.sum()
+    active = np.flatnonzero(~flat.ravel() & (theta > 0))
+    for _ in range(_MAX_NEWTON):
+        if not active.size:
+            break
+        at = theta[active, None]
+        filtered = values / (at + values)  # (active, p): c_j/(θ + c_j)
+        value = at[:, 0] * (1.0 - share[active, 0] * filtered.sum(axis=1))
+        slope = 1.0 - share[active, 0] * (filtered**2).sum(axis=1)
+        step = np.maximum(value - target[active], 0.0) / slope
+        theta[active] -= step
+        active = active[step > 1e-15 * theta[active]]
+    theta = np.where(flat, 0.0, theta.reshape(n.shape))
+    share = 1.0 / n
+    filtered = values / (theta[..., None] + values)
+    bulk = filtered * (theta[..., None] / (theta[..., None] + values))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        psi = np.where(theta > 0, gamma / theta, 1.0 - share * rank)  # the limit of γ/θ where θ = 0
+    return Resolvent(
+        theta=theta,
+        psi=psi,
+        h=np.minimum(psi + share * bulk.sum(axis=-1), 1.0),
+        excess=share * (filtered**2).sum(axis=-1),
+        load=share * filtered.sum(axis=-1),
+    )

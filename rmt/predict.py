@@ -4,27 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from rmt import validate
+from rmt.losses import SQUARE, find_loss
 from rmt.setting import Transfer
 
 
-def theory(setting: Any, loss: str = "square") -> Any:
+def theory(setting: Any, loss: Any = "square") -> Any:
     """The high-dimensional prediction for ``setting``.
 
     Args:
-        setting: a :class:`rmt.Transfer` (gives a :class:`rmt.Score`) or a :class:`rmt.Regression`
-            (gives a :class:`rmt.RegressionRisk`).
-        loss: ``"square"``.
+        setting: :class:`rmt.Transfer` (isotropic), :class:`rmt.GaussianTransfer` (any covariance, several sources);
+            these give a :class:`rmt.Score`. :class:`rmt.Regression` gives a :class:`rmt.RegressionRisk`.
+        loss: what the adapter is trained with: ``"square"``, ``"logistic"``, ``"squared_hinge"``, or any
+            :class:`rmt.Loss`. Source weights of a ridge source are trained with the square loss.
 
     Raises:
-        ValueError: unknown loss, or a setting of an unknown type.
+        ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
     """
+    from rmt.classes import ClassScore, ClassTransfer
+    from rmt.convex import convex_score
+    from rmt.covariance import GaussianScore, GaussianTransfer
+    from rmt.elliptical import EllipticalTransfer, elliptical_score
     from rmt.regression import Regression, RegressionRisk
     from rmt.ridge import IsotropicScore, several_sources
+    from rmt.subspace import SubspaceTransfer, subspace_score
 
-    validate.one_of("loss", loss, ("square",))
+    loss = find_loss(loss)
+    if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:
+        return convex_score(setting, loss)
     if isinstance(setting, Transfer):
         return IsotropicScore(setting) if setting.source_count is None else several_sources(setting)
+    if isinstance(setting, GaussianTransfer):
+        return GaussianScore(setting)
+    if isinstance(setting, ClassTransfer):
+        return ClassScore(setting, loss)
+    if isinstance(setting, EllipticalTransfer):
+        return elliptical_score(setting, loss)
+    if isinstance(setting, SubspaceTransfer):
+        return subspace_score(setting, loss)
     if isinstance(setting, Regression):
+        if loss is not SQUARE:
+            raise ValueError(f"a Regression is fitted with loss='square', got {loss.name!r}")
         return RegressionRisk(setting)
-    raise ValueError(f"setting must be a Transfer or a Regression, got {type(setting).__name__}")
+    raise ValueError(f"setting must be a Transfer, GaussianTransfer or Regression, got {type(setting).__name__}")

@@ -1,14 +1,17 @@
-"""Multi-output regression from a rescaled source matrix, C = I (theory.md §5 "Regression", alpha_lora.md §6)."""
+"""Multi-output regression from a rescaled source matrix (theory.md §5 "Regression", alpha_lora.md §6)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rmt import validate
-from rmt.fixed_point import isotropic
+from rmt.covariance import Spectrum, check_dimension, inverse_of
+from rmt.fixed_point import isotropic, spectral
 from rmt.score import ratio
 from rmt.setting import Comparable, Numbers, reject_interpolation
 from rmt.validate import FloatArray
@@ -16,13 +19,14 @@ from rmt.validate import FloatArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Regression(Comparable):
-    """Target outputs ``y = target·x + noise·ε`` in ℝᵈ, x ~ N(0, I_p), ε ~ N(0, I_d), and frozen ``source`` weights.
+    """Target outputs ``y = target·x + noise·ε`` in ℝᵈ, x ~ N(0, C), ε ~ N(0, I_d), and frozen ``source`` weights.
 
     The fine-tuned matrix is D·source + a ridge adapter fitted to the residual, D = α or diag(α₁ … α_d).
 
     Args:
         n: target samples (broadcasts). gamma: ridge penalty of the mean squared loss (broadcasts).
         target: (d, p) true weights W_t. source: (d, p) frozen weights W_s. noise: σ₀ ≥ 0.
+        covariance: C of the inputs: (p, p) matrix, (p,) diagonal, or :class:`rmt.Spectrum`; None for the identity.
 
     Raises:
         ValueError: shapes that differ, non-finite entries, γ < 0, or γ = 0 with p = n.
@@ -33,6 +37,7 @@ class Regression(Comparable):
     target: Numbers
     source: Numbers
     noise: Numbers = 0.0
+    covariance: Any = None
 
     def __post_init__(self) -> None:
         n = validate.count("n", self.n)
@@ -41,13 +46,21 @@ class Regression(Comparable):
         target, source = validate.finite("target", self.target), validate.finite("source", self.source)
         if target.ndim != 2 or target.shape != source.shape:
             raise ValueError(f"target and source must both have shape (d, p), got {target.shape} and {source.shape}")
-        reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
+        if self.covariance is None:
+            reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
+        else:
+            check_dimension("covariance", self.covariance, self.p, "target and source")
         object.__setattr__(self, "_shape", validate.broadcast(n=n, gamma=gamma, noise=noise))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Broadcast shape of n, gamma and noise."""
         return self._shape
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """Eigendecomposition of the covariance of the inputs."""
+        return Spectrum(np.ones(self.p)) if self.covariance is None else Spectrum.of(self.covariance)
 
     @property
     def p(self) -> int:
@@ -63,27 +76,38 @@ class Regression(Comparable):
 class RegressionRisk:
     """Test risk E‖y − Wx‖² of the rescaled and adapted matrix.
 
-    risk = [θ²‖W_t − D W_s‖²_F/λ² + σ₀²d]/h: the best D depends neither on γ nor on n nor on the noise.
+    risk = tr(W_t − DW_s)K(W_t − DW_s)ᵀ + σ₀²d/h with K = θ²HCH/h, H = (θ + C)⁻¹. For C = I that K is a number, and
+    the best D depends neither on γ nor on n nor on the noise.
     """
 
     def __init__(self, setting: Regression) -> None:
         self.setting = setting
-        target, source = np.asarray(setting.target, dtype=float), np.asarray(setting.source, dtype=float)
+        target: FloatArray = np.asarray(setting.target, dtype=float)
+        source: FloatArray = np.asarray(setting.source, dtype=float)
+        gamma = np.asarray(setting.gamma, dtype=float)
+        if setting.covariance is None:
+            self.resolvent = isotropic(setting.p / np.asarray(setting.n, dtype=float), gamma)
+            self._factor = (self.resolvent.theta / self.resolvent.lam) ** 2
+            weights: FloatArray = np.ones(setting.p)
+        else:
+            values = np.asarray(setting.spectrum.values, dtype=float)
+            target, source = setting.spectrum.rotate(target), setting.spectrum.rotate(source)
+            self.resolvent = spectral(values, setting.n, gamma)
+            self._factor = self.resolvent.theta**2
+            weights = inverse_of(values, self.resolvent.theta, "gamma") ** 2 * values  # HCH, (…, p)
         self._target2, self._cross, self._source2 = (
-            np.sum(left * right, axis=1) for left, right in ((target, target), (target, source), (source, source))
-        )  # (d,) each
-        eta = setting.p / np.asarray(setting.n, dtype=float)
-        self.resolvent = isotropic(eta, setting.gamma)
+            weights @ (left * right).T for left, right in ((target, target), (target, source), (source, source))
+        )  # (…, d) each; (d,) for C = I
 
     def _assemble(self, distance2: FloatArray) -> FloatArray:
-        r = self.resolvent
         noise2 = np.asarray(self.setting.noise, dtype=float) ** 2
-        return ((r.theta / r.lam) ** 2 * distance2 + noise2 * self.setting.outputs) / r.h
+        return (self._factor * distance2 + noise2 * self.setting.outputs) / self.resolvent.h
 
     def risk(self, alpha: ArrayLike) -> FloatArray:
         """Risk at scalar scales ``alpha``, broadcast against n, gamma and noise."""
         alpha = validate.real("alpha", alpha)
-        distance2 = self._target2.sum() + alpha * (alpha * self._source2.sum() - 2.0 * self._cross.sum())
+        target2, cross, source2 = (form.sum(axis=-1) for form in (self._target2, self._cross, self._source2))
+        distance2 = target2 + alpha * (alpha * source2 - 2.0 * cross)
         return self._assemble(distance2)
 
     def risk_rows(self, alpha: ArrayLike) -> FloatArray:
@@ -96,12 +120,12 @@ class RegressionRisk:
 
     @property
     def alpha_star(self) -> FloatArray:
-        """tr(W_t W_sᵀ)/tr(W_s W_sᵀ), the best scalar scale."""
-        return ratio(self._cross.sum(), self._source2.sum())
+        """tr(W_t K W_sᵀ)/tr(W_s K W_sᵀ), the best scalar scale: one number for C = I, (…) otherwise."""
+        return ratio(self._cross.sum(axis=-1), self._source2.sum(axis=-1))
 
     @property
     def alpha_star_rows(self) -> FloatArray:
-        """(d,) the best scale of each output: ⟨t_k, s_k⟩/‖s_k‖² (0 for an empty row)."""
+        """(…, d) the best scale of each output: t_kᵀKs_k/s_kᵀKs_k (0 for an empty row); (d,) for C = I."""
         return ratio(self._cross, self._source2)
 
     @property

@@ -34,9 +34,8 @@ def source_moments(setting: Transfer) -> tuple[FloatArray, FloatArray]:
     kappa = 1.0 - 2.0 * np.asarray(setting.label_noise_source, dtype=float)
     level = resolvent.lam + mu2
     overlap = kappa * np.asarray(setting.beta, dtype=float) * mu2 / level
-    noise = setting.eta_source / resolvent.lam**2  # 1 − h̃ without cancellation
     norm2 = kappa**2 * (mu2 + setting.eta_source) / (resolvent.h * level**2)
-    return overlap, norm2 + (1.0 - kappa) * (1.0 + kappa) * noise / resolvent.h
+    return overlap, norm2 + (1.0 - kappa) * (1.0 + kappa) * resolvent.excess / resolvent.h
 
 
 class IsotropicScore(QuadraticScore):
@@ -162,27 +161,59 @@ def _stack(shape: tuple[int, ...], *parts: FloatArray) -> FloatArray:
     return out
 
 
+def assemble(
+    *,
+    gain: FloatArray,
+    pull: FloatArray,
+    mean_form: FloatArray,
+    cross_form: FloatArray,
+    source_form: FloatArray,
+    h: FloatArray,
+    excess: FloatArray,
+    kappa: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """(c, V) of the square loss from the few numbers that a noise model enters by (theory.md §1, §3).
+
+    The classifier is x + noise, x = Zα + e·Hm, with Z the shrunk sources (θHW̃ in the full space) and e = κ − s::
+
+        c = (κA, ζ)/(1 + A),   ε = (κ, −ζ)/(1 + A),   A = mᵀHm,   ζ = Zᵀm
+        V = [ẐᵀCẐ + ẐᵀCHm εᵀ + ε mᵀHCẐ + (mᵀHCHm) εεᵀ + (1−h)(εεᵀ + (1−κ²)E₁₁)]/h,   Ẑ = (0, Z)
+
+    Args:
+        gain: (…) A. pull: (…, K) ζ. mean_form: (…) mᵀHCHm. cross_form: (…, K) ZᵀCHm.
+        source_form: (…, K, K) ZᵀCZ, the noise of random sources included. h, excess: (…) h and 1 − h.
+        kappa: (…) κ = 1 − 2ε of the flipped target labels.
+    """
+    shape, size = np.broadcast_shapes(gain.shape, h.shape, kappa.shape), pull.shape[-1] + 1
+    c, residual, shrunk = (np.zeros((*shape, size)) for _ in range(3))
+    c[..., 0] = kappa * gain / (1.0 + gain)
+    c[..., 1:] = pull / (1.0 + gain)[..., None]
+    residual[..., 0] = kappa / (1.0 + gain)
+    residual[..., 1:] = -c[..., 1:]
+    shrunk[..., 1:] = cross_form
+    cross = shrunk[..., :, None] * residual[..., None, :]
+    V = cross + np.swapaxes(cross, -1, -2)
+    V[..., 1:, 1:] += source_form
+    V += np.asarray(mean_form + excess)[..., None, None] * residual[..., :, None] * residual[..., None, :]
+    V[..., 0, 0] += (1.0 - kappa) * (1.0 + kappa) * excess
+    return c, V / np.asarray(h)[..., None, None]
+
+
 def several_sources(setting: Transfer) -> QuadraticScore:
     """Score for K fixed sources and C = I, in the matrix form of theory.md §2 (label noise included)."""
     assert setting.source is not None
     overlap = np.asarray(setting.source.overlap, dtype=float)  # (…, K)
     gram = np.asarray(setting.source.gram, dtype=float)  # (…, K, K)
-    sources = overlap.shape[-1]
     r = isotropic(setting.eta, np.asarray(setting.gamma, dtype=float))
-    level = r.lam + setting.m2
-    kappa = 1.0 - 2.0 * np.asarray(setting.label_noise, dtype=float)
-    shape, size = setting.shape, sources + 1
-    shifted, residual = np.zeros((*shape, size)), np.zeros((*shape, size))
-    c, V = np.zeros((*shape, size)), np.zeros((*shape, size, size))
-    shifted[..., 1:] = overlap
-    residual[..., 0] = kappa * r.lam / level
-    residual[..., 1:] = -(r.theta / level)[..., None] * overlap
-    c[..., 0] = kappa * setting.m2 / level
-    c[..., 1:] = (r.theta / level)[..., None] * overlap
-    V[..., 1:, 1:] = (r.theta**2)[..., None, None] * gram
-    cross = shifted[..., :, None] * residual[..., None, :]
-    V += r.theta[..., None, None] * (cross + np.swapaxes(cross, -1, -2))
-    V += (setting.m2 + setting.eta)[..., None, None] * residual[..., :, None] * residual[..., None, :]
-    V[..., 0, 0] += (1.0 - kappa) * (1.0 + kappa) * setting.eta
-    V /= (r.lam**2 * r.h)[..., None, None]
+    shrink = r.theta / r.lam  # Z = θHW̃ with H = 1/λ
+    c, V = assemble(
+        gain=setting.m2 / r.lam,
+        pull=shrink[..., None] * overlap,
+        mean_form=setting.m2 / r.lam**2,
+        cross_form=(shrink / r.lam)[..., None] * overlap,
+        source_form=(shrink**2)[..., None, None] * gram,
+        h=r.h,
+        excess=r.excess,
+        kappa=1.0 - 2.0 * np.asarray(setting.label_noise, dtype=float),
+    )
     return QuadraticScore(c, V, vector_alpha=True)

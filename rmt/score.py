@@ -71,8 +71,12 @@ class Score(ABC):
         Signed by default: a classifier that is wrong more often than right scores below 1/2. ``folded=True``
         gives the paper's max(acc, 1 − acc), which hides such failures.
         """
-        signed = ndtr(self.snr(alpha))
+        signed = self._correct(self.snr(alpha))
         return np.maximum(signed, 1.0 - signed) if folded else signed
+
+    def _correct(self, snr: Any) -> Any:
+        """Probability that a score of signal-to-noise ratio ``snr`` has the right sign; Φ for Gaussian scores."""
+        return ndtr(snr)
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
@@ -157,8 +161,29 @@ class QuadraticScore(Score):
             second = V[..., 0, 0] * c[..., 1] - V[..., 0, 1] * c[..., 0]
             direction = np.stack(np.broadcast_arrays(first, second), axis=-1)
             return direction, ratio(np.sum(direction * c, axis=-1), det)
-        direction = np.linalg.solve(V, np.broadcast_to(c, V.shape[:-1])[..., None])[..., 0]
+        direction = _solve(V, c)
         return direction, np.sum(direction * c, axis=-1)
+
+    @property
+    def _dead(self) -> Any:
+        """Settings where no source has any effect: γ = 0 with n > p, or only zero sources."""
+        return (self.c[..., 1:] == 0).all(axis=-1) & (np.diagonal(self.V, axis1=-2, axis2=-1)[..., 1:] == 0).all(
+            axis=-1
+        )
+
+    @property
+    def marginal_value(self) -> FloatArray:
+        """(…, K) best accuracy minus the best accuracy without source k; (…) for one source."""
+        keep = np.arange(self.sources + 1)
+        lost = []
+        for k in keep[1:]:
+            rest = keep[keep != k]
+            if rest.size == 1:
+                lost.append(self._correct(ratio(self.c[..., 0], np.sqrt(self.V[..., 0, 0]))))
+            else:
+                lost.append(QuadraticScore(self.c[..., rest], self.V[..., rest[:, None], rest]).best_accuracy)
+        value = np.asarray(self.best_accuracy)[..., None] - np.stack(lost, axis=-1)
+        return value if self.vector_alpha else value[..., 0]
 
     @property
     def alpha_star(self) -> FloatArray:
@@ -173,13 +198,9 @@ class QuadraticScore(Score):
         with np.errstate(divide="ignore", invalid="ignore"):
             finite = tail / head
         c_tail, V_tail = self.c[..., 1:], self.V[..., 1:, 1:]
-        if self.sources == 1:
-            away = np.sign(c_tail)
-            dead = (c_tail == 0) & (V_tail[..., 0] == 0)
-            finite = np.where(dead, np.nan, finite)
-            away = np.where(dead, np.nan, away)
-        else:
-            away = np.sign(np.linalg.solve(V_tail, np.broadcast_to(c_tail, V_tail.shape[:-1])[..., None])[..., 0])
+        dead = np.asarray(self._dead)[..., None]
+        away = np.sign(c_tail if self.sources == 1 else _solve(V_tail, c_tail))
+        finite, away = np.where(dead, np.nan, finite), np.where(dead, np.nan, away)
         # A source without overlap: running away still beats a target direction that is worse than chance.
         nowhere = np.where((head < 0) & (c_tail == 0).all(axis=-1, keepdims=True), np.inf, 0.0)
         with np.errstate(invalid="ignore"):
@@ -187,18 +208,22 @@ class QuadraticScore(Score):
         return star if self.vector_alpha else star[..., 0]
 
     @property
-    def best_accuracy(self) -> FloatArray:
-        """sup over α of Φ(s/σ): Φ(√(cᵀV⁻¹c)) where the guard holds, else Φ(√(c_αᵀV_αα⁻¹c_α))."""
+    def best_snr(self) -> FloatArray:
+        """sup over α of s/σ: √(cᵀV⁻¹c) where the guard holds, else √(c_αᵀV_αα⁻¹c_α)."""
         direction, snr2 = self._solve()
         c_tail, V_tail = self.c[..., 1:], self.V[..., 1:, 1:]
         if self.sources == 1:
             source2 = ratio(c_tail[..., 0] ** 2, V_tail[..., 0, 0])
-            dead = (c_tail[..., 0] == 0) & (V_tail[..., 0, 0] == 0)
-            target = ratio(self.c[..., 0], np.sqrt(self.V[..., 0, 0]))
-            guarded = ndtr(np.where(direction[..., 0] > 0, np.sqrt(snr2), np.sqrt(source2)))
-            return np.where(dead, ndtr(target), guarded)
-        inner = np.linalg.solve(V_tail, np.broadcast_to(c_tail, V_tail.shape[:-1])[..., None])[..., 0]
-        return ndtr(np.sqrt(np.where(direction[..., 0] > 0, snr2, np.sum(inner * c_tail, axis=-1))))
+        else:
+            source2 = np.sum(_solve(V_tail, c_tail) * c_tail, axis=-1)
+        target = ratio(self.c[..., 0], np.sqrt(self.V[..., 0, 0]))
+        guarded = np.sqrt(np.where(direction[..., 0] > 0, snr2, source2))
+        return np.where(self._dead, target, guarded)
+
+    @property
+    def best_accuracy(self) -> FloatArray:
+        """The accuracy at :attr:`best_snr`, a supremum where α* is infinite."""
+        return self._correct(self.best_snr)
 
     @property
     def alpha_bar(self) -> FloatArray:
@@ -217,4 +242,19 @@ class QuadraticScore(Score):
             star = ratio(right[..., 0], form[..., 0, 0])
             star = np.where(form[..., 0, 0] == 0, np.nan, star)
             return star[..., None] if self.vector_alpha else star
-        return np.linalg.solve(form, np.broadcast_to(right, form.shape[:-1])[..., None])[..., 0]
+        return np.where(np.asarray(self._dead)[..., None], np.nan, _solve(form, right))
+
+
+def _solve(form: FloatArray, right: FloatArray) -> FloatArray:
+    """form⁻¹ right for stacks of positive definite forms.
+
+    The form is scaled to unit diagonal first: sources of very different norm, or a tiny θ, cost no digits. Empty
+    rows (a source without effect) get the solution 0.
+    """
+    size = np.sqrt(np.diagonal(form, axis1=-2, axis2=-1))
+    size = np.where(size > 0, size, 1.0)
+    scaled = form / (size[..., :, None] * size[..., None, :])
+    empty = np.diagonal(scaled, axis1=-2, axis2=-1) == 0
+    scaled = scaled + np.eye(form.shape[-1]) * empty[..., None, :]
+    solution = np.linalg.solve(scaled, (right / size)[..., None])[..., 0]
+    return np.where(empty, 0.0, solution / size)

@@ -27,14 +27,7 @@ class Comparable:
     _shape: tuple[int, ...]
 
     def _key(self) -> tuple[Any, ...]:
-        key: list[Any] = [type(self)]
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if value is not None and not isinstance(value, Comparable | str):
-                array = np.asarray(value, dtype=float) + 0.0  # −0 and 0 are the same setting
-                value = (array.shape, array.tobytes())
-            key.append(value)
-        return tuple(key)
+        return type(self), *(_frozen(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparable) and self._key() == other._key()
@@ -43,19 +36,42 @@ class Comparable:
         return hash(self._key())
 
 
+def _frozen(value: Any) -> Any:
+    """A hashable stand-in for a field: numbers by their bytes, sequences of settings item by item."""
+    if value is None or isinstance(value, Comparable | str):
+        return value
+    try:
+        array = np.asarray(value, dtype=float) + 0.0  # −0 and 0 are the same setting
+    except (TypeError, ValueError):
+        return tuple(map(_frozen, value)) if isinstance(value, tuple | list) else value
+    return array.shape, array.tobytes()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FixedSource(Comparable):
     """Arbitrary source weights w̃, known only through what the theory needs (theory.md §2).
 
     One source: ``overlap`` = ⟨w̃, m⟩ and ``norm2`` = ‖w̃‖², scalars or arrays that broadcast.
     K sources: ``overlap`` of shape (…, K) and ``gram`` = W̃ᵀW̃ of shape (…, K, K).
+    The weights themselves: ``vector`` of shape (p,), for settings that hold the target mean as a vector
+    (:class:`rmt.GaussianTransfer` and its like).
     """
 
-    overlap: Numbers
+    overlap: Numbers = None
     norm2: Numbers = None
     gram: Numbers = None
+    vector: Numbers = None
 
     def __post_init__(self) -> None:
+        if self.vector is not None:
+            if not (self.overlap is None and self.norm2 is None and self.gram is None):
+                raise ValueError("vector holds the weights themselves; drop overlap, norm2 and gram")
+            vector = validate.finite("vector", self.vector)
+            if vector.ndim != 1 or not vector.size:
+                raise ValueError(f"vector must have shape (p,), got {vector.shape}; give one FixedSource a source")
+            return
+        if self.overlap is None:
+            raise ValueError("give overlap = ⟨w̃, m⟩ (with norm2 or gram), or the weights as vector")
         overlap = validate.finite("overlap", self.overlap)
         if (self.norm2 is None) == (self.gram is None):
             raise ValueError("give norm2 (one source) or gram (K sources), exactly one of the two")
@@ -119,7 +135,7 @@ class Transfer(Comparable):
         n = validate.count("n", self.n)
         gamma = validate.at_least("gamma", self.gamma, 0.0)
         reject_interpolation("gamma", gamma, "n", n, p)
-        noise = _flip_probability("label_noise", self.label_noise)
+        noise = flip_probability("label_noise", self.label_noise)
         arrays = {"p": p, "n": n, "gamma": gamma, "label_noise": noise}
         arrays |= self._check_ridge(p) if self.source is None else self._check_fixed()
         object.__setattr__(self, "_shape", validate.broadcast(**arrays))
@@ -133,6 +149,11 @@ class Transfer(Comparable):
             )
         if not isinstance(self.source, FixedSource):
             raise ValueError(f"source must be a FixedSource, got {type(self.source).__name__}")
+        if self.source.vector is not None:
+            raise ValueError(
+                "a Transfer knows its means only by their norms: give FixedSource(overlap=w @ m, norm2=w @ w), "
+                "or keep FixedSource(vector=w) and use GaussianTransfer"
+            )
         if self.mu_target is None:
             raise ValueError("mu_target, the norm of the target mean, is needed with source=FixedSource(…)")
         target = validate.at_least("mu_target", self.mu_target, 0.0)
@@ -166,7 +187,7 @@ class Transfer(Comparable):
         reject_interpolation("gamma_source", gamma, "N", samples, p)
         mu = validate.at_least("mu", self.mu, 0.0)
         beta = validate.finite("beta", self.beta)
-        noise = _flip_probability("label_noise_source", self.label_noise_source)
+        noise = flip_probability("label_noise_source", self.label_noise_source)
         arrays = {"N": samples, "gamma_source": gamma, "mu": mu, "beta": beta, "label_noise_source": noise}
         if (self.mu_perp is None) == (self.mu_target is None):
             raise ValueError(
@@ -221,7 +242,8 @@ class Transfer(Comparable):
         return None if self.source is None else self.source.count
 
 
-def _flip_probability(name: str, value: Any) -> FloatArray:
+def flip_probability(name: str, value: Any) -> FloatArray:
+    """``value`` as a float array in [0, 1/2)."""
     array = validate.at_least(name, value, 0.0)
     if (array >= 0.5).any():
         raise ValueError(f"{name} is the probability of a flipped label and must be < 1/2, got {validate.shown(value)}")

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.int_]
+BoolArray = NDArray[np.bool_]
 
 
 def shown(value: Any) -> str:
