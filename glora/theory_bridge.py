@@ -189,14 +189,15 @@ def _alone(
         c, V = _moments(start, slope)
     scores = QuadraticScore(c, V)
     raw = scores.alpha_risk if method == "loo-risk" else scores.alpha_star
-    bounded = np.clip(np.nan_to_num(raw, nan=1.0, posinf=_CAP, neginf=-_CAP), low, high)
+    capped = np.clip(np.nan_to_num(raw, nan=1.0, posinf=_CAP, neginf=-_CAP), -_CAP, _CAP)
     n = len(start)
-    stderr = math.sqrt((n - 1) / n * np.sum((bounded[1:] - bounded[1:].mean()) ** 2))
-    alpha = float(bounded[0])
+    stderr = math.sqrt((n - 1) / n * np.sum((capped[1:] - capped[1:].mean()) ** 2))
+    alpha = float(capped[0])
     if shrink and stderr >= abs(alpha - 1):
         alpha, reason = 1.0, f"α = {alpha:.3g} is within one standard error ({stderr:.2g}) of 1"
     elif shrink:
         alpha = 1 + (alpha - 1) * (1 - (stderr / (alpha - 1)) ** 2)
+    alpha = min(max(alpha, low), high)
     before, after = (float(scores.accuracy(value)[0]) for value in (1.0, alpha))
     return LayerSuggestion(layer.name, alpha, float(raw[0]), stderr, penalty, method, before, after, reason)
 

@@ -73,7 +73,7 @@ def test_on_a_linear_model_it_is_rmt(intercept, method, name):
 @pytest.mark.parametrize("method", ["loo", "plugin"])
 def test_it_converges_to_the_theory(method):
     pytest.importorskip("sklearn")
-    n = 1200
+    n = 600
     model, batches, (_, _, mean, source) = linear_task(n)
     setting = rmt.GaussianTransfer(
         n=n, gamma=0.5, mean=mean, covariance=np.ones(P), source=rmt.FixedSource(vector=source)
@@ -90,13 +90,12 @@ def test_plugin_is_unbiased_where_dimension_is_high():
     pytest.importorskip("sklearn")
     found = []
     for seed in range(12):
-        model, batches, (_, _, mean, source) = linear_task(60, p=120, seed=seed)
-        model_s, batches_s, _ = linear_task(200, p=120, seed=100 + seed)
+        model, batches, (_, _, mean, source) = linear_task(60, p=80, seed=seed)
+        _, batches_s, _ = linear_task(150, p=80, seed=100 + seed)
         one = suggest_alpha(model, "0", batches, source_batches=batches_s, method="plugin", gamma=1.0, shrink=False)
         found.append((one.alphas["0"], one.accuracy_plain))
-        covariance = np.ones(120)
     setting = rmt.GaussianTransfer(
-        n=60, gamma=1.0, mean=mean, covariance=covariance, source=rmt.FixedSource(vector=source)
+        n=60, gamma=1.0, mean=mean, covariance=np.ones(80), source=rmt.FixedSource(vector=source)
     )
     score = rmt.theory(setting)
     alpha, plain = np.median(np.array(found), axis=0)
@@ -197,7 +196,7 @@ def test_two_layer_linear_network():
 
 
 def test_a_source_from_elsewhere():
-    model, batches, (x, y, _, source) = linear_task(24)
+    model, batches, _ = linear_task(24)
     elsewhere = torch.randn_like(model[0].weight)
     given = suggest_alpha(model, "0", batches, sources={"0": elsewhere}, gamma=0.4, shrink=False)
     with torch.no_grad():
