@@ -15,10 +15,13 @@ An unpenalised intercept replaces T by T − T y yᵀT/(yᵀT y). Mean and covar
 the lowest squared risk (``"loo-risk"``, steadier for few examples). For a head, where o = 0 and nothing is
 approximated, ``"plugin"`` puts unbiased moments and a Ledoit–Wolf covariance into theory.md §3 instead.
 
-**How far it is believed.** The jackknife gives a standard error e of α; 1 + (α − 1)·max(0, 1 − e²/(α − 1)²) is
-suggested (positive-part shrinkage towards the plain α = 1). Layers that move together push the margin the same way, so
-α_l = 1 + t(α̂_l − 1) with one t ∈ [0, 1] from the linearised model of all the layers jointly; t is halved while the
-real network disagrees with the linearised one.
+**How far it is believed.** The jackknife gives a standard error e of α. With the prior α ~ N(1, τ²), τ² estimated as
+(α − 1)² − e², at least 0 and at most (radius/2)², the posterior mean 1 + (α − 1)τ²/(τ² + e²) is suggested (trained
+scales of the α-LoRA paper have standard deviations of .04 to .3 around 1). Layers that move together push the margin
+the same way, so α_l = 1 + t(α̂_l − 1) with one t ∈ [0, 1] from the linearised model of all the layers jointly; t is
+halved while the real network disagrees with the linearised one. Where the plug-in's unbiased moments violate
+Cauchy–Schwarz the examples are too few for it, and the leave-one-out risk is used instead. Predicted accuracies are
+those of the examples that chose the scales, and so somewhat optimistic.
 
 **When it means nothing** α stays 1 and the reason is kept: a layer that does not reach the score (a head of zeros
 above it), a source without effect, a scale within one standard error of 1, a network that is not linear in the scale
@@ -182,21 +185,24 @@ def _alone(
         return LayerSuggestion(layer.name, 1.0, math.nan, math.nan, math.nan, method, share, share, reason)
     low, high = max(1.0 - radius, -_CAP), min(1.0 + radius, _CAP)
     penalty, start, slope = problem.choose(gamma, low, high)
+    moments = None
     if method == "plugin":
         assert signs is not None
-        c, V = _plugin(layer, signs, pool, penalty, problem)
-    else:
-        c, V = _moments(start, slope)
+        moments = _plugin(layer, signs, pool, penalty, problem)
+        method = method if moments is not None else "loo-risk"
+    c, V = moments or _moments(start, slope)
     scores = QuadraticScore(c, V)
     raw = scores.alpha_risk if method == "loo-risk" else scores.alpha_star
     capped = np.clip(np.nan_to_num(raw, nan=1.0, posinf=_CAP, neginf=-_CAP), -_CAP, _CAP)
     n = len(start)
     stderr = math.sqrt((n - 1) / n * np.sum((capped[1:] - capped[1:].mean()) ** 2))
     alpha = float(capped[0])
-    if shrink and stderr >= abs(alpha - 1):
-        alpha, reason = 1.0, f"α = {alpha:.3g} is within one standard error ({stderr:.2g}) of 1"
-    elif shrink:
-        alpha = 1 + (alpha - 1) * (1 - (stderr / (alpha - 1)) ** 2)
+    if shrink:
+        spread = min((alpha - 1) ** 2 - stderr**2, (radius / 2) ** 2)
+        if spread <= 0:
+            alpha, reason = 1.0, f"α = {alpha:.3g} is within one standard error ({stderr:.2g}) of 1"
+        else:
+            alpha = 1 + (alpha - 1) * spread / (spread + stderr**2)
     alpha = min(max(alpha, low), high)
     before, after = (float(scores.accuracy(value)[0]) for value in (1.0, alpha))
     return LayerSuggestion(layer.name, alpha, float(raw[0]), stderr, penalty, method, before, after, reason)
@@ -291,8 +297,11 @@ def _plugin(
     pool: tuple[LayerTangent, Array] | None,
     gamma: float,
     problem: _Problem,
-) -> tuple[Array, Array]:
-    """c, V as in `_moments`, from unbiased moments and a pooled Ledoit–Wolf covariance (theory.md §3 and §6)."""
+) -> tuple[Array, Array] | None:
+    """c, V as in `_moments`, from unbiased moments and a pooled Ledoit–Wolf covariance (theory.md §3 and §6).
+
+    None where the unbiased moments of all examples break Cauchy–Schwarz, which the true ones obey.
+    """
     try:
         from sklearn.covariance import ledoit_wolf
     except ImportError:
@@ -321,9 +330,11 @@ def _plugin(
     bias = share * np.array([1.0, *np.full(n, n / (n - 1))])  # the noise of m̂ is C·bias
     hch = inverse**2 * values
     pull, cross = m @ (inverse * w), m @ (hch * w)
-    # The clips are Cauchy–Schwarz: what the true moments obey and the unbiased ones may not.
-    gain = np.maximum((m**2) @ inverse - bias * np.sum(inverse * values), pull**2 / np.sum(inverse * w**2))
-    form = np.maximum((m**2) @ hch - bias * np.sum(hch * values), cross**2 / np.sum(hch * w**2))
+    gain, form = (m**2) @ inverse - bias * np.sum(inverse * values), (m**2) @ hch - bias * np.sum(hch * values)
+    least_gain, least_form = pull**2 / np.sum(inverse * w**2), cross**2 / np.sum(hch * w**2)
+    if gain[0] <= least_gain[0] or form[0] <= least_form[0]:
+        return None
+    gain, form = np.maximum(gain, least_gain), np.maximum(form, least_form)
     return assemble(
         gain=gain,
         pull=theta * pull[:, None],

@@ -48,7 +48,7 @@ class SuggestedAlpha(Check):
     def cells(self, context: Context) -> Sequence[str]:
         if context.quick:
             return [f"toy-{seed}" for seed in range(2)]
-        return [f"{task}-{seed}" for seed in range(SEEDS) for task in TASKS]
+        return [f"{task}-{seed}" for seed in range(1, SEEDS + 1) for task in TASKS]
 
     def compute(self, context: Context, cell: str) -> Figures:
         try:
