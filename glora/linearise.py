@@ -18,6 +18,7 @@ proportional to ⟨J, J′⟩: the full layer's kernel stands for LoRA's too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -155,6 +156,15 @@ def margins_at(
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def head_features(layer: LayerTangent) -> tuple[Tensor, Tensor]:
+    """Signed features (n, in) and source weights (in,) of a head with one score, or with two by their difference."""
+    weights = layer.weights.to(layer.features)
+    features = layer.features.reshape(len(layer.features), *weights.shape)
+    if len(weights) == 2:  # only (row₁ − row₀)/√2 moves the margin
+        return (features[:, 1] - features[:, 0]) / math.sqrt(2), (weights[1] - weights[0]) / math.sqrt(2)
+    return features[:, 0], weights[0]
 
 
 def find_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:

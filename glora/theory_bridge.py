@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from glora.linearise import Batch, LayerTangent, Score, Source, Tangents, margins_at, tangents
+from glora.linearise import Batch, LayerTangent, Score, Source, Tangents, head_features, margins_at, tangents
 from glora.suggestion import LayerSuggestion, Suggestion
 
 __all__ = ["LayerSuggestion", "Suggestion", "suggest_alpha"]
@@ -311,12 +311,13 @@ def _plugin(
     from rmt.ridge import assemble
 
     centred = problem.intercept is not None
-    features, weights = _head(layer, problem.margin)
+    features, weights = (_numpy(one) for one in head_features(layer))
+    features = features / problem.margin
     n = len(features)
     mean, noise, rest, share = _mean_and_noise(features, signs, centred)
     samples, lost = [noise], 2 if centred else 1
     if pool is not None:
-        extra = _mean_and_noise(_head(pool[0], problem.margin)[0], pool[1], centred)[1]
+        extra = _mean_and_noise(_numpy(head_features(pool[0])[0]) / problem.margin, pool[1], centred)[1]
         samples.append(extra)
         lost *= 2
     stacked = np.concatenate(samples)
@@ -354,18 +355,6 @@ def _pool(
     found = tangents(model, heads, batches, **common)
     assert found.signs is not None
     return {layer.name: (layer, _numpy(found.signs)) for layer in found.layers}
-
-
-def _head(layer: LayerTangent, margin: float) -> tuple[Array, Array]:
-    """Signed features (n, in) and source weights (in,) of a head with one score, or with two by their difference."""
-    weights = layer.weights.double()
-    features = layer.features.double().reshape(len(layer.features), *weights.shape) / margin
-    if len(weights) == 2:  # only (row₁ − row₀)/√2 moves the margin
-        features, weights = (
-            (features[:, 1:] - features[:, :1]) / math.sqrt(2),
-            (weights[1:] - weights[:1]) / math.sqrt(2),
-        )
-    return _numpy(features[:, 0]), _numpy(weights[0])
 
 
 def _mean_and_noise(u: Array, signs: Array, centred: bool) -> tuple[Array, Array, Array, float]:

@@ -218,6 +218,33 @@ def test_shrinkage_pulls_towards_one():
     assert shrunk.alphas["0"] == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_layer_is_pulled_towards_one_by_a_bounded_prior():
+    model = Deep(smooth=True).double()
+    batches = few(30)
+    seen = set()
+    for radius in (0.02, 0.2, 2.0):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            layer = suggest_alpha(model, "first", batches, radius=radius, gamma=1e-3).layers[0]
+        move = layer.raw_alpha - 1
+        spread = max(0.0, min(move**2 - layer.stderr**2, (radius / 2) ** 2))
+        expected = float(np.clip(move * spread / (spread + layer.stderr**2), -radius, radius))
+        assert layer.alpha - 1 == pytest.approx(expected, rel=1e-9)
+        seen.add(expected)
+    assert len(seen) == 3
+
+
+def test_plugin_gives_way_where_its_moments_are_impossible():
+    pytest.importorskip("sklearn")
+    methods = set()
+    for seed in range(6):  # eight samples in 30 dimensions: the unbiased ‖m‖² is often below what the overlap needs
+        model, batches, _ = linear_task(8, seed=seed)
+        layer = suggest_alpha(model, "0", batches, method="plugin", shrink=False, gamma=1.0).layers[0]
+        assert np.isfinite(layer.raw_alpha)
+        methods.add(layer.method)
+    assert methods == {"plugin", "loo-risk"}
+
+
 def test_the_guard_caps_the_scale():
     """theory.md §1: where (V⁻¹c)₁ ≤ 0 the best accuracy lies at infinity."""
     model, _, (_, _, mean, _) = linear_task(8)
