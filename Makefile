@@ -48,7 +48,8 @@ notebooks: $(VENV)/.dev  ## execute the text sources and write the paired .ipynb
 notebooks-fast: $(VENV)/.dev  ## execute them with small sizes, write nothing
 	$(BIN)/python notebooks/build.py --fast
 
-claims: $(VENV)/.dev  ## README table and docs/claims.html from the committed results
+claims: $(VENV)/.dev  ## README table and picture, docs/claims.html from the committed results
+	$(BIN)/python docs/alpha_curve.py
 	$(BIN)/python -m paper_checks report
 
 clean:

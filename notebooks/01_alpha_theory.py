@@ -52,10 +52,12 @@ print(simulation.compare(score, [0.0, 1.0, float(score.alpha_star)]))
 # Run this cell in Jupyter and drag. `γ` and `γ̃` are on a logarithmic scale.
 
 # %%
-import ipywidgets as widgets  # noqa: E402
+import ipywidgets as widgets
 
 
-def explore(p=400, n=200, log10_N=3.7, mu=1.5, mu_perp=1.0, beta=0.8, log10_gamma=0.0, log10_gamma_source=0.0, flipped=0.0):
+def explore(
+    p=400, n=200, log10_N=3.7, mu=1.5, mu_perp=1.0, beta=0.8, log10_gamma=0.0, log10_gamma_source=0.0, flipped=0.0
+):
     """Accuracy against the scale, with the optimum and the two fixed baselines in the title."""
     chosen = rmt.Transfer(
         p=p, n=n, N=round(10**log10_N), mu=mu, mu_perp=mu_perp, beta=beta,
@@ -83,7 +85,13 @@ widgets.interact(
 
 # %%
 display(plot.star_map(setting, ("beta", np.linspace(0.05, 1, 200)), ("gamma", np.geomspace(1e-3, 1e3, 200))))
-display(plot.star_map(setting, ("gamma_source", np.geomspace(1e-3, 1e2, 200)), ("n", np.unique(np.geomspace(5, 5000, 120).astype(int)))))
+display(
+    plot.star_map(
+        setting,
+        ("gamma_source", np.geomspace(1e-3, 1e2, 200)),
+        ("n", np.unique(np.geomspace(5, 5000, 120).astype(int))),
+    )
+)
 print("γ₁ =", float(rmt.gamma_one(setting)).__round__(4))
 
 # %% [markdown]
@@ -95,7 +103,7 @@ print("γ₁ =", float(rmt.gamma_one(setting)).__round__(4))
 gammas = np.geomspace(1e-4, 1e3, 120)
 scores = rmt.theory(replace(setting, gamma=gammas))
 bound = rmt.joint_optimum(setting)
-figure, grid = plot.new_figure(2)
+figure, grid = plot.panels(2)
 for axes in grid[0]:
     axes.set_xscale("log")
     axes.set_xlabel("γ")
@@ -118,14 +126,14 @@ display(figure)
 
 # %%
 sizes = np.unique([*np.geomspace(20, 4000, 150).astype(int), 398, 399, 400, 401, 402])
-figure, grid = plot.new_figure()
-for gamma in (1e-6, 1e-2, 1.0):
+figure, grid = plot.panels()
+for gamma, colour in zip((1e-6, 1e-2, 1.0), plot.COLOURS, strict=False):
     line = rmt.theory(replace(setting, n=sizes, gamma=gamma))
-    (drawn,) = grid[0, 0].plot(sizes, line.best_accuracy, label=f"γ = {gamma:g}")
+    plot.line(grid[0, 0], sizes, line.best_accuracy, colour=colour, label=f"γ = {gamma:g}")
     for n in (50, 150, 400, 1000):
         estimate = rmt.simulate(replace(setting, n=n, gamma=gamma), draws=DRAWS // 5, seed=n)
         at = estimate.accuracy(float(rmt.theory(replace(setting, n=n, gamma=gamma)).alpha_star))
-        plot.dots(grid[0, 0], n, at.value, at.stderr, color=drawn.get_color())
+        plot.dots(grid[0, 0], n, at.value, at.stderr, colour=colour, label=None)
 grid[0, 0].axvline(400, color="0.8")
 grid[0, 0].set_xscale("log")
 grid[0, 0].set_xlabel("target samples n  (p = 400)")
@@ -138,12 +146,12 @@ display(figure)
 # `simulate_running` extends the same draws, so the running estimate and its error are one path.
 
 # %%
-figure, grid = plot.new_figure()
+figure, grid = plot.panels()
 steps = [10, 30, 100, 300, 1000] if FAST else [10, 30, 100, 300, 1000, 3000, 10_000]
 for result in rmt.simulate_running(setting, steps, seed=1):
     estimate = result.accuracy(1.0)
-    plot.dots(grid[0, 0], result.draws, estimate.value, estimate.stderr, color="C0")
-grid[0, 0].axhline(float(score.accuracy(1.0)), color="C1", label="theory, p → ∞")
+    plot.dots(grid[0, 0], result.draws, estimate.value, estimate.stderr, label=None)
+grid[0, 0].axhline(float(score.accuracy(1.0)), color=plot.COLOURS[0], label="theory, p → ∞")
 grid[0, 0].set_xscale("log")
 grid[0, 0].set_xlabel("draws")
 grid[0, 0].set_ylabel("accuracy at α = 1")
@@ -155,7 +163,7 @@ display(figure)
 # SymPy derives the optimal scales from the two moments of the score and proves them equal to the closed forms used above.
 
 # %%
-from rmt import symbolic  # noqa: E402
+from rmt import symbolic
 
 for derivation in symbolic.derivations():
     display(Math(derivation.latex))

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="beginnings of names (default: all)")
     parser.add_argument("--fast", action="store_true", help="small sizes, write nothing")
     arguments = parser.parse_args(argv)
-    sources = [path for path in sorted(HERE.glob("[0-9]*.py"))]
+    sources = sorted(HERE.glob("[0-9]*.py"))
     if arguments.names:
         sources = [path for path in sources if path.name.startswith(tuple(arguments.names))]
         if not sources:

@@ -86,7 +86,7 @@ class Context:
     def seed_for(self, *names: str) -> int:
         """A seed of its own for each check and cell, the same on every machine and for any number of jobs."""
         words = [self.seed, *(zlib.crc32(name.encode()) for name in names)]
-        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        return int(np.random.SeedSequence(words).generate_state(1)[0])  # 32 bits: exact as a float too
 
     def folder(self, *parts: str) -> Path:
         """A folder below the data folder.
@@ -132,11 +132,13 @@ class Check(ABC):
         return None
 
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
-        """Stored records of the finished cells below ``folder``: figures, seed, versions, seconds."""
-        return {path.stem: read_json(path) for path in sorted((folder / self.id).glob("*.json"))}
+        """Stored records (figures, seed, versions, seconds) of the finished cells, in the order of the cells."""
+        order = {cell: place for place, cell in enumerate(self.cells(Context(out=folder)))}
+        paths = sorted((folder / self.id).glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path))
+        return {path.stem: read_json(path) for path in paths}
 
     def finished(self, folder: Path = COMMITTED) -> dict[str, Figures]:
-        """Figures of the finished cells below ``folder``, in file order."""
+        """Figures of the finished cells below ``folder``, in the order of the cells."""
         return {cell: record["figures"] for cell, record in self.records(folder).items()}
 
     def run(self, context: Context, *, fresh: bool = False, progress: bool = False) -> Outcome:
@@ -152,9 +154,7 @@ class Check(ABC):
             if reason is not None:
                 missing[reason] = None
         stored = {
-            name: read_json(self._path(context, name))["figures"]
-            for name in names
-            if self._stored(context, name)
+            name: read_json(self._path(context, name))["figures"] for name in names if self._stored(context, name)
         }
         if not stored:
             return Outcome(Verdict.NOT_RUN, "; ".join(missing), missing=tuple(missing))
@@ -164,10 +164,10 @@ class Check(ABC):
         return context.out / self.id / f"{cell}.json"
 
     def _stored(self, context: Context, cell: str) -> bool:
-        path = self._path(context, cell)
-        if not path.is_file():
+        try:
+            record = read_json(self._path(context, cell))
+        except ValueError:  # not there, or damaged from outside: computed again
             return False
-        record = read_json(path)
         return record.get("quick") == context.quick and record.get("seed") == context.seed
 
     def _save_cell(self, context: Context, cell: str) -> str | None:
@@ -212,12 +212,17 @@ def versions() -> dict[str, str]:
 
 
 def all_checks() -> dict[str, Check]:
-    """Every check by id, found in the modules of ``alpha_lora`` and ``glora``."""
+    """Every check by id, found in the modules of ``alpha_lora`` and ``glora``.
+
+    A group's ``ORDER`` names the modules that come first; the rest follow by name.
+    """
     found: dict[str, Check] = {}
     for group in ("alpha_lora", "glora"):
         package = importlib.import_module(f"paper_checks.{group}")
-        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda item: item.name):
-            module = importlib.import_module(f"paper_checks.{group}.{info.name}")
+        names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+        first = [name for name in getattr(package, "ORDER", ()) if name in names]
+        for name in [*first, *(name for name in names if name not in first)]:
+            module = importlib.import_module(f"paper_checks.{group}.{name}")
             check = getattr(module, "CHECK", None)
             if isinstance(check, Check):
                 if check.id in found:
@@ -232,11 +237,7 @@ def select(ids: Iterable[str]) -> list[Check]:
     unknown = [one for one in ids if not any(key == one or key.startswith(f"{one}.") for key in known)]
     if unknown:
         raise ValueError(f"no check is called {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
-    return [
-        c
-        for key, c in known.items()
-        if not ids or any(key == one or key.startswith(f"{one}.") for one in ids)
-    ]
+    return [c for key, c in known.items() if not ids or any(key == one or key.startswith(f"{one}.") for one in ids)]
 
 
 def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from rmt import validate
+from rmt.score import QUANTITIES
 from rmt.setting import Transfer, from_dict
 from rmt.storage import to_plain, write_atomic
 
-QUANTITIES = ("mean", "variance", "second_moment", "accuracy", "risk")
 OPTIMA = ("alpha_star", "alpha_bar", "alpha_risk", "best_accuracy")
 
 #: Flag, meaning. Fields of a Transfer, with dashes for underscores.
@@ -141,7 +141,7 @@ def simulate(
 
     scales = np.asarray(alpha, dtype=float)
     result = run(setting, draws, seed, method=method, **options)
-    comparison = result.compare(theory(setting), scales, quantities=QUANTITIES)
+    comparison = result.compare(theory(setting), scales)
     answer = predict(setting, alpha) | {
         "draws": draws,
         "seed": seed,

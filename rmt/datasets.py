@@ -33,9 +33,7 @@ class Domain:
         features = validate.finite("features", self.features)
         labels = validate.finite("labels", self.labels)
         if features.ndim != 2 or labels.shape != features.shape[:1]:
-            raise ValueError(
-                f"features must be (n, p) and labels (n,), got {features.shape} and {labels.shape}"
-            )
+            raise ValueError(f"features must be (n, p) and labels (n,), got {features.shape} and {labels.shape}")
         if set(np.unique(labels)) != {-1.0, 1.0}:
             raise ValueError(f"labels of {self.name!r} must hold both −1 and +1, got {np.unique(labels)[:5]}")
         object.__setattr__(self, "features", features)
@@ -73,9 +71,7 @@ def load_amazon(folder: str | Path) -> dict[str, Domain]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(
-            f"folder {str(folder)!r} does not exist; give the folder that holds books.mat … kitchen.mat"
-        )
+        raise ValueError(f"folder {str(folder)!r} does not exist; give the folder that holds books.mat … kitchen.mat")
     return {name: _load_mat(name, folder / f"{stem}.mat") for name, stem in AMAZON.items()}
 
 
@@ -101,9 +97,7 @@ def _load_mat(name: str, path: Path) -> Domain:
     if features.ndim != 2 or features.shape[1] != AMAZON_FEATURES or not len(features):
         raise ValueError(f"file {str(path)!r} has fts of shape {features.shape}; {remedy}")
     if labels.shape not in {(len(features), 1), (1, len(features)), (len(features),)}:
-        raise ValueError(
-            f"file {str(path)!r} has {len(features)} rows but labels of shape {labels.shape}; {remedy}"
-        )
+        raise ValueError(f"file {str(path)!r} has {len(features)} rows but labels of shape {labels.shape}; {remedy}")
     labels = labels.ravel()
     if set(np.unique(labels)) != {0.0, 1.0}:
         raise ValueError(f"file {str(path)!r} has labels other than 0 and 1, or only one of them; {remedy}")

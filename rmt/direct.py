@@ -21,8 +21,8 @@ from rmt.sampler import single_setting, source_basis
 from rmt.setting import Transfer
 from rmt.validate import FloatArray
 
-#: Draws that torch handles in one batch.
-BATCH = 16
+#: Numbers that torch may hold in the samples of one batch of draws (of at most 16).
+BATCH_NUMBERS = 1e8
 
 
 def simulate_direct(
@@ -76,19 +76,22 @@ def simulate_direct(
     law = noise_law(noise)
     if test_points is None and not law.gaussian:
         test_points = 4000
+    test_points = 0 if test_points is None else validate.whole("test_points", test_points)
+    rows = n + test_points + (0 if setting.N is None or np.isinf(setting.N) else int(setting.N))
+    size = float(p * rows)  # numbers a draw holds
     plan = _Plan(
         setting=setting,
         gammas=gammas,
         law=law,
         root=_root(covariance, p),
         axis=direction == "axis",
-        test_points=0 if test_points is None else validate.whole("test_points", test_points),
+        test_points=test_points,
         torch_device=None if backend == "numpy" else (device or "cpu"),
         seed=validate.whole("seed", seed, low=0),
-        batch=1 if backend == "numpy" else BATCH,
+        batch=1 if backend == "numpy" else int(np.clip(BATCH_NUMBERS // size, 1, 16)),
     )
     count = -(-draws // plan.batch)
-    chunk = int(np.clip(1e7 // (plan.batch * p * (n + _source_size(setting))), 1, 64))
+    chunk = int(np.clip(1e7 // (plan.batch * size), 1, 64))
     pieces = [range(start, min(start + chunk, count)) for start in range(0, count, chunk)]
     parts = list(run(plan.draw, pieces, n_jobs=n_jobs, progress="direct simulation" if progress else None))
     c, V, points = (np.concatenate([part[i] for part in parts])[:draws] for i in range(3))
@@ -191,10 +194,6 @@ def _root(covariance: ArrayLike | None, p: int) -> FloatArray | None:
     if values[0] < -1e-10 * max(values[-1], 1.0):
         raise ValueError(f"covariance must be positive semi-definite, but has the eigenvalue {values[0]:g}")
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-
-
-def _source_size(setting: Transfer) -> float:
-    return 0.0 if setting.N is None or np.isinf(setting.N) else float(setting.N)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures: theory as a line, simulation as dots with error bars. Every function returns a matplotlib Figure."""
+"""Pictures in one house style: theory is a line, simulation is dots with error bars of ±2 standard errors."""
 
 from __future__ import annotations
 
@@ -23,17 +23,67 @@ LABELS = {
 }
 
 
-def new_figure(columns: int = 1, rows: int = 1, *, width: float = 5.2, height: float = 3.6) -> tuple[Any, Any]:
-    """A Figure that belongs to no global state, and its array of axes (rows, columns)."""
+#: One colour a series, told apart in grey print and by the colour-blind.
+COLOURS = ("#1b4f8a", "#d1495b", "#2a9d6f", "#e09f3e", "#6a4c93", "#5c6b73")
+GREY = "#8d99a6"
+
+
+def panels(columns: int = 1, rows: int = 1, *, width: float = 5.2, height: float = 3.6) -> tuple[Any, Any]:
+    """A Figure that belongs to no global state, of ``rows`` × ``columns`` axes of ``width`` × ``height`` inches.
+
+    Returns:
+        The figure and the array of its axes, (rows, columns).
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.tick_params(labelsize=8)
+    return figure, axes
 
 
-def dots(axes: Any, x: ArrayLike, value: ArrayLike, stderr: ArrayLike, **style: Any) -> None:
-    """Simulation: dots with error bars of two standard errors."""
-    axes.errorbar(x, value, yerr=2 * np.asarray(stderr), fmt="o", markersize=3.5, capsize=2, linewidth=1, **style)
+def name_axes(axis: Any, x: str, y: str, title: str = "") -> None:
+    """Axis labels and title in the house sizes."""
+    axis.set_xlabel(x, fontsize=9)
+    axis.set_ylabel(y, fontsize=9)
+    axis.set_title(title, fontsize=9)
+
+
+def line(axis: Any, x: ArrayLike, y: ArrayLike, *, colour: str = COLOURS[0], label: str | None = "theory") -> None:
+    """Theory: a line."""
+    axis.plot(np.asarray(x, dtype=float), np.asarray(y, dtype=float), color=colour, linewidth=1.4, label=label)
+
+
+def dots(
+    axis: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    error: ArrayLike,
+    *,
+    colour: str = COLOURS[1],
+    label: str | None = "simulation",
+) -> None:
+    """Simulation or measurement: dots with bars of ±2 standard errors."""
+    axis.errorbar(
+        np.asarray(x, dtype=float),
+        np.asarray(y, dtype=float),
+        yerr=2.0 * np.asarray(error, dtype=float),
+        fmt="o",
+        markersize=3.2,
+        color=colour,
+        elinewidth=1.0,
+        capsize=2,
+        label=label,
+        zorder=3,
+    )
+
+
+def legend(axis: Any, **options: Any) -> None:
+    """A small legend without a frame."""
+    axis.legend(fontsize=7.5, frameon=False, **options)
 
 
 def curve(
@@ -44,6 +94,7 @@ def curve(
     simulated_alpha: ArrayLike | None = None,
     quantity: str = "accuracy",
     axes: Any = None,
+    colour: str = COLOURS[0],
     label: str | None = None,
 ) -> Any:
     """``quantity`` against the scale α for one setting, with α = 1 and α* marked.
@@ -54,26 +105,25 @@ def curve(
         simulation: draws of the same setting, shown as dots at ``simulated_alpha`` (12 of ``alpha`` by default).
         quantity: a method of the score.
         axes: draw into these instead of a new figure.
-        label: legend entry.
+        colour, label: of the line; the dots share the colour.
     """
     validate.one_of("quantity", quantity, tuple(LABELS))
     alpha = np.atleast_1d(validate.finite("alpha", alpha))
     score = theory(setting)
     if axes is None:
-        _, grid = new_figure()
+        _, grid = panels()
         axes = grid[0, 0]
-    (line,) = axes.plot(alpha, getattr(score, quantity)(alpha), label=label or "theory")
+    line(axes, alpha, getattr(score, quantity)(alpha), colour=colour, label=label or "theory")
     if simulation is not None:
         at = alpha[:: max(len(alpha) // 12, 1)] if simulated_alpha is None else np.asarray(simulated_alpha)
         estimate = getattr(simulation, quantity)(at)
-        dots(axes, at, estimate.value, estimate.stderr, color=line.get_color())
+        dots(axes, at, estimate.value, estimate.stderr, colour=colour, label=None)
     star = float(score.alpha_star)
     if alpha.min() <= star <= alpha.max():
-        axes.axvline(star, color=line.get_color(), linestyle=":", linewidth=1)
+        axes.axvline(star, color=colour, linestyle=":", linewidth=1)
         axes.annotate("α*", (star, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axes.axvline(1.0, color="0.75", linewidth=0.8, zorder=0)
-    axes.set_xlabel("scale α")
-    axes.set_ylabel(LABELS[quantity])
+    name_axes(axes, "scale α", LABELS[quantity])
     return axes.figure
 
 
@@ -85,7 +135,7 @@ def sweep_curves(rows: Sequence[dict[str, Any]], x: str, *, quantity: str = "acc
     chosen = [row for row in rows if row["quantity"] == quantity]
     if not chosen or x not in chosen[0]:
         raise ValueError(f"x must be a column of the sweep with quantity {quantity!r}, got {x!r}")
-    figure, grid = new_figure()
+    figure, grid = panels()
     axes = grid[0, 0]
     fixed = {"point", "alpha_star", "value", "stderr", "source", x}
     varying = [key for key in chosen[0] if key not in fixed and len({row.get(key) for row in chosen}) > 1]
@@ -93,7 +143,7 @@ def sweep_curves(rows: Sequence[dict[str, Any]], x: str, *, quantity: str = "acc
     for row in chosen:
         groups.setdefault(tuple(row.get(key) for key in varying), []).append(row)
     for index, (values, group) in enumerate(groups.items()):
-        colour = f"C{index % 10}"
+        colour = COLOURS[index % len(COLOURS)]
         for source in ("theory", "simulation"):
             points = sorted((row[x], row["value"], row["stderr"]) for row in group if row["source"] == source)
             if not points:
@@ -101,14 +151,13 @@ def sweep_curves(rows: Sequence[dict[str, Any]], x: str, *, quantity: str = "acc
             at, value, stderr = (np.array(column, dtype=float) for column in zip(*points, strict=True))
             if source == "theory":
                 label = ", ".join(f"{key} = {entry:g}" for key, entry in zip(varying, values, strict=True))
-                axes.plot(at, value, color=colour, label=label or "theory")
+                line(axes, at, value, colour=colour, label=label or "theory")
             else:
-                dots(axes, at, value, stderr, color=colour)
+                dots(axes, at, value, stderr, colour=colour, label=None)
     if _spans_decades(np.array([row[x] for row in chosen], dtype=float)):
         axes.set_xscale("log")
-    axes.set_xlabel(x)
-    axes.set_ylabel(LABELS[quantity])
-    axes.legend(fontsize=7)
+    name_axes(axes, x, LABELS[quantity])
+    legend(axes)
     return figure
 
 
@@ -132,7 +181,7 @@ def star_map(base: Transfer, x: tuple[str, ArrayLike], y: tuple[str, ArrayLike])
     star = np.broadcast_to(score.alpha_star, (len(up), len(across)))
     with np.errstate(divide="ignore", invalid="ignore"):
         shown = np.where(star > 0, np.log10(star), np.nan)
-    figure, grid = new_figure()
+    figure, grid = panels()
     axes = grid[0, 0]
     limit = np.nanmax(np.abs(shown))
     mesh = axes.pcolormesh(
@@ -144,6 +193,6 @@ def star_map(base: Transfer, x: tuple[str, ArrayLike], y: tuple[str, ArrayLike])
     for set_scale, values in ((axes.set_xscale, across), (axes.set_yscale, up)):
         if _spans_decades(values):
             set_scale("log")
-    axes.set_xlabel(x_name)
-    axes.set_ylabel(y_name)
+    axes.grid(visible=False)
+    name_axes(axes, x_name, y_name)
     return figure

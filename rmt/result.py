@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmt import validate
-from rmt.score import QuadraticScore, Score, ratio
+from rmt.score import QUANTITIES, QuadraticScore, Score, ratio
 from rmt.validate import FloatArray
 
 #: Finite-size allowance C of :meth:`Simulation.compare`: moments may differ from the limit by C/p relatively,
@@ -219,7 +219,7 @@ class Simulation:
         score: Score,
         alpha: ArrayLike,
         *,
-        quantities: Sequence[str] = ("mean", "variance", "second_moment", "accuracy", "risk"),
+        quantities: Sequence[str] = QUANTITIES,
         allowance: float = ALLOWANCE,
     ) -> Comparison:
         """z-scores of the simulation against ``score`` at ``alpha``.

@@ -16,6 +16,9 @@ from scipy.special import ndtr
 from rmt import validate
 from rmt.validate import FloatArray
 
+#: The methods of a score that tables and comparisons list.
+QUANTITIES = ("mean", "variance", "second_moment", "accuracy", "risk")
+
 
 class Score(ABC):
     """Mean and variance of the score, and what follows from them.

@@ -19,10 +19,9 @@ from numpy.typing import ArrayLike
 
 from rmt import validate
 from rmt.parallel import run
+from rmt.score import QUANTITIES
 from rmt.setting import Transfer, as_dict
 from rmt.storage import read_json, to_plain, write_atomic, write_json
-
-QUANTITIES = ("mean", "variance", "second_moment", "accuracy", "risk")
 
 
 def grid(base: Transfer, axes: Mapping[str, Iterable[Any]]) -> list[Transfer]:
@@ -110,23 +109,23 @@ def run_sweep(
         raise ValueError(f"alpha must be a list of scales, got shape {scales.shape}")
     draws = validate.whole("draws", draws, low=0)
     validate.one_of("method", method, ("exact", "direct"))
-    plan = {
+    plan: dict[str, Any] = {
         "alpha": scales.tolist(),
         "draws": draws,
         "seed": validate.whole("seed", seed, low=0),
         "method": method,
         "options": dict(options or {}),
-        "settings": [as_dict(setting) for setting in settings],
     }
+    plain = [as_dict(setting) for setting in settings]
     folder = Path(out)
-    _claim(folder, to_plain(plan))
+    _claim(folder, to_plain(plan | {"settings": plain}))
     paths = [folder / "points" / f"{index:06d}.json" for index in range(len(settings))]
     done = {index: read_json(path) for index, path in enumerate(paths) if path.exists()}
     pieces = [(index, setting, plan) for index, setting in enumerate(settings) if index not in done]
     for index, point in run(_point, pieces, n_jobs=n_jobs, ordered=False, progress="sweep" if progress else None):
         write_json(paths[index], point)
         done[index] = to_plain(point)
-    return SweepTable(_rows(plan["settings"], [done[index] for index in range(len(settings))], scales))
+    return SweepTable(_rows(plain, [done[index] for index in range(len(settings))], scales))
 
 
 def _claim(folder: Path, plan: dict[str, Any]) -> None:

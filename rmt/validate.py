@@ -58,7 +58,7 @@ def whole(name: str, value: Any, *, low: int = 1) -> int:
     array = count(name, value, low=low)
     if array.ndim:
         raise ValueError(f"{name} must be one whole number, got an array of shape {array.shape}")
-    return int(array)
+    return int(value) if isinstance(value, int | np.integer) else int(array)  # a float keeps 53 bits only
 
 
 def one_of(name: str, value: Any, options: tuple[str, ...]) -> str:

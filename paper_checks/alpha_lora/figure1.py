@@ -9,9 +9,9 @@ import numpy as np
 
 import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
-from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, plain, z_score
+from paper_checks.alpha_lora.simulated import Z_LIMIT, brief, plain
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, GREY, dots, legend, name_axes, panels, theory
+from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
 
 #: Alignment β → printed α*, printed ᾱ, and the accuracy at α* by the official formula (not printed).
 PAPER = {0.2: (1.64, -1.41, 0.5723), 0.5: (4.13, -0.56, 0.6395), 0.9: (7.53, -0.31, 0.7319)}
@@ -32,17 +32,15 @@ class Figure1(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.figure1"
-    claim = (
-        "Accuracy peaks at α* = 1.64, 4.13, 7.53 and is 1/2 at ᾱ = −1.41, −0.56, −0.31 (β = 0.2, 0.5, 0.9)."
-    )
+    claim = "Accuracy peaks at α* = 1.64, 4.13, 7.53 and is 1/2 at ᾱ = −1.41, −0.56, −0.31 (β = 0.2, 0.5, 0.9)."
     where = "α-LoRA, Figure 1"
     rule = (
         "The official formula must give the printed scales to two decimals, and simulated accuracies "
-        "at 21 scales and simulated α*, ᾱ must agree with our theory "
-        f"(|z| ≤ {Z_LIMIT:g}), else not reproduced. Given that: corrected if simulation is more than "
-        f"{Z_LIMIT:g} standard errors away from a printed α* (from the nearest end of its rounding "
-        "interval); otherwise undecided if the draws are too few to tell any printed α* from ours, "
-        f"else reproduced. {ALLOWANCE_IN_WORDS}; against the printed α* no allowance is made."
+        f"at 21 scales and simulated α*, ᾱ must lie within {Z_LIMIT:g} standard errors of our theory, "
+        f"else not reproduced. Given that: corrected if simulation is more than {Z_LIMIT:g} standard "
+        "errors away from a printed α* (from the nearest end of its rounding interval); otherwise "
+        "undecided if the draws are too few to tell any printed α* from ours, else reproduced. No "
+        "allowance is made for finite size."
     )
 
     def cells(self, context: Context) -> Sequence[str]:
@@ -55,7 +53,6 @@ class Figure1(Check):
         simulation = rmt.simulate(setting, 1000 if context.quick else 20000, context.seed_for(self.id))
         star, bar, accuracy = simulation.alpha_star, simulation.alpha_bar, simulation.accuracy(DOTS)
         best = simulation.accuracy(float(score.alpha_star))
-        p = simulation.p
         return {
             "draws": simulation.draws,
             "beta": beta,
@@ -70,12 +67,12 @@ class Figure1(Check):
             "target_only": {"theory": score.accuracy(0.0), **plain(simulation.accuracy(0.0))},
             "worst_z": float(
                 max(
-                    np.max(np.abs(z_score(accuracy, score.accuracy(DOTS), p, accuracy=True))),
-                    abs(z_score(star, score.alpha_star, p)),
-                    abs(z_score(bar, score.alpha_bar, p)),
+                    np.max(np.abs(accuracy.z(score.accuracy(DOTS)))),
+                    abs(star.z(score.alpha_star)),
+                    abs(bar.z(score.alpha_bar)),
                 )
             ),
-            "curve": {"alpha": SCALES, "theory": score.accuracy(SCALES), "code": code.accuracy(SCALES)},
+            "curve": {"alpha": SCALES, "theory": brief(score.accuracy(SCALES)), "code": brief(code.accuracy(SCALES))},
             "dots": {"alpha": DOTS, **plain(accuracy)},
         }
 
@@ -84,9 +81,7 @@ class Figure1(Check):
         for figures in cells.values():
             beta, star, bar = figures["beta"], figures["alpha_star"], figures["alpha_bar"]
             printed_star, printed_bar, printed_accuracy = PAPER[beta]
-            labels &= (
-                abs(star["code"] - printed_star) <= 0.00501 and abs(bar["code"] - printed_bar) <= 0.00501
-            )
+            labels &= abs(star["code"] - printed_star) <= 0.00501 and abs(bar["code"] - printed_bar) <= 0.00501
             worst = max(worst, figures["worst_z"])
             # The printed label stands for an interval of ±0.005.
             against.append(max(abs(star["value"] - printed_star) - 0.005, 0.0) / star["stderr"])
@@ -105,15 +100,17 @@ class Figure1(Check):
             verdict = Verdict.CORRECTED
         else:
             verdict = Verdict.UNDECIDED if max(power) <= Z_LIMIT else Verdict.REPRODUCED
+        few = verdict == Verdict.UNDECIDED
         stars = [figures["alpha_star"] for figures in cells.values()]
         values = ", ".join(f"{star['value']:.3f} ± {star['stderr']:.3f}" for star in stars)
         ours = ", ".join(f"{star['corrected']:.3f}" for star in stars)
         return Outcome(
             verdict,
-            f"the official formula gives the printed labels: {'yes' if labels else 'no'}; simulated α* "
-            f"{values} (our formula: {ours}), up to "
-            f"{max(against):.1f} standard errors from the printed ones; our theory has a largest |z| "
-            f"of {worst:.2f}; the printed α* costs less than {_cost(cells):.0e} of accuracy",
+            f"The official formula {'gives' if labels else 'does not give'} the printed labels. "
+            f"Simulated α*: {values}; our formula: {ours}. Simulation is up to {max(against):.1f} "
+            f"standard errors from the printed α* and {worst:.1f} from our "
+            f"theory{'; more draws would decide' if few else ''}. The printed α* costs less than "
+            f"{_cost(cells):.0e} of accuracy.",
             tuple(rows),
         )
 
@@ -121,7 +118,7 @@ class Figure1(Check):
         figure, axes = panels(len(cells), width=3.5, height=2.9)
         for axis, figures in zip(axes[0], cells.values(), strict=True):
             curve, measured = figures["curve"], figures["dots"]
-            theory(axis, curve["alpha"], curve["theory"])
+            line(axis, curve["alpha"], curve["theory"])
             axis.plot(curve["alpha"], curve["code"], "--", color=GREY, linewidth=1, label="official code")
             dots(axis, measured["alpha"], measured["value"], measured["stderr"])
             axis.axvline(figures["alpha_star"]["corrected"], color=COLOURS[2], linewidth=0.9, label="α*")

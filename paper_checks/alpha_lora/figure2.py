@@ -10,7 +10,7 @@ import numpy as np
 import rmt
 from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, plain, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, dots, legend, name_axes, panels, theory
+from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
 
 DIMENSIONS = (2, 20, 200, 2000)  # with n = 200: p/n from .01 to 10
 SAMPLES = 200
@@ -37,16 +37,16 @@ class Figure2(Check):
 
     def compute(self, context: Context, cell: str) -> Figures:
         draws = 250 if context.quick else 2000
-        seed = context.seed_for(self.id, cell)
         curves = []
         for p in DIMENSIONS:
             star = rmt.theory(_setting(cell, p, LINE)).alpha_star
             record: dict[str, Any] = {"p": p, "alpha_star": star, "dots": []}
-            for index, alignment in enumerate(DOTS if p >= SMALLEST else ()):
+            for alignment in DOTS if p >= SMALLEST else ():
                 setting = _setting(cell, p, float(alignment))
-                estimate = rmt.simulate(setting, draws, seed + index).alpha_star
+                seed = context.seed_for(self.id, cell, f"{p} {alignment:g}")
+                estimate = rmt.simulate(setting, draws, seed).alpha_star
                 predicted = rmt.theory(setting).alpha_star
-                z = float(z_score(estimate, predicted, p))
+                z = float(z_score(estimate, predicted, setting))
                 dot = {"alignment": alignment, "theory": predicted, **plain(estimate), "z": z}
                 record["dots"].append(dot)
             curves.append(record)
@@ -65,14 +65,12 @@ class Figure2(Check):
                 worst = max([worst, *(abs(dot["z"]) for dot in curve["dots"])])
                 for dot in curve["dots"]:
                     name = f"{cell}, p = {curve['p']}: α* at alignment {dot['alignment']:g}"
-                    rows.append(
-                        Row(f"{name} (theory {dot['theory']:.4g})", None, dot["value"], dot["stderr"])
-                    )
+                    rows.append(Row(f"{name} (theory {dot['theory']:.4g})", None, dot["value"], dot["stderr"]))
         return Outcome(
             Verdict.REPRODUCED if increasing and worst <= Z_LIMIT else Verdict.NOT_REPRODUCED,
-            f"α* increases with alignment for every p: {'yes' if increasing else 'no'}; simulated α* "
-            f"has a largest |z| of {worst:.2f}. A larger p means a larger α* only up to alignment "
-            f"{' and '.join(ordered)}, beyond it the order turns",
+            f"α* {'increases' if increasing else 'does not increase'} with alignment for every p; "
+            f"simulated α* has a largest |z| of {worst:.2f}. A larger p means a larger α* only up to "
+            f"alignment {' and '.join(ordered)}; beyond it the order turns.",
             tuple(rows),
         )
 
@@ -81,7 +79,7 @@ class Figure2(Check):
         for axis, (cell, figures) in zip(axes[0], cells.items(), strict=True):
             for colour, curve in zip(COLOURS, figures["curves"], strict=False):
                 label = f"p/n = {curve['p'] / SAMPLES:g}"
-                theory(axis, figures["alignment"], curve["alpha_star"], colour=colour, label=label)
+                line(axis, figures["alignment"], curve["alpha_star"], colour=colour, label=label)
                 points = curve["dots"]
                 columns = [[dot[key] for dot in points] for key in ("alignment", "value", "stderr")]
                 dots(axis, *columns, colour=colour, label="")

@@ -17,8 +17,8 @@ from paper_checks.alpha_lora.real_data import (
     ridge_weights,
 )
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, GREY, dots, legend, name_axes, panels, theory
 from rmt.datasets import load_amazon
+from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
 
 TRANSFERS = ("dvd-book", "book-kitchen", "kitchen-elec")
 ROWS, SAMPLES = 2000, 40
@@ -63,11 +63,11 @@ class Figure3(Check):
         mean, error = mean_and_error(curves)
         return {
             "splits": count,
-            "alpha": SCALES,
+            "alpha": np.round(SCALES, 10),
             "mean": np.round(mean, 3),
             "stderr": np.round(error, 3),
             "theory": np.round(100.0 * score.accuracy(SCALES), 3),
-            "alpha_star": {"empirical": SCALES[chosen], "theory": float(score.alpha_star)},
+            "alpha_star": {"empirical": round(float(SCALES[chosen]), 10), "theory": float(score.alpha_star)},
             "gain_over_plain": mean_and_error(held_out[:, chosen] - held_out[:, one]),
             "gain_over_target_only": mean_and_error(held_out[:, chosen] - held_out[:, zero]),
             "best": mean_and_error(held_out[:, chosen]),
@@ -100,13 +100,14 @@ class Figure3(Check):
                 z.append(gain / error if error else np.sign(gain) * np.inf)
         verdict = Verdict.REPRODUCED if min(z) > 2 else Verdict.UNDECIDED
         verdict = Verdict.NOT_REPRODUCED if min(z) < -2 else verdict
-        found = ", ".join(
-            f"{cell.replace('-', ' → ')}: α = {figures['alpha_star']['empirical']:.1f}, "
+        found = "; ".join(
+            f"{cell.replace('-', ' → ')}: best at α = {figures['alpha_star']['empirical']:.1f}"
+            f"{' (the end of the range)' if figures['alpha_star']['empirical'] == round(SCALES[-1], 10) else ''}, "
             f"{figures['gain_over_plain'][0]:+.2f} ± {figures['gain_over_plain'][1]:.2f} points over α "
-            f"= 1, {figures['best'][0] - figures['source_only']:+.2f} over the source alone"
+            f"= 1, {figures['best'][0] - figures['source_only']:+.2f} against the source alone"
             for cell, figures in cells.items()
         )
-        return Outcome(verdict, found, tuple(rows))
+        return Outcome(verdict, f"{found}.", tuple(rows))
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         figure, axes = panels(len(cells), width=3.6, height=3.0)
@@ -117,15 +118,13 @@ class Figure3(Check):
                     figures["paper_curve"],
                     color=GREY,
                     linewidth=0.9,
-                    label="paper's splits",
+                    label="paper's curve (folded at 1/2)",
                 )
-            theory(axis, figures["alpha"], figures["theory"], label="theory, C = I, measured source")
+            line(axis, figures["alpha"], figures["theory"], label="theory, C = I, measured source")
             every = slice(None, None, 4)
             columns = [figures[key][every] for key in ("alpha", "mean", "stderr")]
             dots(axis, *columns, label="real features")
-            axis.axhline(
-                figures["source_only"], color=COLOURS[2], linestyle="--", linewidth=1, label="source-only"
-            )
+            axis.axhline(figures["source_only"], color=COLOURS[2], linestyle="--", linewidth=1, label="source-only")
             axis.axvline(figures["alpha_star"]["empirical"], color=COLOURS[3], linewidth=0.8)
             name_axes(axis, "α", "test accuracy (%)", cell.replace("-", " → "))
         legend(axes[0, 0])

@@ -14,8 +14,8 @@ import rmt
 from paper_checks.alpha_lora.code_formula import CodeFormula
 from paper_checks.alpha_lora.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, legend, name_axes, panels
 from rmt.datasets import load_amazon
+from rmt.plot import COLOURS, legend, name_axes, panels
 
 SETTING: dict[str, Any] = {
     "N": 5000,
@@ -36,9 +36,7 @@ class Histograms(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.histograms"
-    claim = (
-        "The score of a test point is Gaussian with the predicted mean and variance, at α = 0.1, 1 and 10."
-    )
+    claim = "The score of a test point is Gaussian with the predicted mean and variance, at α = 0.1, 1 and 10."
     where = "α-LoRA, histograms of the score (appendix)"
     rule = (
         "On synthetic data (real draws of data and test points): reproduced if for β = 0.3, 0.8 and "
@@ -57,7 +55,7 @@ class Histograms(Check):
         if cell.startswith("amazon"):
             return _amazon(context, cell, seed)
         setting = rmt.Transfer(**SETTING, beta=float(cell.removeprefix("beta")))
-        draws = 60 if context.quick else 500
+        draws = 40 if context.quick else 500
         simulation = rmt.simulate(setting, draws, seed, method="direct", test_points=20)
         assert simulation.points is not None
         score, code = rmt.theory(setting), CodeFormula(setting)
@@ -82,11 +80,11 @@ class Histograms(Check):
                 rows.append(Row(f"{name}: largest D allowed", None, limit))
                 ratios.append(curve["distance"]["predicted"] / limit)
         if not ratios:
-            return Outcome(Verdict.NOT_RUN, "no synthetic cell has been computed", tuple(rows))
-        amazon = f"; on Amazon features D is {min(real):.3f} to {max(real):.3f}" if real else ""
+            return Outcome(Verdict.NOT_RUN, "No synthetic cell has been computed.", tuple(rows))
+        amazon = f" On Amazon features D is {min(real):.3f} to {max(real):.3f}." if real else ""
         return Outcome(
             Verdict.REPRODUCED if max(ratios) <= 1.0 else Verdict.NOT_REPRODUCED,
-            f"synthetic scores: D is at most {max(ratios):.2f} of what the rule allows{amazon}",
+            f"On synthetic data D is at most {max(ratios):.2f} of what the rule allows.{amazon}",
             tuple(rows),
         )
 

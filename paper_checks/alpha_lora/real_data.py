@@ -40,9 +40,7 @@ class DomainPair:
         """‖μ̂_β − β μ̂‖, which the paper's code uses as ‖μ_⊥‖ (theory.md §9, E4)."""
         return float(np.linalg.norm(self.target.signed_mean - self.beta * self.source.signed_mean))
 
-    def setting(
-        self, n: int, gamma: ArrayLike, *, N: int, gamma_source: float, as_in_code: bool
-    ) -> rmt.Transfer:
+    def setting(self, n: int, gamma: ArrayLike, *, N: int, gamma_source: float, as_in_code: bool) -> rmt.Transfer:
         """Isotropic setting with these moments.
 
         ``as_in_code`` multiplies the raw residual by √(1−β²) once more, as the paper's code does; otherwise

@@ -21,8 +21,8 @@ from paper_checks.alpha_lora.real_data import (
     ridge_weights,
 )
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, GREY, legend, name_axes, panels
 from rmt.datasets import AMAZON, load_amazon
+from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 
 ROWS = 2000  # N: the source takes its first N rows, which are all of them
 GAMMA = GAMMA_SOURCE = 1.0
@@ -185,9 +185,7 @@ class Table1(Check):
                 errors = np.array([cells[name]["columns"][column]["stderr"] for name in names])
                 place = np.arange(len(names)) + 0.12 * (series - 2.5)
                 colour = GREY if column.startswith("oracle") else COLOURS[series]
-                axis.errorbar(
-                    place, values, 2 * errors, fmt="o", markersize=4, color=colour, label=column, capsize=2
-                )
+                axis.errorbar(place, values, 2 * errors, fmt="o", markersize=4, color=colour, label=column, capsize=2)
             labels = [name.rsplit("-n", 1)[0].replace("-", "→\n") for name in names]
             axis.set_xticks(np.arange(len(names)), labels, fontsize=7.5)
             name_axes(axis, "", "test accuracy (%)", f"n = {n}, fresh splits shared by all columns")
@@ -276,29 +274,27 @@ def _column_rows(cells: Mapping[str, Figures]) -> list[Row]:
                 target = pair.split("-")[1]
                 errors[target] = errors.get(target, 0.0) + figures["columns"][column]["stderr"]
             error = math.sqrt(sum(value**2 for value in errors.values())) / len(group)
-            rows.append(
-                Row(f"mean of {len(group)} pairs, n = {n}: {column} – {meaning} (%)", None, mean, error)
-            )
+            rows.append(Row(f"mean of {len(group)} pairs, n = {n}: {column} – {meaning} (%)", None, mean, error))
     return rows
 
 
 def _lessons(cells: Mapping[str, Figures]) -> str:
     """What the columns that the paper lacks say, in counts of pairs and mean points."""
-    parts = []
-    for n, group in _by_size(cells).items():
+    sizes = _by_size(cells)
 
-        def count(column: str, over: str, group: dict[str, Figures] = group) -> str:
+    def count(column: str, over: str) -> str:
+        parts = []
+        for n, group in sizes.items():
             gains = [figures["columns"][column][over]["mean"] for figures in group.values()]
-            return f"{sum(gain > 0 for gain in gains)} (mean {np.mean(gains):+.2f} points)"
+            won = sum(gain > 0 for gain in gains)
+            parts.append(f"{won} of {len(gains)} pairs at n = {n} ({np.mean(gains):+.2f} points on average)")
+        return " and ".join(parts)
 
-        parts.append(
-            f"n = {n}, {len(group)} pairs: the source alone beats the paper's α* on "
-            f"{count('source-only', 'over_paper')}; the corrected isotropic α* beats it on "
-            f"{count('corrected α*', 'over_paper')}; (α, γ) by leave-one-out beats α = 1 on "
-            f"{count('LOO squared', 'over_plain')} and the paper's α*, which has seen the test labels, "
-            f"on {count('LOO squared', 'over_paper')}"
-        )
-    return ". ".join(parts) + "."
+    return (
+        f"The source alone beats the paper's α* on {count('source-only', 'over_paper')}. The corrected isotropic "
+        f"α* beats it on {count('corrected α*', 'over_paper')}. (α, γ) by leave-one-out on the training rows "
+        f"beats α = 1 on {count('LOO squared', 'over_plain')}."
+    )
 
 
 assert set(BETA) == set(PAPER[20]) == set(PAPER[40]) == {"-".join(pair) for pair in permutations(AMAZON, 2)}

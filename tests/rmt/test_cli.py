@@ -35,7 +35,9 @@ def test_predict_json(capsys):
 
 
 def test_predict_fixed_source_and_table(capsys):
-    code, out, _ = run(capsys, "predict", *"--p 2000 --n 1000 --gamma 0.3 --mu-target 1.5 --overlap 0.6 --norm2 0.45".split())
+    code, out, _ = run(
+        capsys, "predict", *"--p 2000 --n 1000 --gamma 0.3 --mu-target 1.5 --overlap 0.6 --norm2 0.45".split()
+    )
     assert code == 0
     assert "alpha_star" in out
     assert "0.523646" in out
@@ -46,7 +48,9 @@ def test_infinite_values_are_strings_in_json(capsys):
     assert json.loads(run(capsys, "predict", *flags)[1])["alpha_bar"] == "-inf"
     code, out, _ = run(capsys, "predict", *[f if f != "5000" else "inf" for f in FLAGS], "--json")
     assert code == 0
-    assert json.loads(out)["alpha_star"] == pytest.approx(float(rmt.theory(ridge(float("inf"), 200, 400, 1.5, 1, 0.8, 1, 1)).alpha_star))
+    assert json.loads(out)["alpha_star"] == pytest.approx(
+        float(rmt.theory(ridge(float("inf"), 200, 400, 1.5, 1, 0.8, 1, 1)).alpha_star)
+    )
 
 
 def test_simulate_adds_estimates(capsys):
@@ -80,7 +84,7 @@ def test_sweep_writes_table_and_plot(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "sweep.toml"
     file.write_text(
-        'draws = 10\nalpha = [0.0, 1.0]\n[setting]\np = 30\nn = 20\nN = 50\nmu = 1.5\nmu_perp = 1\nbeta = 0.5\n'
+        "draws = 10\nalpha = [0.0, 1.0]\n[setting]\np = 30\nn = 20\nN = 50\nmu = 1.5\nmu_perp = 1\nbeta = 0.5\n"
         "gamma = 1\ngamma_source = 1\n[grid]\ngamma = [0.1, 1.0]\n"
     )
     code, out, _ = run(capsys, "sweep", str(file), "--grid", "beta=0:1:3", "--out", str(tmp_path / "o"), "--json")
@@ -127,5 +131,7 @@ def test_broken_toml(capsys, tmp_path):
 
 
 def test_module_runs_as_a_command():
-    done = subprocess.run([sys.executable, "-m", "rmt.cli", "predict", *FLAGS, "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "rmt.cli", "predict", *FLAGS, "--json"], capture_output=True, text=True
+    )
     assert json.loads(done.stdout)["alpha"] == [1.0]

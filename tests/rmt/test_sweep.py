@@ -45,7 +45,10 @@ def test_table_holds_theory_and_simulation(tmp_path):
     assert row["gamma"] == 1.0
     assert row["beta"] == 0.5
     simulated = [r for r in table.rows if r["source"] == "simulation" and r["quantity"] == "mean"]
-    assert all(abs(r["value"] - float(rmt.theory(GRID[r["point"]]).mean(r["alpha"]))) < 6 * r["stderr"] + 0.03 for r in simulated)
+    assert all(
+        abs(r["value"] - float(rmt.theory(GRID[r["point"]]).mean(r["alpha"]))) < 6 * r["stderr"] + 0.03
+        for r in simulated
+    )
     theory_only = sweep(tmp_path / "t", draws=0)
     assert {r["source"] for r in theory_only.rows} == {"theory"}
 
@@ -73,7 +76,9 @@ def test_resume_computes_only_what_is_missing(tmp_path):
 
 def test_killed_sweep_continues_where_it_was(tmp_path):
     """SIGKILL in the middle; the second run equals an unbroken one and keeps the finished points."""
-    arguments = "--p 300 --n 250 --N 900 --mu 1.5 --mu-perp 1 --beta 0.6 --gamma-source 1 --gamma 1 --draws 2000".split()
+    arguments = (
+        "--p 300 --n 250 --N 900 --mu 1.5 --mu-perp 1 --beta 0.6 --gamma-source 1 --gamma 1 --draws 2000".split()
+    )
     command = [sys.executable, "-m", "rmt.cli", "sweep", *arguments, "--grid", "gamma=0.1,0.2,0.5,1,2,5,10,20"]
     folder = tmp_path / "killed"
     process = subprocess.Popen([*command, "--out", str(folder)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -19,7 +19,12 @@ def derivations():
 
 
 def test_every_closed_form_is_proved(derivations):
-    assert [d.name for d in derivations] == [r"\bar\alpha", r"\alpha^\star", r"\alpha_{\mathrm{risk}}", r"\mathrm{SNR}^{\star 2}"]
+    assert [d.name for d in derivations] == [
+        r"\bar\alpha",
+        r"\alpha^\star",
+        r"\alpha_{\mathrm{risk}}",
+        r"\mathrm{SNR}^{\star 2}",
+    ]
     assert all(d.proved for d in derivations)
 
 

@@ -1,0 +1,225 @@
+"""``paper-checks``: list, run and report the checks; ``demo`` for ``make demo``.
+
+Results go to stdout, progress and messages to stderr. Exit codes:
+0 fine; 1 a check crashed; 2 bad usage; 3 something could not run for lack of data, a package or hardware.
+A verdict, whatever it says, is a result and not a failure. 130 after Ctrl-C; finished cells are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from paper_checks.core import COMMITTED, Check, Context, Outcome, Verdict, select
+from rmt.storage import to_plain
+
+FINE, CRASHED, BAD_USAGE, LACKING, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXAMPLES = """examples:
+  paper-checks list                                     every claim, and the verdict of the committed results
+  paper-checks run alpha_lora.figure1 --quick           one check, small samples
+  paper-checks run alpha_lora --data /path/to/shared    all checks of one paper, full samples, real data
+  paper-checks run --out paper_checks/results           renew the committed results (finished cells are kept)
+  paper-checks report                                   docs/claims.html and the README table from them
+
+exit codes: 0 fine; 1 a check crashed; 2 bad usage; 3 something could not run for lack of data, a package or hardware
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="paper-checks",
+        description="The papers' claims as programs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="list|run|report|demo")
+
+    one = commands.add_parser("list", help="every check: id, claim, place, needs, verdict of the stored results")
+    one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
+    one.add_argument("--json", action="store_true", help="for machines")
+
+    one = commands.add_parser("run", help="compute cells that are missing, and judge")
+    one.add_argument("ids", nargs="*", metavar="ID", help="ids or groups, such as alpha_lora (default: all)")
+    kind = one.add_mutually_exclusive_group()
+    kind.add_argument("--quick", action="store_true", help="small samples, same rules")
+    kind.add_argument("--full", action="store_true", help="the samples of the committed results (default)")
+    _add_data(one)
+    one.add_argument("--out", type=Path, metavar="DIR", help="results (default: build/paper_checks/quick or …/full)")
+    one.add_argument("--seed", type=int, default=0, metavar="S", help="seed of everything random (default 0)")
+    _add_jobs(one, 1)
+    one.add_argument("--fresh", action="store_true", help="compute finished cells again")
+    one.add_argument("--json", action="store_true", help="for machines")
+
+    one = commands.add_parser("report", help="claims page and README table from stored results; computes nothing")
+    one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
+    one.add_argument("--out", type=Path, default=Path("docs/claims.html"), metavar="FILE", help="the page")
+    one.add_argument("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="file with the markers")
+    one.add_argument("--no-readme", action="store_true", help="write the page only")
+
+    one = commands.add_parser("demo", help="predict, simulate, run all checks quickly, write one page")
+    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for index.html and its results")
+    _add_data(one)
+    _add_jobs(one, 2)
+    return top
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ["ADAPT_SHARED"]) if os.environ.get("ADAPT_SHARED") else None,
+        metavar="DIR",
+        help="folder that holds data/ and models/ (default: the environment variable ADAPT_SHARED)",
+    )
+
+
+def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
+    command.add_argument(
+        "--jobs", type=int, default=default, metavar="N", help=f"cells computed at once (default {default})"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return _COMMANDS[arguments.command](arguments)
+    except KeyboardInterrupt:
+        print("interrupted; finished cells are kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except ValueError as error:
+        print(f"paper-checks: {error}", file=sys.stderr)
+        return BAD_USAGE
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    records = []
+    for check in select([]):
+        outcome = check.recall(arguments.results)
+        records.append(_describe(check, outcome))
+    if arguments.json:
+        print(json.dumps(to_plain(records), ensure_ascii=False, indent=1))
+        return FINE
+    width = max((len(record["id"]) for record in records), default=0)
+    for record in records:
+        needs = f" (needs {', '.join(record['needs'])})" if record["needs"] else ""
+        print(f"{record['id']:<{width}}  {record['verdict']:<21}  {record['claim']}{needs}")
+    return FINE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    kind = "quick" if arguments.quick else "full"
+    out = arguments.out or Path("build/paper_checks") / kind
+    if arguments.quick and out.resolve() == COMMITTED.resolve():
+        raise ValueError("--out is the folder of the committed results, which hold full runs only; drop --quick")
+    context = Context(
+        out=out,
+        data=_data_folder(arguments.data),
+        quick=arguments.quick,
+        seed=_at_least("--seed", arguments.seed, 0),
+        jobs=_at_least("--jobs", arguments.jobs, 1),
+    )
+    code, records = FINE, []
+    for check in select(arguments.ids):
+        outcome = _attempt(check, context, fresh=arguments.fresh)
+        code = _worse(code, outcome)
+        records.append(_describe(check, outcome))
+        if not arguments.json:
+            _print(check, outcome)
+    if arguments.json:
+        print(json.dumps(to_plain(records), ensure_ascii=False, indent=1))
+    return code
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from paper_checks.report import write_report
+
+    if not arguments.results.is_dir():
+        raise ValueError(f"--results: {str(arguments.results)!r} is not a folder; run the checks first")
+    readme = None if arguments.no_readme else arguments.readme
+    print(write_report(select([]), arguments.results, arguments.out, readme))
+    return FINE
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from paper_checks.demo import write_demo
+
+    context = Context(
+        out=arguments.out,
+        data=_data_folder(arguments.data),
+        quick=True,
+        jobs=_at_least("--jobs", arguments.jobs, 1),
+    )
+    code = FINE
+
+    def run(check: Check, inner: Context) -> Outcome | None:
+        nonlocal code
+        outcome = _attempt(check, inner)
+        if outcome is None:
+            code = CRASHED
+        _print(check, outcome)
+        return outcome
+
+    path = write_demo(select([]), context, run)
+    print(f"\none page of results: {path}")
+    return code
+
+
+_COMMANDS = {"list": _list, "run": _run, "report": _report, "demo": _demo}
+
+
+def _attempt(check: Check, context: Context, *, fresh: bool = False) -> Outcome | None:
+    """The outcome, or None after a crash, whose traceback goes to stderr."""
+    try:
+        return check.run(context, fresh=fresh, progress=True)
+    except Exception:
+        traceback.print_exc()
+        print(f"paper-checks: {check.id} crashed; the other checks go on", file=sys.stderr)
+        return None
+
+
+def _worse(code: int, outcome: Outcome | None) -> int:
+    if outcome is None or code == CRASHED:
+        return CRASHED
+    return LACKING if outcome.missing else code
+
+
+def _print(check: Check, outcome: Outcome | None) -> None:
+    if outcome is None:
+        print(f"{check.id}: crashed", flush=True)
+        return
+    print(f"{check.id}: {outcome.verdict}\n    {outcome.summary}", flush=True)
+    for reason in outcome.missing if outcome.verdict != Verdict.NOT_RUN else ():
+        print(f"    not all of it was run: {reason}", flush=True)
+
+
+def _describe(check: Check, outcome: Outcome | None) -> dict[str, Any]:
+    record = {
+        "id": check.id,
+        "claim": check.claim,
+        "where": check.where,
+        "rule": check.rule,
+        "needs": list(check.needs),
+    }
+    return {**record, **asdict(outcome)} if outcome is not None else {**record, "verdict": "crashed"}
+
+
+def _data_folder(path: Path | None) -> Path | None:
+    if path is not None and not path.is_dir():
+        raise ValueError(f"the data folder {str(path)!r} does not exist; correct --data or ADAPT_SHARED, or unset it")
+    return path
+
+
+def _at_least(name: str, value: int, low: int) -> int:
+    if value < low:
+        raise ValueError(f"{name} must be ≥ {low}, got {value}")
+    return value

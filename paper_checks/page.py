@@ -1,0 +1,113 @@
+"""A self-contained HTML page: sections, tables, plots as inline images, one style sheet for screen and print."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+STYLE = """
+:root { --ink: #1d2733; --soft: #5c6b73; --line: #dfe4e8; --paper: #ffffff; --wash: #f5f7f8; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, "Segoe UI", "Helvetica Neue", sans-serif; color: var(--ink);
+  background: var(--paper); max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.35rem; margin: 2.5rem 0 .75rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
+h3 { font-size: 1.08rem; margin: 2rem 0 .35rem; }
+a { color: #1b4f8a; text-decoration: none; } a:hover { text-decoration: underline; }
+p { margin: .4rem 0; } .soft { color: var(--soft); font-size: .88rem; }
+pre { background: var(--wash); padding: .75rem 1rem; overflow-x: auto; font-size: .85rem; }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; margin: .6rem 0; }
+th, td { text-align: left; padding: .32rem .6rem .32rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+th { color: var(--soft); font-weight: 600; } td.number { text-align: right; white-space: nowrap;
+  font-variant-numeric: tabular-nums; } th.number { text-align: right; }
+img { max-width: 100%; height: auto; display: block; margin: .75rem 0; }
+details { margin: .5rem 0; } summary { cursor: pointer; color: #1b4f8a; font-size: .92rem; }
+.badge { display: inline-block; padding: .05rem .55rem; border-radius: 1rem; font-size: .8rem; font-weight: 600;
+  white-space: nowrap; background: #e8ecef; color: #44525c; }
+.good { background: #dcf1e6; color: #17603f; } .fixed { background: #fdeccb; color: #7a4d00; }
+.bad { background: #f9dcdf; color: #97202f; }
+.rule { border-left: 3px solid var(--line); padding-left: .8rem; color: var(--soft); font-size: .88rem; }
+@media print { body { max-width: none; padding: 0; font-size: 11pt; } section { break-inside: avoid-page; }
+  details::details-content { content-visibility: visible; } a { color: inherit; } }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a page: an anchor, a title, and its content as HTML."""
+
+    anchor: str
+    title: str
+    body: str
+
+
+def page(title: str, lead: str, sections: Iterable[Section]) -> str:
+    """The whole page; ``lead`` is HTML below the title."""
+    parts = [
+        f'<section id="{escape(section.anchor)}"><h2>{escape(section.title)}</h2>\n{section.body}\n</section>'
+        for section in sections
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n{lead}\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def escape(text: Any) -> str:
+    """``text`` safe inside HTML text and attributes."""
+    return html.escape(str(text), quote=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    """A table; cells are HTML already, columns in ``numbers`` are set flush right."""
+    right = set(numbers)
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        marks = (' class="number"' if index in right else "" for index in range(len(cells)))
+        return "<tr>" + "".join(f"<{tag}{m}>{c}</{tag}>" for m, c in zip(marks, cells, strict=True)) + "</tr>"
+
+    body = "\n".join(line("td", row) for row in rows)
+    return f"<table>\n<thead>{line('th', head)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def image(figure: Any, alternative: str) -> str:
+    """A matplotlib Figure as an inline PNG, the same bytes for the same figure; 128 colours keep pages small."""
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
+    with Image.open(drawn) as picture:
+        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    data = base64.b64encode(small.getvalue()).decode()
+    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
+
+
+def number(value: Any, error: float | None = None) -> str:
+    """A figure in as many digits as its standard error deserves (two digits of the error), or five without one."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    value = float(value)
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "not a number")
+    if error is None or not math.isfinite(error):
+        return _plain(f"{value:.5g}")
+    if error == 0:
+        return _plain(f"{value:.5g} ± 0")
+    decimals = max(1 - math.floor(math.log10(error)), 0)
+    if decimals > 8:
+        return _plain(f"{value:.5g} ± {error:.1g}")
+    return _plain(f"{value:.{decimals}f} ± {error:.{decimals}f}")
+
+
+def _plain(text: str) -> str:
+    return text.replace("-", "−")
