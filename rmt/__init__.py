@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmt.classes import ClassScore, ClassTransfer
-    from rmt.covariance import GaussianScore, GaussianTransfer, RidgeSource, Spectrum
+    from rmt.covariance import GaussianScore, GaussianTransfer, RidgeSource, Spectrum, with_penalty
     from rmt.datasets import load_amazon
     from rmt.direct import simulate_direct
     from rmt.elliptical import EllipticalTransfer
+    from rmt.experiment import FitSimulation, simulate_fits
     from rmt.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
     from rmt.losses import Loss
     from rmt.optimum import (
@@ -53,6 +54,7 @@ _HOME = {
     "EllipticalTransfer": "elliptical",
     "Estimate": "result",
     "FilteredTransfer": "filters",
+    "FitSimulation": "experiment",
     "FixedSource": "setting",
     "GaussianScore": "covariance",
     "GaussianTransfer": "covariance",
@@ -86,8 +88,10 @@ _HOME = {
     "sample_exact": "simulation",
     "simulate": "simulation",
     "simulate_direct": "direct",
+    "simulate_fits": "experiment",
     "simulate_running": "simulation",
     "theory": "predict",
+    "with_penalty": "covariance",
 }
 
 __all__ = [
@@ -98,6 +102,7 @@ __all__ = [
     "EllipticalTransfer",
     "Estimate",
     "FilteredTransfer",
+    "FitSimulation",
     "FixedSource",
     "GaussianScore",
     "GaussianTransfer",
@@ -131,8 +136,10 @@ __all__ = [
     "sample_exact",
     "simulate",
     "simulate_direct",
+    "simulate_fits",
     "simulate_running",
     "theory",
+    "with_penalty",
 ]
 
 

@@ -22,7 +22,7 @@ from rmt.convex import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_wor
 from rmt.covariance import RidgeSource, Spectrum, check_dimension, check_sources
 from rmt.losses import SQUARE, Loss
 from rmt.mixing import iterate
-from rmt.setting import Comparable, FixedSource, Numbers, reject_interpolation
+from rmt.setting import Comparable, FixedSource, Numbers
 from rmt.solved import Solution, SolvedScore
 from rmt.validate import BoolArray, FloatArray, IntArray
 
@@ -53,6 +53,8 @@ class ClassTransfer(Comparable):
 
     def __post_init__(self) -> None:
         n, gamma = validate.count("n", self.n), validate.at_least("gamma", self.gamma, 0.0)
+        if (gamma == 0).any():
+            raise ValueError("gamma must be > 0 in a ClassTransfer; give a small one for the limit")
         means = validate.finite("means", self.means)
         if means.ndim != 2 or len(means) < 2 or not means.shape[1]:
             raise ValueError(f"means must have shape (C, p) with C ≥ 2, got {means.shape}")
@@ -61,8 +63,8 @@ class ClassTransfer(Comparable):
             raise ValueError(
                 f"labels must be {len(means)} numbers ±1 in which both occur, got {validate.shown(self.labels)}"
             )
-        weights = self.weights
-        if weights.shape != labels.shape or not (weights > 0).all() or abs(weights.sum() - 1.0) > 1e-9:
+        shares = self.shares
+        if shares.shape != labels.shape or not (shares > 0).all() or abs(shares.sum() - 1.0) > 1e-9:
             raise ValueError(
                 f"proportions must be {len(means)} numbers > 0 with sum 1, got {validate.shown(self.proportions)}"
             )
@@ -73,7 +75,6 @@ class ClassTransfer(Comparable):
         if not isinstance(self.source, FixedSource | RidgeSource):
             raise ValueError(f"source must be one FixedSource or RidgeSource, got {type(self.source).__name__}")
         check_sources((self.source,), self.p)
-        reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
         object.__setattr__(self, "_shape", validate.broadcast(n=n, gamma=gamma))
 
     @property
@@ -87,14 +88,12 @@ class ClassTransfer(Comparable):
         return int(np.shape(self.means)[1])
 
     @property
-    def weights(self) -> FloatArray:
+    def shares(self) -> FloatArray:
         """(C,) proportions π_c."""
+        if self.proportions is not None:
+            return validate.finite("proportions", self.proportions)
         count = len(np.asarray(self.means))
-        return (
-            np.full(count, 1.0 / count)
-            if self.proportions is None
-            else validate.finite("proportions", self.proportions)
-        )
+        return np.full(count, 1.0 / count)
 
     @property
     def _listed(self) -> Sequence[Any]:
@@ -141,12 +140,13 @@ class ClassScore(SolvedScore):
 
     def accuracy(self, alpha: ArrayLike, *, folded: bool = False) -> FloatArray:
         """Σπ_cΦ((s_c + y_cb₀)/σ_c)."""
-        signed = self.class_accuracies(alpha) @ self.setting.weights
+        signed = self.class_accuracies(alpha) @ self.setting.shares
         return np.maximum(signed, 1.0 - signed) if folded else signed
 
     def _objective(self, found: Any) -> FloatArray:
-        ratio, weights = found.class_means / np.sqrt(found.class_variances), self.setting.weights
-        return np.log(ndtr(ratio) @ weights) - np.log(ndtr(-ratio) @ weights)  # log odds do not saturate near 1
+        ratio, shares = found.class_means / np.sqrt(found.class_variances), self.setting.shares
+        right, wrong = (np.maximum(ndtr(side) @ shares, 1e-300) for side in (ratio, -ratio))
+        return np.log(right) - np.log(wrong)  # log odds do not saturate near 1
 
 
 class _Model:
@@ -154,7 +154,7 @@ class _Model:
 
     def __init__(self, setting: ClassTransfer) -> None:
         self.setting = setting
-        self.labels, self.weights = np.asarray(setting.labels, dtype=float), setting.weights
+        self.labels, self.shares = np.asarray(setting.labels, dtype=float), setting.shares
         self.signed = self.labels[:, None] * np.asarray(setting.means, dtype=float)  # (C, p) m_c
         self.covariances, source = setting.dense, setting.source
         self.noise: FloatArray = np.zeros((setting.p, setting.p))  # covariance Ω of the source weights
@@ -167,7 +167,7 @@ class _Model:
         spread = np.einsum("cij,i,j->c", self.covariances, self.source, self.source)
         spread += np.sum(self.covariances * self.noise, axis=(1, 2))
         with np.errstate(divide="ignore"):
-            self.unit = 1.0 / np.sqrt(self.weights @ spread)
+            self.unit = 1.0 / np.sqrt(self.shares @ spread)
 
     def points(self) -> list[tuple[tuple[int, ...], float, float]]:
         """(index, n, γ) of every setting."""
@@ -177,14 +177,14 @@ class _Model:
 
     def resolve(self, n: float, gamma: float, tau: FloatArray) -> _Resolved:
         """What follows from D for given τ."""
-        inverse = np.linalg.inv(gamma * np.eye(self.setting.p) + np.tensordot(self.weights * tau, self.covariances, 1))
+        inverse = np.linalg.inv(gamma * np.eye(self.setting.p) + np.tensordot(self.shares * tau, self.covariances, 1))
         seen = inverse @ self.covariances  # (C, p, p) DC_c
         kappa = np.trace(seen, axis1=1, axis2=2) / n
-        pulls = inverse @ np.vstack([gamma * self.source, self.weights[:, None] * self.signed]).T  # (p, 1 + C)
+        pulls = inverse @ np.vstack([gamma * self.source, self.shares[:, None] * self.signed]).T  # (p, 1 + C)
         forms = np.einsum("ik,cij,jl->ckl", pulls, self.covariances, pulls, optimize=True)
         if self.noise.any():
             forms[:, 0, 0] += gamma**2 * np.einsum("cij,ji->c", seen @ inverse, self.noise, optimize=True)
-        spread = np.einsum("cij,dji->cd", seen, seen, optimize=True) * self.weights / n  # tr C_cDπ_dC_dD/n
+        spread = np.einsum("cij,dji->cd", seen, seen, optimize=True) * self.shares / n  # tr C_cDπ_dC_dD/n
         return _Resolved(kappa, self.signed @ pulls, forms, spread)
 
     def square(self) -> Callable[[FloatArray], ClassSolution]:
@@ -229,7 +229,7 @@ class _Model:
         system[count, count] = 1.0
         if self.setting.intercept:
             system[:count, count] = tau * self.labels
-            system[count] = [*(self.weights * self.labels), 0.0]
+            system[count] = [*(self.shares * self.labels), 0.0]
         right = np.zeros((count + 1, 2))
         right[:count] = np.stack([tau, -tau * r.means[:, 0]], axis=-1)
         unknown = np.linalg.solve(system, right)
@@ -244,6 +244,16 @@ class _Model:
         # v_d = e_d² + τ_d²σ_d², hence σ² = forms + spread·e² + spread·τ²·σ².
         variances = np.linalg.solve(np.eye(count) - r.spread * tau**2, (powers + squares @ r.spread.T).T).T
         return means.T, offset, variances
+
+    def _slope(self, gain: FloatArray, tau: FloatArray) -> FloatArray:
+        """Minus the Jacobian of (s_c(e) − s_c, Σπ_cy_ce_c) in (s, b₀), for ds/de = ``gain`` (C, C)."""
+        count = len(tau)
+        slope = np.eye(count + 1)
+        slope[:count, :count] += gain * tau
+        if self.setting.intercept:
+            slope[:count, count] = gain @ (tau * self.labels)
+            slope[count] = [*(self.shares * self.labels * tau), self.shares @ tau]
+        return slope
 
     def solve(self, alpha: FloatArray, loss: Loss) -> ClassSolution:
         """Any loss, one α and one setting at a time."""
@@ -273,9 +283,11 @@ class _Model:
             r = self.resolve(n, gamma, tau)
             pull = np.concatenate([[alpha], e])
             variances = np.einsum("k,ckl,l->c", pull, r.forms, pull) + r.spread @ v
-            shift = (self.weights * self.labels) @ e / (self.weights @ tau) if self.setting.intercept else 0.0
-            target = np.concatenate([r.means @ pull, np.log(variances), np.log(r.kappa), offset + shift])
-            return (target - state[0])[None]
+            gap = np.append(r.means @ pull - s, (self.shares * self.labels) @ e if self.setting.intercept else 0.0)
+            # de_c = −τ_c(ds_c + y_cdb₀): a Newton step in (s, b₀), without which small γ diverges.
+            step = np.linalg.solve(self._slope(r.means[:, 1:], tau), gap)
+            move = [step[:count], np.log(variances) - spread, np.log(r.kappa) - kappa, step[count:]]
+            return np.concatenate(move)[None]
 
         def change(move: FloatArray, state: FloatArray) -> FloatArray:
             size = np.sqrt(np.exp(state[:, count : 2 * count]) + state[:, :count] ** 2)
@@ -297,8 +309,8 @@ class _Model:
     def _mixture(
         self, means: FloatArray, variances: FloatArray, intercept: FloatArray, n_iter: IntArray, converged: BoolArray
     ) -> ClassSolution:
-        mean = means @ self.weights
-        variance = (variances + (means - mean[..., None]) ** 2) @ self.weights
+        mean = means @ self.shares
+        variance = (variances + (means - mean[..., None]) ** 2) @ self.shares
         taken, solved = np.broadcast_to(n_iter, mean.shape), np.broadcast_to(converged, mean.shape)
         return ClassSolution(mean, variance, taken, solved, means, variances, intercept)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rmt.covariance import GaussianTransfer
+from rmt.covariance import BLOCK, GaussianTransfer
 from rmt.losses import Loss, Moments
 from rmt.mixing import iterate
 from rmt.ridge import source_moments
@@ -22,13 +22,16 @@ from rmt.setting import Transfer
 from rmt.solved import FixedPoint, SolvedScore
 from rmt.validate import FloatArray, IntArray
 
-#: (positions of the points wanted, e, v, τ) → (κ, s, σ²), each of the length of the positions.
-Response = Callable[[IntArray, Moments], tuple[FloatArray, FloatArray, FloatArray]]
+#: (positions of the points wanted, (e, v, τ)) → (κ, s, σ², ds/de), each of the length of the positions.
+Response = Callable[[IntArray, Moments], tuple[FloatArray, FloatArray, FloatArray, FloatArray]]
 
 #: Quadrature points to begin with; they are doubled where doubling them moves the answer.
 NODES, MAX_NODES = 65, 2049
 #: Relative change on doubling the points that is accepted, and the one beyond which the answer is not given.
 QUADRATURE, QUADRATURE_LIMIT = 1e-10, 1e-5
+
+#: (s, log σ², log κ) to try where the iteration from zero fails: from weak to nearly separable data.
+_STARTS = ((0.0, 0.0, 0.0), (1.0, 0.0, 2.0), (1.0, 0.0, 5.0), (1.0, 4.0, 8.0), (1.0, 18.0, 6.0))
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,20 @@ def solve(respond: Response, loss: Loss, count: int, mixture: Mixture) -> FixedP
     nodes = NODES
 
     def residual(at: IntArray, nodes: int) -> FloatArray:
-        s, s2, kappa = state[at, 0], np.exp(state[at, 1]), np.exp(state[at, 2])
-        averages = mixture.average(loss, s, s2, kappa, nodes, at)
-        moments[at] = np.stack(averages, axis=-1)
-        kappa, s, s2 = respond(at, averages)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.stack([s, np.log(s2), np.log(kappa)], axis=-1) - state[at]
+        # A point that runs away is known by a move that is not finite.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            s, s2, kappa = state[at, 0], np.exp(state[at, 1]), np.exp(state[at, 2])
+            averages = mixture.average(loss, s, s2, kappa, nodes, at)
+            moments[at] = np.stack(averages, axis=-1)
+            kappa, s, s2, gain = respond(at, averages)
+            move = np.stack([s, np.log(s2), np.log(kappa)], axis=-1) - state[at]
+        # de/ds = −τ. A half step in s would diverge where τ·ds/de > 3 (strong signal, small γ); this makes half of
+        # it the Newton step there, and leaves weak couplings alone.
+        move[:, 0] /= np.maximum(1.0, 0.5 * (1.0 + averages.tau * gain))
+        return move
 
     while todo.size:
-        solved, taken = iterate(partial(residual, nodes=nodes), _change, state, todo)
+        solved, taken = iterate(partial(residual, nodes=nodes), _change, state, todo, starts=_STARTS)
         n_iter[todo] += taken
         if loss.exact:
             converged[solved] = True
@@ -137,19 +145,20 @@ def spectral_response(
         mean2, cross, source2: (points or 1, J) m_j², m_jw̃_j and E w̃_j². gamma, alpha: (points,).
     """
 
-    def respond(at: IntArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def respond(at: IntArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         e, v, tau = averages
         inverse = 1.0 / (gamma[at, None] + tau[:, None] * values)  # D
         pull = gamma[at] * alpha[at]
         weight = _at(share, at) * values * inverse
         kappa = weight.sum(axis=-1)
-        s = e * np.sum(inverse * _at(mean2, at), axis=-1) + pull * np.sum(inverse * _at(cross, at), axis=-1)
+        gain = np.sum(inverse * _at(mean2, at), axis=-1)
+        s = e * gain + pull * np.sum(inverse * _at(cross, at), axis=-1)
         squared = inverse * inverse * values
         s2 = e**2 * np.sum(squared * _at(mean2, at), axis=-1)
         s2 += 2.0 * pull * e * np.sum(squared * _at(cross, at), axis=-1)
         s2 += pull**2 * np.sum(squared * _at(source2, at), axis=-1)
         s2 += v * np.sum(weight * values * inverse, axis=-1)
-        return kappa, s, s2
+        return kappa, s, s2, gain
 
     return respond
 
@@ -182,17 +191,22 @@ def spectral_solver(
 
     def solver(alpha: FloatArray) -> FixedPoint:
         gamma, noise = (np.broadcast_to(x, alpha.shape).ravel() for x in (setting.gamma, setting.label_noise))
-        mean2, cross, source2 = (rows(array, alpha.shape) for array in products)
-        respond = spectral_response(
-            values=values,
-            share=rows(share, alpha.shape),
-            mean2=mean2,
-            cross=cross,
-            source2=source2,
-            gamma=gamma,
-            alpha=alpha.ravel(),
-        )
-        return solve(respond, loss, alpha.size, flipped(mixture, noise)).reshape(alpha.shape)
+        table = [rows(array, alpha.shape) for array in (share, *products)]
+        scale, parts = alpha.ravel(), []
+        for start in range(0, scale.size, max(1, BLOCK // len(values))):
+            block = np.arange(start, min(start + max(1, BLOCK // len(values)), scale.size))
+            weights, mean2, cross, source2 = (_at(array, block) for array in table)
+            respond = spectral_response(
+                values=values,
+                share=weights,
+                mean2=mean2,
+                cross=cross,
+                source2=source2,
+                gamma=gamma[block],
+                alpha=scale[block],
+            )
+            parts.append(solve(respond, loss, block.size, flipped(mixture, noise[block])))
+        return FixedPoint.joined(parts).reshape(alpha.shape)
 
     return solver
 

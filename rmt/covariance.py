@@ -6,7 +6,7 @@ One eigendecomposition of the covariance serves every γ, n and α: in the eigen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,7 @@ from rmt.validate import FloatArray
 #: Negative eigenvalues up to this share of the largest are rounding and count as 0.
 _ROUNDING = 1e-10
 #: Settings are treated in blocks of about this many (setting, eigenvalue) pairs: 8 MB an array.
-_BLOCK = 2**20
+BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +256,35 @@ class GaussianTransfer(Comparable):
         return self.spectrum.rotate(self.mean), weights, spread
 
 
+def with_penalty(setting: GaussianTransfer, penalty: Any) -> GaussianTransfer:
+    """``setting`` with the penalty γ·aᵀΓa on the adapter, in coordinates where it is γ‖a‖² (theory.md §3).
+
+    (m, C, w̃) → (Γ^{-1/2}m, Γ^{-1/2}CΓ^{-1/2}, Γ^{1/2}w̃): scores, and so accuracies, are those of the original.
+
+    Args:
+        setting: with fixed sources. penalty: Γ as (p, p) matrix, (p,) diagonal, or :class:`Spectrum`, all of its
+            eigenvalues > 0.
+    """
+    check_dimension("penalty", penalty, setting.p)
+    if any(isinstance(source, RidgeSource) for source in setting.sources):
+        raise ValueError("with_penalty takes fixed sources; give FixedSource(vector=w) with the learned weights")
+    form = Spectrum.of(penalty, name="penalty")
+    values = np.asarray(form.values, dtype=float)
+    if not (values > 0).all():
+        raise ValueError("penalty must be positive definite: without a penalty the adapter is not defined everywhere")
+    inverse = Spectrum(1.0 / values, form.vectors)
+    sources = tuple(FixedSource(vector=form.colour(np.asarray(source.vector))) for source in setting.sources)  # type: ignore[union-attr]
+    diagonal = form.vectors is None and setting.spectrum.vectors is None
+    return replace(
+        setting,
+        mean=inverse.colour(np.asarray(setting.mean, dtype=float)),
+        covariance=np.asarray(setting.spectrum.values) / values
+        if diagonal
+        else inverse.colour(inverse.colour(setting.spectrum.dense()).T),
+        source=sources if setting.source_count is not None else sources[0],
+    )
+
+
 def check_sources(sources: Any, p: int) -> None:
     """Every source must be given in coordinates and have dimension ``p``."""
     if not sources:
@@ -319,7 +348,7 @@ class GaussianScore(QuadraticScore):
         linear = np.stack([mean**2, *(mean * weights)])  # for A and B
         forms = values * np.concatenate([linear, pairs])  # for mᵀHCHm, W̃ᵀHCHm, W̃ᵀHCHW̃
         c, V = np.empty((n.size, count + 1)), np.empty((n.size, count + 1, count + 1))
-        step = max(1, _BLOCK // values.size)
+        step = max(1, BLOCK // values.size)
         for start in range(0, n.size, step):
             part = slice(start, start + step)
             r = spectral(values, n[part], gamma[part])

@@ -109,17 +109,21 @@ class EllipticalScore(_Elliptical, QuadraticScore):
 
 
 class SolvedEllipticalScore(_Elliptical, SolvedScore):
-    """Any other loss, solved one α at a time."""
+    """Any other loss, solved one α at a time: e, v, τ are averaged over t, with κ → tκ and σ² → tσ²."""
+
+    def __init__(self, setting: EllipticalTransfer, loss: Loss) -> None:
+        base, (scales, weights) = setting.base, setting.law
+        check_convex(base, loss)
+        super().__init__(
+            spectral_solver(base, loss, Mixture(np.ones_like(scales), scales, weights[None])),
+            shape=base.shape,
+            unit=source_unit(base),
+            describe=lambda index: point_words(base, index),
+        )
+        self.setting, self._law = setting, (scales, weights)
 
 
 def elliptical_score(setting: EllipticalTransfer, loss: Loss) -> Score:
-    """The score under elliptical noise. The fixed point averages e, v, τ over t with κ → tκ, σ² → tσ²."""
-    base = setting.base
-    check_convex(base, loss)
-    scales, weights = setting.law
-    solver = spectral_solver(base, loss, Mixture(np.ones_like(scales), scales, weights[None]))
-    solved = SolvedEllipticalScore(
-        solver, shape=base.shape, unit=source_unit(base), describe=lambda index: point_words(base, index)
-    )
-    solved._law = (scales, weights)
+    """The score under elliptical noise; for the square loss three solved scales give them all."""
+    solved = SolvedEllipticalScore(setting, loss)
     return EllipticalScore(setting, *probe(solved)) if loss is SQUARE else solved

@@ -265,7 +265,8 @@ class _Point:
             if left >= self.right:
                 raise ValueError(f"cut = {left:g} is above every eigenvalue (they end near {self.right:g})")
         else:
-            left = law.left(gamma)
+            # Below p = n no eigenvalue lies under the bulk: starting there keeps clear of the poles.
+            left = max(law.left(gamma), 0.5 * max(1.0 - np.sqrt(self.eta), 0.0) ** 2)
         nodes = _NODES
         forms = self.integrals(lambda z: law(z, gamma), left, nodes)
         while True:

@@ -126,24 +126,31 @@ class Loss:
     def moments(self, mean: FloatArray, variance: FloatArray, kappa: FloatArray, nodes: int) -> Moments:
         """Averages over r ~ N(mean, variance), by the trapezoidal rule with ``nodes`` points.
 
-        The points are uniform in t, r = inflection + 3 sinh t: dense where the loss bends, however wide the Gaussian
-        is. On analytic functions the rule converges exponentially in the number of points.
+        The points lie where both the Gaussian and the loss are resolved: they are even in t, with
+        x + aκℓ′(x)/(1 + a) = inflection + 3 sinh t, a mean of r (a = ∞) and x (a = 0) as coordinate. In r alone
+        the proximal map has a kink at r ≈ −κ, in x alone the Gaussian is narrow where κℓ″ is large. The error
+        falls exponentially in the number of points, for every variance and κ.
         """
         sd = np.sqrt(variance)
-        ends = [np.arcsinh((mean + side * _REACH * sd - self.inflection) / _BEND) for side in (-1.0, 1.0)]
+        share = np.maximum(3.0 / sd, 1.0 / kappa)  # a
+        milder = kappa * share / (1.0 + share)
+        ends = []
+        for side in (-_REACH, _REACH):
+            x = self.prox(mean + side * sd, kappa)
+            ends.append(np.arcsinh((x + milder * self.slopes(x)[0] - self.inflection) / _BEND))
         t = ends[0][..., None] + (ends[1] - ends[0])[..., None] * np.linspace(0.0, 1.0, nodes)
         stretch = np.exp(t)
-        r = self.inflection + 0.5 * _BEND * (stretch - 1.0 / stretch)
-        z = (r - mean[..., None]) / sd[..., None]
-        weight = np.exp(-0.5 * z * z) * (stretch + 1.0 / stretch)
-        weight /= weight.sum(axis=-1, keepdims=True)
-        kappa = np.asarray(kappa)[..., None]
-        x = self.prox(r, kappa)
+        milder, kappa = milder[..., None], kappa[..., None]
+        x = self.prox(self.inflection + 0.5 * _BEND * (stretch - 1.0 / stretch), milder)
         slope, curvature = self.slopes(x)
+        z = (x + kappa * slope - mean[..., None]) / sd[..., None]
+        spread = 1.0 + kappa * curvature  # dr/dx
+        weight = np.exp(-0.5 * z * z) * (stretch + 1.0 / stretch) * spread / (1.0 + milder * curvature)
+        weight /= weight.sum(axis=-1, keepdims=True)
         return Moments(
             -np.sum(weight * slope, axis=-1),
             np.sum(weight * slope**2, axis=-1),
-            np.sum(weight * curvature / (1.0 + kappa * curvature), axis=-1),
+            np.sum(weight * curvature / spread, axis=-1),
         )
 
 

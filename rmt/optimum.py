@@ -10,7 +10,7 @@ from scipy.special import ndtr
 
 from rmt.covariance import GaussianScore, GaussianTransfer
 from rmt.fixed_point import gamma_of_theta
-from rmt.ridge import IsotropicScore, source_moments
+from rmt.ridge import IsotropicScore
 from rmt.score import QuadraticScore, ratio
 from rmt.setting import Transfer
 from rmt.validate import FloatArray
@@ -51,6 +51,8 @@ class Limit:
 
 
 def _one_source(setting: Transfer) -> IsotropicScore:
+    if not isinstance(setting, Transfer):
+        raise ValueError(f"this function is solved for C = I: give a Transfer, not a {type(setting).__name__}")
     if setting.source_count is not None:
         raise ValueError("this function takes a setting with one source; give FixedSource(overlap=…, norm2=…)")
     return IsotropicScore(setting)
@@ -63,10 +65,8 @@ def gamma_one(setting: Transfer) -> FloatArray:
     Dθ² + ((M+1)D + g − 1/κ)θ − (1 + (1−κ²)M)/κ = 0 and γ₁ = θ₁(1 − η/(1+θ₁)).
     γ₁ ≤ 0 says that α* < 1 for every γ; an overlap g ≤ 0 gives −inf, a source along m may give +inf.
     """
-    m2, eta = setting.m2, setting.eta
-    g, norm2 = source_moments(setting)
-    kappa = 1.0 - 2.0 * np.asarray(setting.label_noise, dtype=float)
-    m2, eta, g, norm2, kappa = np.broadcast_arrays(m2, eta, g, norm2, kappa)
+    score = _one_source(setting)
+    m2, eta, g, norm2, kappa = np.broadcast_arrays(score.m2, score.eta, score.overlap, score.norm2, score.kappa)
     usable = g > 0
     safe = np.where(usable, g, 1.0)
     slope = np.maximum(m2 * norm2 - g**2, 0.0) / (eta * safe)

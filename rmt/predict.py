@@ -12,10 +12,18 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     """The high-dimensional prediction for ``setting``.
 
     Args:
-        setting: :class:`rmt.Transfer` (isotropic), :class:`rmt.GaussianTransfer` (any covariance, several sources);
-            these give a :class:`rmt.Score`. :class:`rmt.Regression` gives a :class:`rmt.RegressionRisk`.
+        setting: what is known of the data.
+
+            - :class:`rmt.Transfer`: isotropic noise, by norms. :class:`rmt.GaussianTransfer`: any covariance, means
+              as vectors, one or several sources. :class:`rmt.ClassTransfer`: classes that differ.
+            - :class:`rmt.EllipticalTransfer`, :class:`rmt.SubspaceTransfer`, :class:`rmt.FilteredTransfer`: one of
+              the first two with elliptical noise, an adapter in a subspace, a spectral filter instead of ridge.
+            - :class:`rmt.Regression`.
         loss: what the adapter is trained with: ``"square"``, ``"logistic"``, ``"squared_hinge"``, or any
-            :class:`rmt.Loss`. Source weights of a ridge source are trained with the square loss.
+            :class:`rmt.Loss`. A ridge source is always trained with the square loss.
+
+    Returns:
+        A :class:`rmt.Score`; for a Regression a :class:`rmt.RegressionRisk`.
 
     Raises:
         ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
@@ -24,6 +32,7 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     from rmt.convex import convex_score
     from rmt.covariance import GaussianScore, GaussianTransfer
     from rmt.elliptical import EllipticalTransfer, elliptical_score
+    from rmt.filters import FilteredTransfer, filtered_score
     from rmt.regression import Regression, RegressionRisk
     from rmt.ridge import IsotropicScore, several_sources
     from rmt.subspace import SubspaceTransfer, subspace_score
@@ -41,8 +50,13 @@ def theory(setting: Any, loss: Any = "square") -> Any:
         return elliptical_score(setting, loss)
     if isinstance(setting, SubspaceTransfer):
         return subspace_score(setting, loss)
+    if isinstance(setting, FilteredTransfer | Regression) and loss is not SQUARE:
+        raise ValueError(f"a {type(setting).__name__} is fitted with loss='square', got {loss.name!r}")
+    if isinstance(setting, FilteredTransfer):
+        return filtered_score(setting)
     if isinstance(setting, Regression):
-        if loss is not SQUARE:
-            raise ValueError(f"a Regression is fitted with loss='square', got {loss.name!r}")
         return RegressionRisk(setting)
-    raise ValueError(f"setting must be a Transfer, GaussianTransfer or Regression, got {type(setting).__name__}")
+    raise ValueError(
+        "setting must be a Transfer, GaussianTransfer, ClassTransfer, EllipticalTransfer, SubspaceTransfer, "
+        f"FilteredTransfer or Regression, got {type(setting).__name__}"
+    )

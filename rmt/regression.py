@@ -49,7 +49,7 @@ class Regression(Comparable):
         if self.covariance is None:
             reject_interpolation("gamma", gamma, "n", n, np.asarray(float(self.p)))
         else:
-            check_dimension("covariance", self.covariance, self.p, "target and source")
+            check_dimension("covariance", self.covariance, self.p, "target")
         object.__setattr__(self, "_shape", validate.broadcast(n=n, gamma=gamma, noise=noise))
 
     @property
@@ -87,7 +87,7 @@ class RegressionRisk:
         gamma = np.asarray(setting.gamma, dtype=float)
         if setting.covariance is None:
             self.resolvent = isotropic(setting.p / np.asarray(setting.n, dtype=float), gamma)
-            self._factor = (self.resolvent.theta / self.resolvent.lam) ** 2
+            self._factor: FloatArray = (self.resolvent.theta / self.resolvent.lam) ** 2
             weights: FloatArray = np.ones(setting.p)
         else:
             values = np.asarray(setting.spectrum.values, dtype=float)

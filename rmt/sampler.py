@@ -52,7 +52,10 @@ def draw_block(setting: Transfer, draws: int, rng: Generator, gammas: FloatArray
 def single_setting(setting: Transfer) -> Transfer:
     """``setting`` if it is one scalar isotropic setting, which is what a simulation takes."""
     if not isinstance(setting, Transfer):
-        raise ValueError(f"a simulation takes an isotropic rmt.Transfer, got {type(setting).__name__}")
+        raise ValueError(
+            f"this simulation takes an isotropic rmt.Transfer, got {type(setting).__name__}; "
+            "rmt.simulate_fits takes the other settings"
+        )
     if setting.shape:
         raise ValueError(f"a simulation takes one setting, got arrays of shape {setting.shape}; use rmt.run_sweep")
     return setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
@@ -34,6 +34,11 @@ class Solution:
     variance: FloatArray  #: σ²
     n_iter: IntArray  #: iterations taken
     converged: BoolArray  #: whether a further iteration, and finer quadrature, change nothing
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Solutions at the points of all ``parts``, one after the other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def reshape(self, shape: tuple[int, ...]) -> Self:
         """The same with its leading axis (points) in ``shape``."""
@@ -81,18 +86,23 @@ class SolvedScore(Score):
         Raises:
             ConvergenceError: a point was not solved; the message names it.
         """
-        found = self._solved(validate.finite("alpha", alpha))
+        alpha = validate.finite("alpha", alpha)
+        found = self._solved(alpha)
         if not found.converged.all():
-            bad = tuple(int(i) for i in np.argwhere(~found.converged)[0])
-            full = np.broadcast_to(np.asarray(alpha, dtype=float), found.converged.shape)
-            index = bad[len(bad) - len(self.shape) :]
-            index = tuple(i if size > 1 else 0 for i, size in zip(index, self.shape, strict=True))
-            raise ConvergenceError(
-                f"no fixed point at {int((~found.converged).sum())} of {found.converged.size} points, the first at "
-                f"alpha = {full[bad]:g}, {self._describe(index)}, after {int(found.n_iter[bad])} iterations; raise "
-                "gamma (training data that a classifier separates leave nothing else to hold it), or smooth the loss"
-            )
+            self._fail(alpha, found)
         return found
+
+    def _fail(self, alpha: FloatArray, found: Solution) -> None:
+        """Raise the error that names the first point without a solution."""
+        bad = tuple(int(i) for i in np.argwhere(~found.converged)[0])
+        full = np.broadcast_to(alpha, found.converged.shape)
+        index = bad[len(bad) - len(self.shape) :]
+        index = tuple(i if size > 1 else 0 for i, size in zip(index, self.shape, strict=True))
+        raise ConvergenceError(
+            f"no fixed point at {int((~found.converged).sum())} of {found.converged.size} points, the first at "
+            f"alpha = {full[bad]:g}, {self._describe(index)}, after {int(found.n_iter[bad])} iterations; raise "
+            "gamma (training data that a classifier separates leave nothing else to hold it), or smooth the loss"
+        )
 
     def _solved(self, alpha: FloatArray) -> Solution:
         alpha = np.broadcast_to(alpha, np.broadcast_shapes(alpha.shape, self.shape))
@@ -115,8 +125,13 @@ class SolvedScore(Score):
 
     @cached_property
     def _grid(self) -> tuple[FloatArray, Solution]:
+        """Points x and what is found there; single points far out may stay unsolved, whole settings may not."""
         x = np.linspace(-_REACH, _REACH, _POINTS)
-        return x, self._solved(np.sinh(x).reshape(-1, *(1,) * len(self.shape)) * self._unit)
+        alpha = np.sinh(x).reshape(-1, *(1,) * len(self.shape)) * self._unit
+        found = self._solved(alpha)
+        if not found.converged.any(axis=0).all():
+            self._fail(alpha, found)
+        return x, found
 
     def _maximise(self, objective: Callable[[Solution], FloatArray]) -> FloatArray:
         """α of the highest ``objective`` of each setting; ±inf where it still rises at the ends of the search."""
@@ -136,7 +151,7 @@ class SolvedScore(Score):
         """Refine ``centre`` (in x): interpolate ``function`` around it, move to what ``pick`` finds, narrow, repeat."""
         nodes = np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES).reshape(-1, *(1,) * len(self.shape))
         for half in _ZOOMS:
-            found = self._solved(self._unit * np.sinh(centre + half * nodes))
+            found = self.solution(self._unit * np.sinh(centre + half * nodes))
             values = function(found).reshape(_NODES, -1)
             centre = centre + half * pick(values).reshape(self.shape)
         return centre
@@ -155,7 +170,8 @@ class SolvedScore(Score):
     def alpha_bar(self) -> FloatArray:
         """The scale at which the mean score is 0; NaN where it keeps its sign."""
         x, found = self._grid
-        change = np.diff(np.sign(found.mean), axis=0) != 0
+        sign = np.where(found.converged, np.sign(found.mean), np.nan)
+        change = sign[1:] * sign[:-1] <= 0
         first = np.argmax(change, axis=0)
         centre = self._zoom(0.5 * (x[first] + x[first + 1]), lambda found: found.mean, _root)
         return np.where(change.any(axis=0) & ~self._dead, self._unit * np.sinh(centre), np.nan)

@@ -184,14 +184,15 @@ class _FixedSubspace:
         scale, pairs = alpha.ravel(), self.pairs[0, 0]
         mean2, cross = self.mean**2, self.mean * self.cross[0]
 
-        def respond(at: IntArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray]:
+        def respond(at: IntArray, averages: Moments) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
             e, v, tau = averages
             a = scale[at]
             inverse = 1.0 / (gamma[at, None] + tau[:, None] * d)  # D
             squared = inverse**2 * d
-            s = a * self.overlap[0] + e * (inverse @ mean2) - a * tau * (inverse @ cross)
+            gain = inverse @ mean2
+            s = a * self.overlap[0] + e * gain - a * tau * (inverse @ cross)
             s2 = e**2 * (squared @ mean2) + 2.0 * a * e * (inverse @ cross - tau * (squared @ cross))
             s2 += a**2 * (self.own[0, 0] - 2.0 * tau * (inverse @ pairs) + tau**2 * (squared @ pairs))
-            return share[at] * (inverse @ d), s, s2 + v * share[at] * (squared @ d)
+            return share[at] * (inverse @ d), s, s2 + v * share[at] * (squared @ d), gain
 
         return solve(respond, loss, alpha.size, flipped(plain_mixture(), noise)).reshape(shape)

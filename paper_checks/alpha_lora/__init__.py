@@ -12,4 +12,5 @@ ORDER = (
     "table1",
     "figure3",
     "digits",
+    "universality",
 )

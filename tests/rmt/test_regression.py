@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rmt
+from rmt.direct import simulate_regression
 
 
 def setting(**change):
@@ -83,3 +84,58 @@ def test_bad_alpha_and_unknown_setting():
         rmt.theory("Transfer")
     with pytest.raises(ValueError, match="loss must be one of"):
         rmt.theory(setting(), loss="l7")
+
+
+def coloured(seed: int, **change):
+    """A random regression whose inputs have a covariance, as a matrix or its diagonal."""
+    rng = np.random.default_rng(seed)
+    p, d = 60, 3
+    values = np.exp(rng.uniform(0.2, 1.0) * rng.standard_normal(p))
+    rotation = np.linalg.qr(rng.standard_normal((p, p)))[0]
+    source = rng.standard_normal((d, p)) / np.sqrt(p)
+    base = {
+        "n": int(p * 10 ** rng.uniform(-0.5, 0.5)),
+        "gamma": 10 ** rng.uniform(-1.5, 0.5),
+        "target": 0.7 * source + 0.5 * rng.standard_normal((d, p)) / np.sqrt(p),
+        "source": source,
+        "noise": rng.uniform(0.0, 0.5),
+        "covariance": values if seed % 2 else (rotation * values) @ rotation.T,
+    }
+    return rmt.Regression(**(base | change))
+
+
+def test_identity_covariance_is_the_closed_form():
+    base = coloured(0, covariance=None, n=np.array([20, 45, 400]), gamma=np.array([[0.01], [1.0]]))
+    closed = rmt.theory(base)
+    general = rmt.theory(coloured(0, covariance=np.ones(60), n=base.n, gamma=base.gamma))
+    alpha = np.array([-1.0, 0.3, 2.0])[:, None, None]
+    np.testing.assert_allclose(general.risk(alpha), closed.risk(alpha), rtol=1e-9)
+    np.testing.assert_allclose(general.alpha_star, np.full((2, 3), closed.alpha_star), rtol=1e-9)
+    np.testing.assert_allclose(general.alpha_star_rows, np.tile(closed.alpha_star_rows, (2, 3, 1)), rtol=1e-9)
+    np.testing.assert_allclose(general.best_risk_rows, closed.best_risk_rows, rtol=1e-9)
+
+
+def test_with_covariance_the_best_scale_depends_on_the_penalty():
+    risk = rmt.theory(coloured(3, gamma=np.array([0.01, 10.0])))
+    assert abs(risk.alpha_star[0] - risk.alpha_star[1]) > 1e-3
+    scan = risk.risk(np.linspace(-2, 3, 501)[:, None])
+    assert (risk.best_risk <= scan.min(axis=0)).all()
+    assert (risk.best_risk_rows <= risk.best_risk).all()
+
+
+def test_simulation_with_covariance():
+    for seed in range(30):
+        setting = coloured(seed)
+        risk, simulation = rmt.theory(setting), simulate_regression(setting, 100, seed=seed)
+        for alpha in (0.0, 1.0, 2.0):
+            expected = risk.risk(alpha)
+            assert abs(simulation.risk(alpha).z(expected, 2.5 / setting.p * expected)) <= 4
+        rows = risk.alpha_star_rows
+        assert abs(simulation.risk_rows(rows).z(risk.best_risk_rows, 2.5 / setting.p * risk.best_risk_rows)) <= 4
+
+
+def test_bad_covariance():
+    with pytest.raises(ValueError, match="covariance is 59-dimensional, but target has length 60"):
+        coloured(0, covariance=np.ones(59))
+    with pytest.raises(ValueError, match="gamma = 0 with n = 60, the rank"):
+        rmt.theory(coloured(1, n=60, gamma=0.0))
