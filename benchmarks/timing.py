@@ -8,16 +8,18 @@ from statistics import median
 from typing import Any
 
 
-def interleaved(*functions: Callable[[], Any], rounds: int = 5) -> list[float]:
+def interleaved(
+    *functions: Callable[[], Any], rounds: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Median seconds of each function, measured in turn A B A B … after one warm-up each."""
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, record in zip(functions, times, strict=True):
-            start = time.perf_counter()
+            start = clock()
             function()
-            record.append(time.perf_counter() - start)
+            record.append(clock() - start)
     return [median(record) for record in times]
 
 

@@ -1,9 +1,7 @@
 """One adapter layer with five support tensors: GLoRA, and LoRA, SSF, BitFit and α-LoRA inside it.
 
 >>> import glora
->>> report = glora.attach(
-...     model, glora.presets.alpha_lora(rank=8, target=r"(q_proj|v_proj)$")
-... )  # doctest: +SKIP
+>>> report = glora.attach(model, glora.presets.alpha_lora(rank=8, target=r"(q_proj|v_proj)$"))  # doctest: +SKIP
 """
 
 from glora import presets

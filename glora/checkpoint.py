@@ -203,9 +203,7 @@ def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tenso
     for key, config in selection.layers.items():
         module = modules.get(key)
         if module is None or op_for(module) is None:
-            problems.append(
-                f"layer {key}: " + ("missing" if module is None else f"is {type(module).__name__}")
-            )
+            problems.append(f"layer {key}: " + ("missing" if module is None else f"is {type(module).__name__}"))
             continue
         adapter = Adapter(config, module, torch.Generator())
         expected |= {f"{key}.{part}": tensor.shape for part, tensor in adapter.state_dict().items()}
@@ -222,9 +220,7 @@ def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tenso
         elif key not in expected:
             problems.append(f"{key}: in the file, but the model has no place for it")
         elif tensors[key].shape != expected[key]:
-            problems.append(
-                f"{key}: shape {tuple(tensors[key].shape)}, the model needs {tuple(expected[key])}"
-            )
+            problems.append(f"{key}: shape {tuple(tensors[key].shape)}, the model needs {tuple(expected[key])}")
     return problems
 
 

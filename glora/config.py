@@ -206,9 +206,7 @@ class GLoRAConfig(LayerConfig):
         elif not callable(self.target):
             raise ValueError(f"target must be a string, a list of names or a function, got {self.target!r}")
         if isinstance(self.modules_to_save, str):
-            raise ValueError(
-                f"modules_to_save must be a list of names, got the string {self.modules_to_save!r}"
-            )
+            raise ValueError(f"modules_to_save must be a list of names, got the string {self.modules_to_save!r}")
         for pattern, layer in self.overrides.items():
             _pattern("overrides", pattern)
             if not isinstance(layer, LayerConfig):
@@ -219,9 +217,7 @@ class GLoRAConfig(LayerConfig):
     @property
     def layer(self) -> LayerConfig:
         """The configuration of a targeted layer without an override."""
-        return LayerConfig(
-            **{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(LayerConfig)}
-        )
+        return LayerConfig(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(LayerConfig)})
 
     def layer_for(self, name: str) -> LayerConfig:
         """The configuration of the targeted layer called `name`."""
@@ -258,9 +254,7 @@ class GLoRAConfig(LayerConfig):
                 "target is a function and cannot be written to a file; attach it and save the adapter, "
                 "or give the module names"
             )
-        values: dict[str, Any] = {
-            "target": self.target if isinstance(self.target, str) else list(self.target)
-        }
+        values: dict[str, Any] = {"target": self.target if isinstance(self.target, str) else list(self.target)}
         values |= super().to_dict()
         if self.overrides:
             values["overrides"] = {pattern: layer.to_dict() for pattern, layer in self.overrides.items()}

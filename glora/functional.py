@@ -15,7 +15,8 @@ The functions know nothing of modules that hold parameters: a supernet may pass 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -118,28 +119,40 @@ def _hadamard_forward(
     op: Op, weight: Tensor, bias: Tensor | None, x: Tensor, terms: Terms, hadamard: Factors
 ) -> Tensor:
     """The one structure that needs an object the size of W0: W0 ∘ (left right)."""
-    device = x.device.type
     # Casts are explicit here: autocast would round the factors before W_eff is formed from them.
-    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
-        x = x.to(torch.get_autocast_dtype(device))
-    with torch.autocast(device, enabled=False):
+    x = x.to(_autocast_dtype(x))
+    with without_autocast(x):
         shift = terms.shift
         if bias is not None:
             bias = (bias if shift is None else bias + shift).to(x.dtype)
             shift = None
         if op.channels_last and x.numel() <= FACTORED_TOKENS * x.shape[-1]:
-            output = op.apply(x, weight, bias)
-            output = output + _factored(x, weight, hadamard)
+            weight = weight.to(x.dtype)
+            output = op.apply(x, weight, bias) + _factored(x, weight, hadamard)
             rest = terms.additive
         else:
             if isinstance(op, ConvOp):
                 op, x = op.unpadded(), op.padded(x)
             kept = tuple(factors for factors in terms.additive if not factors.dropout)
             left, right = join(kept)[:2] if kept else (None, None)
-            output = _EffectiveWeight.apply(op, x, weight, bias, hadamard.left, hadamard.right, left, right)
+            function = _EffectiveWeight if torch.compiler.is_compiling() else _EffectiveWeightWithTangents
+            output = function.apply(op, x, weight, bias, hadamard.left, hadamard.right, left, right)
             rest = tuple(factors for factors in terms.additive if factors.dropout)
         added = _additive(op, x, rest, shift)
         return output if added is None else output + added.to(output.dtype)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """A context in which operations on tensors like x keep the dtypes they are given."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype:
+    """The dtype a matrix product with x is computed in."""
+    device = x.device.type
+    if x.is_meta or x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def join(products: tuple[Factors, ...]) -> Factors:
@@ -191,31 +204,6 @@ class _EffectiveWeight(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         ctx.op = inputs[0]
         ctx.save_for_backward(*inputs[1:])
-        ctx.save_for_forward(*inputs[1:])
-
-    @staticmethod
-    def jvp(ctx, _op, dx, dweight, dbias, dhl, dhr, dleft, dright):
-        x, weight, _, hl, hr, left, right = ctx.saved_tensors
-        wide = weight.to(hl.dtype)
-        terms = []
-        if dweight is not None:
-            terms.append(torch.addcmul(dweight, dweight, (hl @ hr).to(dweight.dtype)))
-        if dhl is not None:
-            terms.append(wide * (dhl @ hr))
-        if dhr is not None:
-            terms.append(wide * (hl @ dhr))
-        if dleft is not None:
-            terms.append(dleft @ right)
-        if dright is not None:
-            terms.append(left @ dright)
-        result = None if dbias is None else ctx.op.rows(dbias)
-        if terms:
-            part = ctx.op.apply(x, sum(terms[1:], terms[0]).to(x.dtype), None)
-            result = part if result is None else part + result
-        if dx is not None:
-            part = ctx.op.apply(dx, effective_weight(weight, hl, hr, left, right).to(x.dtype), None)
-            result = part if result is None else part + result
-        return result
 
     @staticmethod
     def backward(ctx, grad):
@@ -242,6 +230,39 @@ class _EffectiveWeight(torch.autograd.Function):
         return None, *grads
 
 
+class _EffectiveWeightWithTangents(_EffectiveWeight):
+    """The same with forward-mode derivatives, which torch.compile does not trace."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _EffectiveWeight.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def jvp(ctx, _op, dx, dweight, dbias, dhl, dhr, dleft, dright):
+        x, weight, _, hl, hr, left, right = ctx.saved_tensors
+        wide = weight.to(hl.dtype)
+        terms = []
+        if dweight is not None:
+            terms.append(torch.addcmul(dweight, dweight, (hl @ hr).to(dweight.dtype)))
+        if dhl is not None:
+            terms.append(wide * (dhl @ hr))
+        if dhr is not None:
+            terms.append(wide * (hl @ dhr))
+        if dleft is not None:
+            terms.append(dleft @ right)
+        if dright is not None:
+            terms.append(left @ dright)
+        result = None if dbias is None else ctx.op.rows(dbias)
+        if terms:
+            part = ctx.op.apply(x, sum(terms[1:], terms[0]).to(x.dtype), None)
+            result = part if result is None else part + result
+        if dx is not None:
+            part = ctx.op.apply(dx, effective_weight(weight, hl, hr, left, right).to(x.dtype), None)
+            result = part if result is None else part + result
+        return result
+
+
 def scale_add(
     output: Tensor,
     scale: Tensor,
@@ -260,7 +281,8 @@ def scale_add(
         op, x, weight, bias: where `output` came from; given, it is recomputed for the scale's gradient, not
             kept.
     """
-    return _ScaleAdd.apply(output, scale, added, op, x, weight, bias)
+    function = _ScaleAdd if torch.compiler.is_compiling() else _ScaleAddWithTangents
+    return function.apply(output, scale, added, op, x, weight, bias)
 
 
 class _ScaleAdd(torch.autograd.Function):
@@ -284,19 +306,6 @@ class _ScaleAdd(torch.autograd.Function):
         # Only the gradient of the scale needs the base output.
         kept = base_output if ctx.needs_input_grad[1] and not ctx.recompute else None
         ctx.save_for_backward(scale, kept, x, weight, bias)
-        ctx.save_for_forward(scale, base_output)
-
-    @staticmethod
-    def jvp(ctx, doutput, dscale, dadded, *_):
-        scale, output = ctx.saved_tensors[:2]
-        parts = []
-        if doutput is not None:
-            parts.append(torch.addcmul(doutput, doutput, scale))
-        if dscale is not None:
-            parts.append(output * dscale)
-        if dadded is not None:
-            parts.append(dadded.expand_as(output))
-        return sum(parts[1:], parts[0])
 
     @staticmethod
     def backward(ctx, grad):
@@ -315,6 +324,27 @@ class _ScaleAdd(torch.autograd.Function):
         return grad_output, grad_scale, grad_added, None, None, None, None
 
 
+class _ScaleAddWithTangents(_ScaleAdd):
+    """The same with forward-mode derivatives, which torch.compile does not trace."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _ScaleAdd.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[1], inputs[0])
+
+    @staticmethod
+    def jvp(ctx, doutput, dscale, dadded, *_):
+        scale, output = ctx.saved_tensors[:2]
+        parts = []
+        if doutput is not None:
+            parts.append(torch.addcmul(doutput, doutput, scale))
+        if dscale is not None:
+            parts.append(output * dscale)
+        if dadded is not None:
+            parts.append(dadded.expand_as(output))
+        return sum(parts[1:], parts[0])
+
+
 def _sum_to(grad: Tensor, like: Tensor) -> Tensor:
     return grad.sum_to_size(like.shape)
 
@@ -325,7 +355,9 @@ def _dot_to(grad: Tensor, output: Tensor, scale: Tensor) -> Tensor:
         return (grad * output).sum_to_size(scale.shape)
     grad, output = grad.reshape(-1, grad.shape[-1]), output.reshape(-1, output.shape[-1])
     rows = max(1, _REDUCTION_BLOCK // max(1, grad.shape[-1]))
-    total = grad.new_zeros(grad.shape[-1])
+    wide = torch.promote_types(grad.dtype, torch.float32)
+    total = grad.new_zeros(grad.shape[-1], dtype=wide)
     for start in range(0, grad.shape[0], rows):
-        total = total + (grad[start : start + rows] * output[start : start + rows]).sum(0)
-    return total.sum_to_size(scale.shape)
+        block = slice(start, start + rows)
+        total = total + (grad[block].to(wide) * output[block].to(wide)).sum(0)
+    return total.sum_to_size(scale.shape).to(scale.dtype)

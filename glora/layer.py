@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import TENSORS, LayerConfig
-from glora.functional import Factors, Terms, adapted_forward, join
+from glora.functional import Factors, Terms, adapted_forward, join, without_autocast
 from glora.ops import SUPPORTED, ConvOp, is_plain, op_for
 from glora.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
+
+# (weight, bias) of a layer.
+Parameters = tuple[nn.Parameter | None, nn.Parameter | None]
 
 
 class Adapter(nn.Module):
@@ -36,9 +39,7 @@ class Adapter(nn.Module):
     D: SupportTensor | None
     E: SupportTensor | None
 
-    def __init__(
-        self, config: LayerConfig, base: nn.Module, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, config: LayerConfig, base: nn.Module, generator: torch.Generator | None = None) -> None:
         super().__init__()
         check_supported(config, base)
         op = op_for(base)
@@ -89,17 +90,13 @@ class Adapter(nn.Module):
         parameter = self._scale_parameter()
         value = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device)
         if value.dim() > 1 or value.numel() not in (1, parameter.numel()):
-            raise ValueError(
-                f"alpha has shape {tuple(value.shape)}, expected a number or {tuple(parameter.shape)}"
-            )
+            raise ValueError(f"alpha has shape {tuple(value.shape)}, expected a number or {tuple(parameter.shape)}")
         with torch.no_grad():
             parameter.copy_((value - 1).expand_as(parameter))
 
     def _scale_parameter(self) -> nn.Parameter:
         if not isinstance(self.A, (Scalar, Vector, Diagonal)):
-            raise ValueError(
-                f"alpha = 1 + A exists for a scalar or vector A; this layer has A={self.config.A!r}"
-            )
+            raise ValueError(f"alpha = 1 + A exists for a scalar or vector A; this layer has A={self.config.A!r}")
         return self.A.value
 
     @property
@@ -156,7 +153,7 @@ class Adapter(nn.Module):
         weight = self.op.matrix(base.weight)  # type: ignore[arg-type]
         bias: Tensor | None = base.bias  # type: ignore[assignment]
         # Autocast would round the small products (W0 C, W0 A_left) that are kept in the weight's precision.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             terms = self.terms(weight, bias)
         return adapted_forward(
             self.op, base, weight, bias, x, terms, fold_bias=is_plain(base), recompute=self.config.recompute
@@ -220,7 +217,7 @@ class AdaptedLayer(Adapted):
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__(base)
-        self._originals: tuple[nn.Parameter | None, nn.Parameter | None] | None = None
+        self._originals: Parameters | None = None
 
     def add(self, name: str, config: LayerConfig, generator: torch.Generator | None = None) -> None:
         """Add an adapter; see `Adapter` for the errors."""
@@ -256,29 +253,19 @@ class AdaptedLayer(Adapted):
             return self.base(x)
         return self.adapters[self.active](x, self.base)
 
-    def merged_parameters(self, name: str) -> tuple[nn.Parameter, nn.Parameter | None]:
-        """Frozen parameters (weight, bias) of the base layer with the adapter called `name` inside.
-
-        Raises:
-            ValueError: a merged number is not finite.
-        """
+    def merged_parameters(self, name: str) -> Parameters:
+        """Parameters of the base layer with the adapter called `name` inside; see `merged_parameters`."""
         return merged_parameters(self.adapters[name], self.base)  # type: ignore[arg-type]
 
-    def swap_in(self, name: str, parameters: tuple[nn.Parameter, nn.Parameter | None]) -> None:
+    def swap_in(self, name: str, parameters: Parameters) -> None:
         """Put merged parameters into the base layer, keeping the original ones."""
-        self._originals = self.base._parameters["weight"], self.base._parameters["bias"]
-        self.base._parameters["weight"], self.base._parameters["bias"] = parameters
+        self._originals = swap(self.base, parameters)
         self.merged = name
 
     def swap_out(self) -> None:
         """Give the base layer its original parameters back."""
         assert self._originals is not None
-        weight, bias = self._originals
-        for original in (weight, bias):
-            if original is not None:
-                # The model may have moved since.
-                original.data = original.data.to(self.weight.device, self.weight.dtype)
-        self.base._parameters["weight"], self.base._parameters["bias"] = weight, bias
+        swap(self.base, self._originals)
         self._originals = self.merged = None
 
 
@@ -295,9 +282,12 @@ class SavedModule(Adapted):
         return module(*args, **kwargs)
 
 
-def merged_parameters(adapter: Adapter, base: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None]:
-    """Frozen parameters (weight, bias) of `base` with `adapter` inside; see
-    `AdaptedLayer.merged_parameters`."""
+def merged_parameters(adapter: Adapter, base: nn.Module) -> Parameters:
+    """Frozen (weight, bias) of `base` with `adapter` inside; `base` is unchanged.
+
+    Raises:
+        ValueError: a merged number is not finite.
+    """
     weight, bias = adapter.effective(base)
     for kind, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and not torch.isfinite(tensor).all():
@@ -307,6 +297,20 @@ def merged_parameters(adapter: Adapter, base: nn.Module) -> tuple[nn.Parameter, 
             )
     frozen_bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     return nn.Parameter(weight, requires_grad=False), frozen_bias
+
+
+def swap(base: nn.Module, parameters: Parameters) -> Parameters:
+    """Put (weight, bias) into a layer as its parameters and return those that were there.
+
+    The parameters follow the layer to its device and dtype, which may have changed since they were made.
+    """
+    before = base._parameters["weight"], base._parameters["bias"]
+    assert before[0] is not None
+    for parameter in parameters:
+        if parameter is not None:
+            parameter.data = parameter.data.to(before[0].device, before[0].dtype)
+    base._parameters["weight"], base._parameters["bias"] = parameters
+    return before
 
 
 def adapter_dtype(base: torch.dtype) -> torch.dtype:

@@ -43,9 +43,7 @@ def merge(model: nn.Module, name: str | None = None) -> None:
         return
     if state.merged is not None:
         raise ValueError(f"adapter {state.merged!r} is merged already; unmerge it before merging {name!r}")
-    layers = [
-        (key, m) for key, m in adapted_modules(model) if isinstance(m, AdaptedLayer) and name in m.adapters
-    ]
+    layers = [(key, m) for key, m in adapted_modules(model) if isinstance(m, AdaptedLayer) and name in m.adapters]
     merged = []
     for key, layer in layers:
         try:
@@ -133,11 +131,7 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
     """
     name = require_adapter(require_state(model), name or require_state(model).active)
     plain = merged_copy(model, name)
-    had_bias = {
-        key: layer.bias is not None
-        for key, layer in adapted_modules(model)
-        if isinstance(layer, AdaptedLayer)
-    }
+    had_bias = {key: layer.bias is not None for key, layer in adapted_modules(model) if isinstance(layer, AdaptedLayer)}
     added = [key for key, had in had_bias.items() if not had and plain.get_submodule(key).bias is not None]
     if added:
         warnings.warn(

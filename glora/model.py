@@ -175,9 +175,7 @@ def count_parameters(
     """
     if isinstance(model_or_config, GLoRAConfig):
         if model is None:
-            raise ValueError(
-                "a configuration has no shapes: count_parameters(config, model) counts it on a model"
-            )
+            raise ValueError("a configuration has no shapes: count_parameters(config, model) counts it on a model")
         return describe(unwrap(model), select(unwrap(model), model_or_config))
     state = require_state(model_or_config)
     return describe(unwrap(model_or_config), state.adapters[require_adapter(state, name or state.active)])

@@ -157,8 +157,7 @@ def op_for(module: nn.Module) -> Op | None:
 def is_transformers_conv1d(module: nn.Module) -> bool:
     """True for GPT-2's linear layer, recognised by name so that transformers need not be imported."""
     return any(
-        cls.__name__ == "Conv1D" and cls.__module__ == "transformers.pytorch_utils"
-        for cls in type(module).__mro__
+        cls.__name__ == "Conv1D" and cls.__module__ == "transformers.pytorch_utils" for cls in type(module).__mro__
     )
 
 

@@ -49,9 +49,7 @@ def lora(
         rank_stabilized: divide by √r instead of r.
         **fields: further fields of `GLoRAConfig`.
     """
-    return GLoRAConfig(
-        target=target, B="lora", rank=rank, **_scaled(rank, numerator, rank_stabilized), **fields
-    )
+    return GLoRAConfig(target=target, B="lora", rank=rank, **_scaled(rank, numerator, rank_stabilized), **fields)
 
 
 def alpha_lora(

@@ -132,9 +132,7 @@ def describe(model: nn.Module, selection: Selection) -> Report:
         counts = config.count(rows, cols, bias=modules[name].bias is not None)
         layers.append(LayerReport(name, rows, cols, config, counts))
     saved = {name: _size(modules[name]) for name in selection.saved}
-    own = {
-        id(p): p.numel() for module in modules.values() for p in module._parameters.values() if p is not None
-    }
+    own = {id(p): p.numel() for module in modules.values() for p in module._parameters.values() if p is not None}
     return Report(tuple(layers), saved, selection.heads, selection.unsupported, sum(own.values()))
 
 

@@ -145,15 +145,11 @@ def _matches(modules: dict[str, nn.Module], config: GLoRAConfig) -> list[str]:
         found = [name for name in matched if _has_matrix(modules[name])]
         if not found:
             kinds = sorted({type(modules[name]).__name__ for name in matched})
-            reason = (
-                f"matches only {kinds}, none a layer with a weight matrix" if kinds else "matches no layer"
-            )
+            reason = f"matches only {kinds}, none a layer with a weight matrix" if kinds else "matches no layer"
             raise ValueError(f"target={target!r} {reason}{_near(target, _layer_names(modules))}")
         return found
     if callable(target):
-        found = [
-            name for name, module in modules.items() if name and _has_matrix(module) and target(name, module)
-        ]
+        found = [name for name, module in modules.items() if name and _has_matrix(module) and target(name, module)]
         if not found:
             raise ValueError("target is a function that returned False for every layer with a weight matrix")
         return found
@@ -166,9 +162,7 @@ def _named(modules: dict[str, nn.Module], names: Sequence[str], argument: str) -
     for name in names:
         hits = [name] if name in modules else [full for full in modules if full.endswith("." + name)]
         if not hits:
-            raise ValueError(
-                f"{argument}: no module is called {name!r}{_near(name, [n for n in modules if n])}"
-            )
+            raise ValueError(f"{argument}: no module is called {name!r}{_near(name, [n for n in modules if n])}")
         found.update(dict.fromkeys(hits))
     return tuple(found)
 

@@ -71,9 +71,7 @@ class LayerCase:
         seed = torch.randn(output.shape, dtype=output.dtype, generator=torch.Generator().manual_seed(2))
         wrt = [x, *(p for p in parameters.values() if p.requires_grad)]
         actual_grads = torch.autograd.grad(output, wrt, seed)
-        for tensor, actual, wanted in zip(
-            wrt, actual_grads, torch.autograd.grad(expected, wrt, seed), strict=True
-        ):
+        for tensor, actual, wanted in zip(wrt, actual_grads, torch.autograd.grad(expected, wrt, seed), strict=True):
             close(actual, wanted, 1e-10, f"gradient of shape {tuple(tensor.shape)}")
         merged, merged_bias = layer.merged_parameters("a")
         close(self.matrix_of(merged), weight, 1e-13, "merged weight")
@@ -100,9 +98,7 @@ class LayerCase:
     @pytest.mark.parametrize("structure", ["scalar", "vector"])
     @pytest.mark.parametrize("recompute", [False, True])
     def test_tied_scale_multiplies_weight_and_bias(self, structure: str, recompute: bool) -> None:
-        config = LayerConfig(
-            A=structure, D=structure, tie_a_d=True, B="lora", rank=2, alpha=0.7, recompute=recompute
-        )
+        config = LayerConfig(A=structure, D=structure, tie_a_d=True, B="lora", rank=2, alpha=0.7, recompute=recompute)
         self.check(config)
         layer = self.adapted(dataclasses.replace(config, B="none"), random=False)
         x = self.inputs().double()
