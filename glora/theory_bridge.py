@@ -194,8 +194,7 @@ def _alone(
     scores = QuadraticScore(c, V)
     raw = scores.alpha_risk if method == "loo-risk" else scores.alpha_star
     capped = np.clip(np.nan_to_num(raw, nan=1.0, posinf=_CAP, neginf=-_CAP), -_CAP, _CAP)
-    n = len(start)
-    stderr = math.sqrt((n - 1) / n * np.sum((capped[1:] - capped[1:].mean()) ** 2))
+    stderr = math.sqrt((1 - 1 / len(start)) * np.sum((capped[1:] - capped[1:].mean()) ** 2))
     alpha = float(capped[0])
     if shrink:
         spread = min((alpha - 1) ** 2 - stderr**2, (radius / 2) ** 2)
@@ -235,9 +234,7 @@ def _together(
     _, start, slope = joint.choose(gamma, 0.0, 1.0)
     c, V = _moments(start, slope)
     score = QuadraticScore(c[0], V[0])
-    before = float(score.accuracy(0.0))
-    if len(fitted) == 1:
-        before = fitted[0].accuracy_plain
+    before = fitted[0].accuracy_plain if len(fitted) == 1 else float(score.accuracy(0.0))
     if not any(moves.values()):
         return _unchanged(moves, before, 1, "; ".join(dict.fromkeys(one.reason for one in fitted)), **result)
     step = 1.0 if len(fitted) == 1 else float(np.clip(score.alpha_risk, 0.0, 1.0))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.plotting import COLOURS, legend, name_axes, panels
+from rmt.plot import COLOURS, dots, legend, name_axes, panels
 
 Array = NDArray[Any]
 
@@ -58,7 +58,7 @@ class SuggestedAlpha(Check):
         except ImportError:
             raise NotAvailable("needs torch; pip install 'rescale-and-adapt[hf]'") from None
         name = cell.partition("-")[0]
-        seed = context.seed_for(self.id, cell) % 2**31
+        seed = context.seed_for(self.id, cell) >> 1  # 31 bits, which every generator takes
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as the BLAS of every cell: sums do not depend on the machine's cores
         try:
@@ -97,7 +97,7 @@ class SuggestedAlpha(Check):
             moved = [np.mean([abs(a - 1) > 1e-9 for a in one["suggestion"]["alphas"].values()]) for one in found]
             rows.append(Row(f"{label}: share of layers with a suggestion other than 1", None, *_mean(moved)))
         if min(len(gap) for gap in per_task.values()) < 2:
-            return Outcome(Verdict.UNDECIDED, "fewer than two seeds a task are finished", tuple(rows))
+            return Outcome(Verdict.UNDECIDED, "fewer than two seeds a task are finished.", tuple(rows))
         mean, half, enough = interval(list(per_task.values()))
         verdict = Verdict.UNDECIDED
         if abs(mean) > half:
@@ -108,7 +108,7 @@ class SuggestedAlpha(Check):
         )
         if verdict is Verdict.UNDECIDED:
             summary += f"; about {enough} seeds a task would decide a difference of this size" if enough else ""
-        return Outcome(verdict, summary, tuple(rows))
+        return Outcome(verdict, summary + ".", tuple(rows))
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         tasks = list(dict.fromkeys(cell.partition("-")[0] for cell in cells))
@@ -119,11 +119,10 @@ class SuggestedAlpha(Check):
                 for shift, (colour, start) in enumerate(zip(COLOURS, STARTS, strict=False)):
                     values = [one["runs"][f"{start}-{mode}"]["test"] for one in found]
                     x = place + 0.2 * (shift - 1)
-                    axis.plot([x] * len(values), values, "o", ms=3, color=colour, alpha=0.5)
-                    axis.errorbar(
-                        [x], *(([v]) for v in _mean(values)), fmt="s", ms=6, color=colour,
-                        label=f"start: {start}" if place == 0 else None,
-                    )  # fmt: skip
+                    axis.plot([x] * len(values), values, ".", markersize=4, color=colour, alpha=0.4)
+                    mean, error = _mean(values)
+                    label = f"start: {start}" if place == 0 else None
+                    dots(axis, [x], [mean], [error or 0.0], colour=colour, label=label)
             axis.set_xticks([0, 1], ["α frozen", "α trained"])
             name_axes(axis, "", "balanced test accuracy (%)", NAMES[task])
         legend(axes[0, 0])
