@@ -5,23 +5,23 @@
 
 **What is computed.** `glora.linearise` turns each layer into a linear classifier: signed features uᵢ = J(xᵢ) of
 length out·in, margin  z = o + α·s + ⟨u, a⟩  with the adapter a = ΔW, the layer's source score s and the offset o.
-With a ridge penalty γ on a, K = (⟨uᵢ, uⱼ⟩)/n and T = (K + γ)⁻¹, leaving example i out (theory.md §6, here with an
-offset and a margin τ to aim at) gives its score exactly and affine in α::
+In units of the margin that the loss aims at, with a ridge penalty γ on a, K = (⟨uᵢ, uⱼ⟩)/n and T = (K + γ)⁻¹, the
+score of example i by the adapter fitted without it is exact and affine in α (theory.md §6, here with an offset)::
 
-    zᵢ(α) = z⁰ᵢ + α z¹ᵢ,   z⁰ = τ − T(τ − o)/diag T,   z¹ = T s/diag T
+    zᵢ(α) = z⁰ᵢ + α z¹ᵢ,   z⁰ = 1 − T(1 − o)/diag T,   z¹ = T s/diag T
 
 An unpenalised intercept replaces T by T − T y yᵀT/(yᵀT y). Mean and covariance of (z⁰, z¹) are the (c, V) of
 `rmt.QuadraticScore`, which gives the scale of the highest accuracy with the guard of theory.md §1 (``"loo"``) or of
 the lowest squared risk (``"loo-risk"``, steadier for few examples). For a head, where o = 0 and nothing is
 approximated, ``"plugin"`` puts unbiased moments and a Ledoit–Wolf covariance into theory.md §3 instead.
 
-**How far it is believed.** The jackknife gives a standard error e of α. With the prior α ~ N(1, τ²), τ² estimated as
-(α − 1)² − e², at least 0 and at most (radius/2)², the posterior mean 1 + (α − 1)τ²/(τ² + e²) is suggested (trained
-scales of the α-LoRA paper have standard deviations of .04 to .3 around 1). Layers that move together push the margin
-the same way, so α_l = 1 + t(α̂_l − 1) with one t ∈ [0, 1] from the linearised model of all the layers jointly; t is
-halved while the real network disagrees with the linearised one. Where the plug-in's unbiased moments violate
-Cauchy–Schwarz the examples are too few for it, and the leave-one-out risk is used instead. Predicted accuracies are
-those of the examples that chose the scales, and so somewhat optimistic.
+**How far it is believed.** The jackknife over (z⁰ᵢ, z¹ᵢ) gives a standard error e of α. With the prior α ~ N(1, τ²),
+τ² estimated as (α − 1)² − e², at least 0 and at most (radius/2)², the posterior mean 1 + (α − 1)τ²/(τ² + e²) is
+suggested (trained scales of the α-LoRA paper have standard deviations of .04 to .3 around 1). Layers that move together
+push the margin the same way, so α_l = 1 + t(α̂_l − 1), one t ∈ [0, 1] from the linearised model of all layers jointly;
+t is halved while the real network disagrees with it. Where the plug-in's unbiased moments violate Cauchy–Schwarz the
+examples are too few for it, and the leave-one-out risk is used instead. Predicted accuracies are those of the examples
+that chose the scales, and so somewhat optimistic.
 
 **When it means nothing** α stays 1 and the reason is kept: a layer that does not reach the score (a head of zeros
 above it), a source without effect, a scale within one standard error of 1, a network that is not linear in the scale
@@ -48,8 +48,7 @@ __all__ = ["LayerSuggestion", "Suggestion", "suggest_alpha"]
 Array = NDArray[Any]
 
 METHODS = ("auto", "loo", "loo-risk", "plugin")
-#: Penalties tried, in units of the mean eigenvalue scale tr K/n = mean ‖u‖²/n.
-_GAMMAS = 10.0 ** np.linspace(-2, 2, 9)
+_GAMMAS = 10.0 ** np.linspace(-2, 2, 9)  #: penalties tried, in units of tr K/n = mean ‖u‖²/n
 _CAP = 50.0  #: scale used where the guard says ±∞ (theory.md §6)
 _FEW = 100  #: below this many examples the squared risk is the steadier target (theory.md §6)
 _HALVINGS = 4
@@ -83,7 +82,7 @@ def suggest_alpha(
         source_batches: the same for the source task; a head's plug-in then pools their noise covariance.
         method: "loo", "loo-risk" or "plugin" (heads with one or two scores only; other layers then use "auto");
             "auto" takes the plug-in for such heads if `source_batches` are given or n ≥ 50, else "loo-risk" below
-            100 examples and "loo" from there.
+            100 examples, else "loo".
         gamma: ridge penalty of the mean squared loss in units of the features, or "auto": the one with the smallest
             leave-one-out squared error. Gradient flow for a time t acts like γ ≈ 1/t.
         radius: largest |α − 1| of a layer that is not exactly linear. A head may go to ±50, as the theory's guard does.
@@ -227,7 +226,8 @@ def _together(
     # own = margin − offset, so at α = 1 each layer changes the margin by its source less its own part.
     plain = margin + sum(one.source + one.offset - margin for one in problems)
     push = sum((moves[name] * one.source for name, one in zip(moves, problems, strict=True)), np.zeros(len(margin)))
-    joint = _Problem(sum(one.gram for one in problems), plain, push, problems[0].intercept, problems[0].margin)  # type: ignore[arg-type]
+    gram = np.sum([one.gram for one in problems], axis=0)
+    joint = problems[0]._replace(gram=gram, offset=plain, source=push)
     result: dict[str, Any] = {"layers": tuple(fitted), "examples": len(margin), "backward_passes": 1}
     if not np.trace(joint.gram) > 0:
         return _unchanged(moves, float(np.mean(plain > 0)), 1, fitted[0].reason, **result)
@@ -238,13 +238,11 @@ def _together(
     if not any(moves.values()):
         return _unchanged(moves, before, 1, "; ".join(dict.fromkeys(one.reason for one in fitted)), **result)
     step = 1.0 if len(fitted) == 1 else float(np.clip(score.alpha_risk, 0.0, 1.0))
-    passes, disagreement = 1, math.nan
     if step == 0.0:
         return _unchanged(moves, before, 1, "jointly, the layers' scales do not lower the held-out error", **result)
-    for _ in range(_HALVINGS + 1):
+    for passes in range(2, _HALVINGS + 3):
         alphas = {name: 1.0 + step * move for name, move in moves.items()}
         real = _numpy(margins_at(model, alphas, batches, **common)) / joint.margin
-        passes += 1
         disagreement = float(np.linalg.norm(real - plain - step * push) / np.linalg.norm(step * push))
         if disagreement <= _DISAGREEMENT:
             break
@@ -351,6 +349,8 @@ def _pool(
     """Tangents of the heads on the source task, with the signs of its labels."""
     found = tangents(model, heads, batches, **common)
     assert found.signs is not None
+    if min(int((found.signs > 0).sum()), int((found.signs < 0).sum())) < 2:
+        raise ValueError("source_batches needs two examples of each class")
     return {layer.name: (layer, _numpy(found.signs)) for layer in found.layers}
 
 

@@ -382,6 +382,7 @@ def bad(**changes):
         ({"sources": {"1": torch.zeros(1, P)}}, "not among the layers"),
         ({"sources": {"0": torch.zeros(2, P)}}, "shape"),
         ({"sources": {"0": torch.full((1, P), torch.inf)}}, "not finite"),
+        ({"source_batches": [(torch.randn(6, P).double(), torch.ones(6))], "method": "plugin"}, "source_batches"),
         ({"score": lambda out: out[None]}, "scores of shape"),
     ],
 )
