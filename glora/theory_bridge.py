@@ -237,19 +237,19 @@ def _together(
     before = fitted[0].accuracy_plain if len(fitted) == 1 else float(score.accuracy(0.0))
     if not any(moves.values()):
         return _unchanged(moves, before, 1, "; ".join(dict.fromkeys(one.reason for one in fitted)), **result)
-    step = 1.0 if len(fitted) == 1 else float(np.clip(score.alpha_risk, 0.0, 1.0))
-    if step == 0.0:
+    whole = 1.0 if len(fitted) == 1 else float(np.clip(score.alpha_risk, 0.0, 1.0))
+    if whole == 0.0:
         return _unchanged(moves, before, 1, "jointly, the layers' scales do not lower the held-out error", **result)
-    for passes in range(2, _HALVINGS + 3):
+    for halvings in range(_HALVINGS + 1):
+        step = whole / 2**halvings
         alphas = {name: 1.0 + step * move for name, move in moves.items()}
         real = _numpy(margins_at(model, alphas, batches, **common)) / joint.margin
         disagreement = float(np.linalg.norm(real - plain - step * push) / np.linalg.norm(step * push))
         if disagreement <= _DISAGREEMENT:
             break
-        step /= 2
     else:
         reason = f"the network is not linear in the scales (disagreement {disagreement:.2g} at the smallest step)"
-        return _unchanged(moves, before, passes, reason, **result)
+        return _unchanged(moves, before, 2 + halvings, reason, **result)
     after = fitted[0].accuracy_suggested if len(fitted) == 1 and step == 1.0 else float(score.accuracy(step))
     return Suggestion(
         alphas=alphas,
@@ -257,7 +257,7 @@ def _together(
         accuracy_plain=before,
         accuracy_suggested=after,
         disagreement=disagreement,
-        forward_passes=passes,
+        forward_passes=2 + halvings,
         **result,
     )
 
