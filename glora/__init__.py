@@ -11,12 +11,14 @@ from glora.merging import export, merge, merged, merged_copy, unmerge
 from glora.model import alphas, attach, count_parameters, detach, disabled
 from glora.report import LayerReport, Report
 from glora.state import switch
+from glora.supernet import SuperNet
 
 __all__ = [
     "GLoRAConfig",
     "LayerConfig",
     "LayerReport",
     "Report",
+    "SuperNet",
     "all_layer_configs",
     "alphas",
     "attach",

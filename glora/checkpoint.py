@@ -24,7 +24,7 @@ from glora.model import attach_selection
 from glora.ops import op_for
 from glora.report import Report, describe
 from glora.state import adapted_modules, get_state, require_adapter, require_state, unwrap
-from glora.targets import Selection, base_modules
+from glora.targets import Selection, base_modules, is_inside
 
 FORMAT = "glora adapter"
 VERSION = 1
@@ -149,7 +149,8 @@ def _same(one: Selection, other: Selection) -> bool:
 def _encode(tensors: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save as encode
 
-    return encode({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+    # A scale that layers share is one tensor under several names, which the format takes only as copies.
+    return encode({key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()})
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -228,7 +229,7 @@ def _fingerprint(model: nn.Module, saved: tuple[str, ...]) -> dict[str, Any]:
     """Shapes and a few values of every base parameter outside the saved modules."""
     parameters: dict[str, Any] = {}
     for key, module in base_modules(model):
-        if any(key == parent or key.startswith(parent + ".") for parent in saved):
+        if any(is_inside(key, parent) for parent in saved):
             continue
         for part, parameter in module._parameters.items():
             if parameter is None:

@@ -149,7 +149,9 @@ class LayerConfig:
 
     def shapes(self, out_features: int, in_features: int) -> dict[str, tuple[int, int]]:
         """Shape (rows, cols) of the dense form of each support tensor."""
-        a_rows = in_features if self.a_product == "matmul" else out_features
+        # A scalar A is a multiple of W0 in both readings.
+        square = self.a_product == "matmul" and self.A in ("vector", "lora")
+        a_rows = in_features if square else out_features
         return {
             "A": (a_rows, in_features),
             "B": (out_features, in_features),

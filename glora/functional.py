@@ -180,8 +180,7 @@ def effective_weight(
     left: Tensor | None = None,
     right: Tensor | None = None,
 ) -> Tensor:
-    """W0 + W0 ∘ (hadamard_left hadamard_right) + left right, in the factors' dtype; equals W0 at zero
-    factors."""
+    """W0 + W0 ∘ (hadamard_left hadamard_right) + left right in the factors' dtype; W0 itself at zero."""
     wide = weight.to(hadamard_left.dtype)
     result = torch.addcmul(wide, wide, hadamard_left @ hadamard_right)
     if left is not None and right is not None:
@@ -214,7 +213,7 @@ class _EffectiveWeight(torch.autograd.Function):
             w_eff = effective_weight(weight, hl, hr, left, right)
             grads[0] = ctx.op.input_grad(grad, w_eff.to(grad.dtype), x)
         if need_bias:
-            grads[2] = _sum_to(grad, ctx.op.rows(bias)).reshape(bias.shape)
+            grads[2] = grad.sum_to_size(ctx.op.rows(bias).shape).reshape(bias.shape)
         if need_weight or need_hl or need_hr or need_left or need_right:
             full = ctx.op.weight_grad(grad, x, weight).to(hl.dtype)  # gradient of W_eff, (out, in)
             if need_left:
@@ -278,8 +277,7 @@ def scale_add(
         output: output of the frozen layer (or an input to be scaled).
         scale: broadcasts against `output`.
         added: broadcasts against `output`, or None.
-        op, x, weight, bias: where `output` came from; given, it is recomputed for the scale's gradient, not
-            kept.
+        op, x, weight, bias: where `output` came from; if given, it is recomputed for the scale's gradient.
     """
     function = _ScaleAdd if torch.compiler.is_compiling() else _ScaleAddWithTangents
     return function.apply(output, scale, added, op, x, weight, bias)
@@ -343,10 +341,6 @@ class _ScaleAddWithTangents(_ScaleAdd):
         if dadded is not None:
             parts.append(dadded.expand_as(output))
         return sum(parts[1:], parts[0])
-
-
-def _sum_to(grad: Tensor, like: Tensor) -> Tensor:
-    return grad.sum_to_size(like.shape)
 
 
 def _dot_to(grad: Tensor, output: Tensor, scale: Tensor) -> Tensor:

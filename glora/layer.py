@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glora.config import TENSORS, LayerConfig
+from glora.config import LayerConfig
 from glora.functional import Factors, Terms, adapted_forward, join, without_autocast
 from glora.ops import SUPPORTED, ConvOp, is_plain, op_for
 from glora.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
@@ -47,26 +47,24 @@ class Adapter(nn.Module):
         self.config, self.op = config, op
         weight: Tensor = base.weight  # type: ignore[assignment]
         out_features, in_features = op.matrix(weight).shape
-        dtype = adapter_dtype(weight.dtype)
-        shapes = config.shapes(out_features, in_features)
         # Drawn on the CPU, so that a seed means the same on every device; a meta model stays a sketch.
-        sketch = torch.device("meta" if weight.is_meta else "cpu")
-        with sketch:
-            for name in TENSORS:
-                structure, (rows, cols) = getattr(config, name), shapes[name]
+        with torch.device("meta" if weight.is_meta else "cpu"):
+            for name, (rows, cols) in config.shapes(out_features, in_features).items():
+                structure = getattr(config, name)
                 if name == "D" and (config.tie_a_d or base.bias is None):
                     structure = "none"
-                if name == "A" and config.a_product == "matmul" and structure != "lora":
-                    # A scalar A is a multiple of W0 in both readings.
-                    rows, cols = out_features, in_features
-                fill = config.alpha - 1 if name == "A" else 0.0
-                if name == "A" and config.a_product == "matmul" and structure == "vector":
-                    tensor: SupportTensor | None = Diagonal(in_features, dtype, fill)
-                else:
-                    tensor = build(
-                        structure, rows, cols, config.rank, dtype=dtype, init=config.init, fill=fill,
-                        generator=generator,
-                    )  # fmt: skip
+                elif name == "A" and structure == "vector" and config.a_product == "matmul":
+                    structure = "diagonal"
+                tensor = build(
+                    structure,
+                    rows,
+                    cols,
+                    config.rank,
+                    dtype=adapter_dtype(weight.dtype),
+                    init=config.init,
+                    fill=config.alpha - 1 if name == "A" else 0.0,
+                    generator=generator,
+                )
                 setattr(self, name, tensor)
         if not weight.is_meta:
             self.to(weight.device)
@@ -81,8 +79,7 @@ class Adapter(nn.Module):
 
     @property
     def alpha(self) -> Tensor:
-        """The scale of the frozen weight, 1 + A: shape (1,) or (out,), or (in,) for a matrix-product
-        vector."""
+        """The scale of the frozen weight, 1 + A: (1,) or (out,), or (in,) for a matrix-product vector."""
         return 1 + self._scale_parameter().detach()
 
     @alpha.setter
@@ -134,8 +131,7 @@ class Adapter(nn.Module):
         return Terms(scale, input_scale, hadamard, tuple(additive), self._shift(weight, bias, scale))
 
     def _shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
-        """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output has scaled the bias
-        too."""
+        """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output scales the bias too."""
         parts = []
         if bias is not None and self.D is not None:
             parts.append(bias * self.D.column())
@@ -328,6 +324,8 @@ def check_supported(config: LayerConfig, base: nn.Module) -> None:
         reason = None
         if config.A == "lora" and config.a_product == "elementwise":
             reason = "an element-wise low-rank A"
+        elif config.A == "vector" and config.a_product == "matmul" and isinstance(base, nn.Conv2d):
+            reason = "a diagonal A of a convolution"
         elif config.recompute:
             reason = "recompute=True"
         if reason:

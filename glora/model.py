@@ -7,7 +7,7 @@ keeps its class and its methods.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -29,7 +29,7 @@ from glora.state import (
     switch,
     unwrap,
 )
-from glora.targets import Selection, base_modules, select
+from glora.targets import Selection, base_modules, is_inside, select
 
 
 def attach(
@@ -82,6 +82,8 @@ def attach_selection(
         raise ValueError(f"an adapter called {name!r} is attached already; detach it or take another name")
     if state is not None and state.merged is not None:
         raise ValueError(f"adapter {state.merged!r} is merged into the weights; unmerge it first")
+    present = dict(adapted_modules(model))
+    _check_overlap(selection, present)
     report = describe(model, selection)
     modules = dict(base_modules(model))
     # Everything that can fail comes before the first change.
@@ -92,7 +94,6 @@ def attach_selection(
         setattr(model, STATE, state)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-    present = dict(adapted_modules(model))
     for key, adapter in adapters.items():
         layer = present.get(key)
         if layer is None:
@@ -113,10 +114,23 @@ def attach_selection(
     return report
 
 
+def _check_overlap(selection: Selection, present: Mapping[str, AdaptedLayer | SavedModule]) -> None:
+    """Raise ValueError if a module that one adapter trains in full holds a layer that another one adapts."""
+    for other, module in present.items():
+        if isinstance(module, SavedModule):
+            clashes = [key for key in selection.layers if is_inside(key, other)]
+        else:
+            clashes = [key for key in selection.saved if is_inside(other, key)]
+        if clashes:
+            raise ValueError(
+                f"{clashes[0]!r} and {other!r} overlap: another adapter of this model has one of them trained in "
+                "full and the other adapted; treat the module alike in both adapters"
+            )
+
+
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Inside the ``with`` block the model computes what it computed before adapters, a merged one
-    included."""
+    """Inside the ``with`` block the model computes what it did before adapters, merged or not."""
     active = require_state(model).active
     flags = {parameter: parameter.requires_grad for parameter in unwrap(model).parameters()}
     with unmerged(model):

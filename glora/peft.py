@@ -58,6 +58,7 @@ class GLoRAPeftConfig(PeftConfig):
     target_modules: list[str] | str | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
+    # The fields of LayerConfig once more: PEFT writes and reads the fields of this class.
     A: str = "none"
     B: str = "none"
     C: str = "none"

@@ -66,7 +66,7 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
     candidates = [
         name
         for name in chosen
-        if first[id(modules[name])] == name and not any(_inside(name, parent) for parent in saved)
+        if first[id(modules[name])] == name and not any(is_inside(name, parent) for parent in saved)
     ]
     explicit = not isinstance(config.target, str)
     heads: list[str] = []
@@ -117,8 +117,7 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
 
 
 def is_head(name: str) -> bool:
-    """True if the name is that of an output layer (a component is in `HEAD_NAMES`, or the whole name is
-    "fc")."""
+    """True if the name is an output layer's: a component is in `HEAD_NAMES`, or the whole name is "fc"."""
     return name == "fc" or bool(HEAD_NAMES & set(name.split(".")))
 
 
@@ -176,7 +175,8 @@ def _has_matrix(module: nn.Module) -> bool:
     return weight is not None and weight.dim() >= 2
 
 
-def _inside(name: str, parent: str) -> bool:
+def is_inside(name: str, parent: str) -> bool:
+    """True if the module called `name` is the one called `parent` or stands in it."""
     return name == parent or name.startswith(parent + ".")
 
 

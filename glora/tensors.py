@@ -1,9 +1,9 @@
 """The support tensors: small objects that stand for a matrix without holding it.
 
 Each knows the shape (rows, cols) of the matrix it stands for, its parameters and their initial values, its
-dense form, and what it does without its dense form: `factors` (an exact factorisation with few columns),
-`column` (for the one-column tensors C, D, E) and `scale` (for A).  All start at zero, so that an adapted
-layer starts as the layer it adapts.
+dense form, and what stands for it without the dense form: `factors` (an exact factorisation with few columns)
+and `column` (for the one-column tensors C, D, E).  All start at zero, so that an adapted layer starts as the
+layer it adapts.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def build(
     """The support tensor of the given structure, or None for "none".
 
     Args:
-        structure: "none", "scalar", "vector" or "lora".
+        structure: "none", "scalar", "vector", "lora", or "diagonal" for a square matrix.
         rows, cols: shape of the matrix it stands for.
         rank: rank of a "lora" tensor.
         dtype: dtype of the parameters.
@@ -142,6 +142,8 @@ def build(
     """
     if structure == "none":
         return None
+    if structure == "diagonal":
+        return Diagonal(rows, dtype, fill)
     if structure == "scalar":
         return Scalar(rows, cols, dtype, fill)
     if structure == "vector":

@@ -88,7 +88,7 @@ display(figure)
 # %%
 output, weights = model(x), w0.clone()
 glora.merge(model)
-print("largest difference of the output:", float((model(x) - output).abs().max()))
+print("largest difference of the output:", (model(x) - output).abs().max().item())
 glora.unmerge(model)
 print("every bit restored:", torch.equal(model[0].weight, weights), torch.equal(model(x), output))
 
@@ -106,7 +106,7 @@ factors = np.linspace(-0.5, 2.5, 13 if FAST else 61)
 distance = []
 for factor in factors:
     model[0].alpha = factor * trained
-    distance.append(float((model(x) - output).norm() / output.norm()))
+    distance.append(((model(x) - output).norm() / output.norm()).item())
 figure, axes = plot.panels()
 plot.line(axes[0, 0], factors, distance, label="‖y(cα) − y(α)‖ / ‖y(α)‖")
 plot.name_axes(axes[0, 0], "c", "relative change of the output")

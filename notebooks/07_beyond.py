@@ -137,7 +137,7 @@ display(figure)
 # %% [markdown]
 # ## Confined adapters and early stopping
 # An adapter in a random subspace of rank $r$ (isotropic noise) has its own double descent at $r = n$. Gradient flow stopped early
-# is a ridge penalty in disguise.
+# behaves much like a ridge penalty $\gamma = 1/t$.
 
 # %%
 figure, axes = plot.panels(2)

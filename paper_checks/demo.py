@@ -92,8 +92,22 @@ def _estimate(estimate: Any) -> str:
     return number(float(estimate.value), float(estimate.stderr))
 
 
-#: Parts of the page before the claims, in order; later work adds its own.
-SECTIONS: list[Callable[[], Section]] = [example]
+def text() -> Section:
+    """α-LoRA on a tiny text task."""
+    from paper_checks.glora import demo_text
+
+    return demo_text.text()
+
+
+def vision() -> Section:
+    """GLoRA's search on a tiny image task."""
+    from paper_checks.glora import demo_vision
+
+    return demo_vision.section()
+
+
+#: Parts of the page before the claims, in order. Each imports what it needs when it is called.
+SECTIONS: list[Callable[[], Section]] = [example, text, vision]
 
 
 def write_demo(checks: list[Check], context: Context, run: Callable[[Check, Context], Outcome | None]) -> Path:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rmt.datasets import load_amazon
     from rmt.direct import simulate_direct
     from rmt.elliptical import EllipticalTransfer
+    from rmt.estimate import AlphaRidgeClassifier
     from rmt.experiment import FitSimulation, simulate_fits
     from rmt.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
     from rmt.losses import Loss
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rmt.predict import theory
     from rmt.regression import Regression, RegressionRisk
     from rmt.result import Comparison, Estimate, RegressionSimulation, Simulation
+    from rmt.ridge_path import RidgePath
     from rmt.score import QuadraticScore, Score
     from rmt.setting import FixedSource, Transfer
     from rmt.simulation import sample_exact, simulate, simulate_running
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
+    "AlphaRidgeClassifier": "estimate",
     "ClassScore": "classes",
     "ClassTransfer": "classes",
     "Comparison": "result",
@@ -68,6 +71,7 @@ _HOME = {
     "RegressionRisk": "regression",
     "RegressionSimulation": "result",
     "RidgeFilter": "filters",
+    "RidgePath": "ridge_path",
     "RidgeSource": "covariance",
     "Score": "score",
     "Simulation": "result",
@@ -95,6 +99,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AlphaRidgeClassifier",
     "ClassScore",
     "ClassTransfer",
     "Comparison",
@@ -116,6 +121,7 @@ __all__ = [
     "RegressionRisk",
     "RegressionSimulation",
     "RidgeFilter",
+    "RidgePath",
     "RidgeSource",
     "Score",
     "Simulation",

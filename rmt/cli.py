@@ -1,4 +1,4 @@
-"""The ``rmt`` command: predict, simulate, sweep."""
+"""The ``rmt`` command: predict, simulate, sweep, fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rmt import validate
+from rmt import fit_cli, validate
 from rmt.score import QUANTITIES
 from rmt.setting import Transfer, from_dict
 from rmt.storage import to_plain, write_atomic
@@ -40,6 +40,7 @@ EXAMPLES = """examples:
   rmt simulate --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --draws 1000
   rmt sweep --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 \\
             --grid gamma=0.01,0.1,1,10 --grid beta=0:1:5 --out build/sweep
+  rmt fit --features X.npy --labels y.npy --source w.npy --json
 
 exit codes: 0 done; 1 a simulation disagrees with theory (|z| > 4 beyond the allowance); 2 bad input;
 130 interrupted (a sweep keeps its finished points: run the same command again)."""
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--grid", action="append", default=[], metavar="FIELD=A,B,C", help="values, or START:STOP:COUNT")
     sweep.add_argument("--out", default="build/sweep", help="folder of the sweep (default build/sweep)")
     sweep.add_argument("--format", default="csv", help="csv (default) or parquet")
+    fit_cli.add_parser(commands)
     return parser
 
 
@@ -277,7 +279,7 @@ def _run_sweep(arguments: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    commands = {"predict": _run_predict, "simulate": _run_simulate, "sweep": _run_sweep}
+    commands = {"predict": _run_predict, "simulate": _run_simulate, "sweep": _run_sweep, "fit": fit_cli.run}
     try:
         return commands[arguments.command](arguments)
     except (ValueError, TypeError) as error:

@@ -118,7 +118,7 @@ class Universality(Check):
             return Outcome(Verdict.NOT_REPRODUCED, f"off where the theory should hold: {', '.join(off)}.", tuple(rows))
         if unresolved or missing:
             reason = (
-                f"not resolved with these draws: {', '.join(unresolved)}" if unresolved else f"{missing} laws to do"
+                f"not resolved with these draws: {', '.join(unresolved)}." if unresolved else f"{missing} laws to do."
             )
             return Outcome(Verdict.UNDECIDED, reason, tuple(rows))
         holding = [float(np.max(np.abs(cells[cell]["z"]))) for cell, (_, holds) in CELLS.items() if holds]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import warnings
+import weakref
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glora import functional
 from glora.config import LayerConfig
 from glora.layer import AdaptedLayer, Adapter
 from tests.glora.models import perturb
@@ -233,6 +235,23 @@ def test_keeps_no_more_than_lora_for_the_backward_pass(config):
     theirs = sum(size for size, _ in saved_bytes(lora, x).values())
     ours = sum(size for size, _ in saved_bytes(adapted(config, linear(64, 96)), x).values())
     assert ours <= 1.05 * theirs
+
+
+@pytest.mark.parametrize("field", ["recompute", "frozen"])
+def test_the_base_output_is_let_go_of(field, monkeypatch):
+    """Nothing that `saved_tensors_hooks` does not see holds it either."""
+    options = {"recompute": True} if field == "recompute" else {"train_alpha": False, "alpha": 0.9}
+    layer = adapted(LayerConfig(A="vector", D="vector", tie_a_d=True, B="lora", rank=4, **options), linear())
+    seen, original = [], functional.scale_add
+
+    def spy(output, *rest):
+        seen.append(weakref.ref(output))
+        return original(output, *rest)
+
+    monkeypatch.setattr(functional, "scale_add", spy)
+    output = layer(inputs().requires_grad_(True))
+    assert seen[0]() is None
+    output.sum().backward()
 
 
 def test_a_trained_scale_keeps_one_output_more():

@@ -175,6 +175,20 @@ def test_several_adapters():
     assert torch.equal(model(x), outputs[None])
 
 
+@pytest.mark.parametrize("first", ["adapted", "saved"])
+def test_a_module_cannot_be_adapted_by_one_adapter_and_trained_in_full_by_another(first):
+    configs = {
+        "adapted": presets.lora(2, target="fc1"),
+        "saved": presets.linear_probe(["mlp"]),
+    }
+    model, second = tiny_vit(), {"adapted": "saved", "saved": "adapted"}[first]
+    glora.attach(model, configs[first], first)
+    before = model.state_dict().keys()
+    with pytest.raises(ValueError, match="overlap: another adapter"):
+        glora.attach(model, configs[second], second)
+    assert model.state_dict().keys() == before
+
+
 def test_disabled_restores_what_trains():
     model = tiny_vit()
     glora.attach(model, presets.lora(2))

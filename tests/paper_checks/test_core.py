@@ -25,6 +25,8 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
             "figure3",
             "digits",
             "universality",
+            "choose_alpha",
+            "real_curves",
         )
     ]
 

@@ -177,3 +177,30 @@ def test_partial_results_are_judged_too():
     assert verdict("ridge_source", {"setting1": figures("ridge_source")["setting1"]}) == CORRECTED
     assert verdict("histograms", {"amazon-book-dvd": figures("histograms")["amazon-book-dvd"]}) == Verdict.NOT_RUN
     assert verdict("table1", {"book-dvd-n20": figures("table1")["book-dvd-n20"]}) == REPRODUCED
+
+
+@pytest.mark.parametrize("column", ["auto", "predicted", "source-only"])
+def test_choose_alpha(column):
+    cells = figures("choose_alpha")
+    assert verdict("choose_alpha", cells) == REPRODUCED
+    if column == "auto":  # below every rival on average
+        for figure in cells.values():
+            figure["columns"]["auto"]["mean"] -= 1.5
+    elif column == "predicted":  # off by more than 2 points
+        for figure in cells.values():
+            figure["predicted"]["mean"] = figure["columns"]["auto"]["mean"] + 2.1
+    else:  # one cell more than a point below the untouched source
+        figure = next(iter(cells.values()))
+        figure["columns"]["source-only"]["mean"] = figure["columns"]["auto"]["mean"] + 1.1
+    assert verdict("choose_alpha", cells) == NOT
+
+
+@pytest.mark.parametrize("shift", [1.2, -1.2])
+def test_real_curves(shift):
+    cells = figures("real_curves")
+    assert verdict("real_curves", cells) == REPRODUCED
+    for figure in cells.values():
+        for n in ("n20", "n100"):
+            lines = figure[n]["lines"]
+            lines["corrected"] = [value + 2.0 * shift for value in lines["corrected"]]
+    assert verdict("real_curves", cells) == NOT

@@ -1,0 +1,330 @@
+"""The search: an engine proposes subnets, a supernet's validation accuracy judges them, a log remembers.
+
+    supernet = glora.SuperNet(model, rank=4, modules_to_save=["head"])
+    …train it…
+    found = glora.search.search(supernet, task, Evolution(supernet.space, Budget.around(290_000)), folder=out)
+    glora.attach(fresh_model, supernet.config(found.best.genome))
+
+The log is the search's only state: engines are deterministic, so a killed search is continued by asking the engine
+again and answering from the log, and it ends where an unbroken one would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glora.checkpoint import adapter_tensors
+from glora.engines import Engine
+from glora.files import read_lines, write_atomic
+from glora.fitness import SPLIT, Answers, Best, Fitness, Judged, Scored
+from glora.space import Genome
+from glora.supernet import SuperNet
+from glora.tasks.base import Batch, Task
+
+HEADER, LOG = "search.json", "candidates.jsonl"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, and what it took.
+
+    Attributes:
+        best: the best candidate inside the budget.
+        candidates: every candidate in the order of its proposal.
+        total: validation images a candidate is asked at most.
+        cached: candidates that were answered from earlier ones.
+        stopped: candidates that were hopeless before all images were asked.
+        images: images asked in all, over all processes of a resumed search.
+        seconds: time in this process.
+    """
+
+    best: Scored
+    candidates: tuple[Scored, ...]
+    total: int
+    cached: int
+    stopped: int
+    images: int
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy in percent of the best candidate with the supernet's weights."""
+        return 100 * self.best.correct / self.total
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        return {
+            "validation_accuracy": self.accuracy,
+            "parameters": self.best.parameters,
+            "candidates": len(self.candidates),
+            "cached": self.cached,
+            "stopped": self.stopped,
+            "images": self.images,
+            "images_of_plain_evaluation": len(self.candidates) * self.total,
+            "seconds": self.seconds,
+        }
+
+
+def search(
+    supernet: SuperNet,
+    task: Judged,
+    engine: Engine,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    batch_size: int = 25,
+    merged: bool = True,
+    caching: bool = True,
+    early_stopping: bool = True,
+    progress: bool = False,
+) -> Found:
+    """Find the subnet with the best validation accuracy inside the engine's budget.
+
+    Args:
+        supernet: a trained supernet; its weights are not changed.
+        task: where the validation images come from; other splits cannot be reached (see `Sealed`).
+        engine: proposes the candidates.
+        folder: where the log goes; None keeps none.
+        resume: continue the search in `folder` if there is one.
+        batch_size: images asked at once.
+        merged, caching, early_stopping: the three savings; none of them changes what is selected.
+        progress: show a bar.
+
+    Raises:
+        ValueError: the folder holds a search and `resume` is False, or holds another one; no candidate fits the
+            budget.
+    """
+    start = time.perf_counter()
+    sealed = Sealed(task)
+    fitness = Fitness(supernet, sealed, batch_size=batch_size, merged=merged, hard_first=early_stopping)
+    log = _Log(folder, _identity(supernet, engine, fitness, early_stopping), resume)
+    competition, winner = Best(engine.keep), Best(1)
+    known: dict[bytes, Answers] = {}
+    candidates: list[Scored] = []
+    cached = images = 0
+    with _bar(engine.total, progress) as bar:
+        while proposed := engine.ask():
+            scored: list[Scored] = []
+            for genome in proposed:
+                key = genome.tobytes()
+                if caching and key in known:
+                    answers = known[key]
+                    cached += 1
+                else:
+                    answers = log.replay(genome, fitness.size) or fitness.ask(
+                        genome, competition if early_stopping and engine.keep is not None else None
+                    )
+                    log.write(genome, answers)
+                    fitness.note(answers)
+                    images += int(answers.asked.sum())
+                    known[key] = answers
+                size = supernet.space.count(genome)
+                number = len(candidates) + len(scored)
+                candidate = Scored(genome, size, answers.most, answers.exact, number)
+                if engine.budget.holds(size):
+                    competition.add(candidate)
+                    winner.add(candidate)
+                scored.append(candidate)
+                bar.update()
+            engine.tell(scored)
+            candidates += scored
+    if not winner.candidates:
+        raise ValueError(
+            f"none of the {len(candidates)} candidates has {engine.budget.low:,} to {engine.budget.high:,} "
+            "parameters; widen the budget"
+        )
+    return Found(
+        best=winner.candidates[0],
+        candidates=tuple(candidates),
+        total=fitness.size,
+        cached=cached,
+        stopped=sum(not candidate.exact for candidate in candidates),
+        images=images,
+        seconds=time.perf_counter() - start,
+    )
+
+
+class Sealed:
+    """A task of which only the validation split can be reached: what a search is given.
+
+    The published code of GLoRA once searched on the test list by default; here that is a ValueError.
+    """
+
+    def __init__(self, task: Judged) -> None:
+        self._task = task
+        self.main_metric, self.greater_is_better = task.main_metric, task.greater_is_better
+        self.heads = task.heads
+
+    def size(self, split: str) -> int:
+        """Number of validation examples."""
+        return self._task.size(self._only_validation(split))
+
+    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
+        """Validation examples."""
+        return self._task.batch(self._only_validation(split), indices, generator)
+
+    def metrics(self, model: nn.Module, split: str, *, batch_size: int = 64) -> dict[str, float]:
+        """Metrics on validation."""
+        return self._task.metrics(model, self._only_validation(split), batch_size=batch_size)
+
+    def check(self) -> None:
+        """Nothing: the task was checked by its owner."""
+
+    def build_model(self, seed: int) -> nn.Module:
+        """A fresh model."""
+        return self._task.build_model(seed)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss of a batch."""
+        return self._task.loss(model, batch)
+
+    def weight(self, batch: Batch) -> float:
+        """What `loss` averages over."""
+        return self._task.weight(batch)
+
+    def correct(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Which examples are answered correctly."""
+        return self._task.correct(model, batch)
+
+    @staticmethod
+    def _only_validation(split: str) -> str:
+        if split != SPLIT:
+            raise ValueError(f"a search sees the split {SPLIT!r} alone, not {split!r}: it would select on that data")
+        return split
+
+
+class SuperNetTask:
+    """A task whose loss is the mean over the subnets of the training step (wrap the task, then `train`).
+
+    Pass ``before_step=wrapped.before_step`` to `glora.training.train`.
+
+    Args:
+        task: the task.
+        supernet: the supernet that is trained on it.
+        seed: of the subnets drawn.
+        sampling, count: see `SuperNet.draws`.
+    """
+
+    def __init__(
+        self, task: Task, supernet: SuperNet, *, seed: int = 0, sampling: str = "uniform", count: int = 1
+    ) -> None:
+        self._task, self._supernet = task, supernet
+        self._draw: tuple[int, str, int] = (seed, sampling, count)
+        self._genomes: list[Genome] = supernet.draws(seed, 0, sampling, count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def before_step(self, step: int) -> None:
+        """Draw the subnets of a step."""
+        seed, sampling, count = self._draw
+        self._genomes = self._supernet.draws(seed, step, sampling, count)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss of a batch over the step's subnets."""
+        losses = []
+        for genome in self._genomes:
+            self._supernet.select(genome)
+            losses.append(self._task.loss(model, batch))
+        return torch.stack(losses).mean()
+
+
+def save_found(path: str | Path, supernet: SuperNet, genome: Genome) -> Path:
+    """Write a subnet as the JSON file that ``[method] name = "file"`` and `GLoRAConfig.from_dict` read."""
+    return write_atomic(path, json.dumps(supernet.config(genome).to_dict(), indent=1) + "\n")
+
+
+def genome_text(genome: Genome) -> str:
+    """The genome as digits, five a layer: ``"01200 33022"``."""
+    return " ".join("".join(map(str, genes)) for genes in genome.tolist())
+
+
+class _Log:
+    """Candidates on disk, one JSON line each, and what they belong to."""
+
+    def __init__(self, folder: str | Path | None, identity: dict[str, Any], resume: bool) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self._past: list[dict[str, str]] = []
+        self._position = 0
+        if self._folder is None:
+            return
+        header = self._folder / HEADER
+        if not header.is_file():
+            write_atomic(header, json.dumps(identity, indent=1) + "\n")
+            (self._folder / LOG).unlink(missing_ok=True)
+            return
+        if not resume:
+            raise ValueError(
+                f"folder {str(folder)!r} holds a search already; continue it with resume=True or choose another folder"
+            )
+        stored = json.loads(header.read_text(encoding="utf-8"))
+        differing = sorted(key for key in identity if stored.get(key) != identity[key])
+        if differing:
+            raise ValueError(
+                f"the search in {str(folder)!r} differs in {', '.join(differing)}; choose another folder, or restore "
+                "what it was started with"
+            )
+        self._past = read_lines(self._folder / LOG)
+        # What a kill cut off is written again.
+        text = "".join(json.dumps(record) + "\n" for record in self._past)
+        write_atomic(self._folder / LOG, text)
+
+    def replay(self, genome: Genome, size: int) -> Answers | None:
+        """The answers that the log has for the next candidate, None when the log is at its end."""
+        if self._position >= len(self._past):
+            return None
+        record = self._past[self._position]
+        if record["genome"] != genome_text(genome):
+            raise ValueError(
+                f"the log {str(self._folder)!r} holds another candidate at position {self._position} than the engine "
+                "proposes; it was written by another version: choose another folder"
+            )
+        return Answers.from_text(record["asked"], record["right"], size)
+
+    def write(self, genome: Genome, answers: Answers) -> None:
+        """Append a candidate, unless it came from the log."""
+        self._position += 1
+        if self._folder is None or self._position <= len(self._past):
+            return
+        asked, right = answers.to_text()
+        line = json.dumps({"genome": genome_text(genome), "asked": asked, "right": right})
+        with (self._folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stopping: bool) -> dict[str, Any]:
+    """What a log belongs to: space, engine, savings that shape the log, weights and validation size."""
+    settings = {key: value for key, value in vars(engine).items() if isinstance(value, int | float | str)}
+    digest = hashlib.sha256()
+    for key, tensor in sorted(adapter_tensors(supernet.model, supernet.name).items()):
+        digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "engine": type(engine).__name__,
+        "settings": {key: value for key, value in settings.items() if not key.startswith("_")},
+        "seed": engine.seed,
+        "budget": [engine.budget.low, engine.budget.high],
+        "layers": [layer.name for layer in supernet.space.layers],
+        "rank": supernet.space.rank,
+        "supernet": digest.hexdigest(),
+        "validation": fitness.size,
+        "batch_size": fitness.batch_size,
+        "early_stopping": early_stopping,
+    }
+
+
+def _bar(total: int, progress: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="search", unit="subnet", disable=not progress, leave=False)

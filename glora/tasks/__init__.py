@@ -1,0 +1,47 @@
+"""Tasks by the name that a run's file gives: data, loss and metric behind the protocol of `glora.tasks.base`.
+
+A task's libraries (transformers, Pillow …) are imported when the task is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from glora.tasks.base import SPLITS, Batch, Task
+
+#: Name in a run's file: module and class.
+TASKS = {
+    "glue": ("glora.tasks.glue", "Glue"),
+    "instruct": ("glora.tasks.instruct", "Instruct"),
+    "multiple_choice": ("glora.tasks.multiple_choice", "MultipleChoice"),
+    "vtab": ("glora.tasks.vtab", "Vtab"),
+}
+
+__all__ = ["SPLITS", "TASKS", "Batch", "Task", "make_task"]
+
+
+def make_task(name: str, options: Mapping[str, Any]) -> Task:
+    """The task called `name` with its `[task]` options.
+
+    Raises:
+        ValueError: there is no such task, or it does not know an option or needs one more.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task.name must be one of {', '.join(sorted(TASKS))}; got {name!r}")
+    module, cls = TASKS[name]
+    task = getattr(importlib.import_module(module), cls)
+    fields = {field.name: field for field in dataclasses.fields(task)}
+    unknown = sorted(set(options) - set(fields))
+    if unknown:
+        raise ValueError(f"task {name!r} has no option {', '.join(map(repr, unknown))}; it has {', '.join(fields)}")
+    missing = [
+        key
+        for key, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and key not in options
+    ]
+    if missing:
+        raise ValueError(f"task {name!r} needs {', '.join(missing)} in its [task] section")
+    return task(**options)

@@ -1,0 +1,144 @@
+"""What tasks for causal language models share: prompts, token sequences with masked prompts, likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glora.tasks.base import Batch
+from glora.tasks.encoder import load_tokenizer, quiet
+from glora.tasks.rows import expand
+
+#: Label of a token that no loss is taken of.
+IGNORED = -100
+
+ALPACA = (
+    "Below is an instruction that describes a task{paired}. Write a response that appropriately completes the "
+    "request.\n\n### Instruction:\n{instruction}{input}\n\n### Response:\n"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """Tokens of one example.
+
+    Attributes:
+        tokens: prompt and target.
+        prompt: number of tokens of the prompt, which no loss is taken of.
+    """
+
+    tokens: list[int]
+    prompt: int
+
+
+def alpaca_prompt(instruction: str, context: str = "") -> str:
+    """The prompt of Stanford Alpaca, with or without an input."""
+    paired = ", paired with an input that provides further context" if context else ""
+    given = f"\n\n### Input:\n{context}" if context else ""
+    return ALPACA.format(paired=paired, instruction=instruction, input=given)
+
+
+def chat_prompt(tokenizer: Any, instruction: str, context: str = "") -> str:
+    """The prompt by the tokenizer's own chat template.
+
+    Raises:
+        ValueError: the tokenizer has none.
+    """
+    if tokenizer.chat_template is None:
+        raise ValueError("task.template='chat', but the tokenizer has no chat template; use template='alpaca'")
+    text = f"{instruction}\n\n{context}" if context else instruction
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+    )
+
+
+def encode(tokenizer: Any, prompt: str, target: str, *, special: bool, end: bool) -> Example:
+    """Prompt and target as tokens, put together after tokenizing each, so that the border is where it is said.
+
+    Args:
+        tokenizer: of transformers.
+        prompt, target: texts.
+        special: whether the tokenizer's leading special tokens are put before the prompt (a chat template brings
+            its own).
+        end: whether the end-of-text token follows the target.
+    """
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if special and tokenizer.bos_token_id is not None:
+        before = [tokenizer.bos_token_id, *before]
+    after = tokenizer(target, add_special_tokens=False)["input_ids"]
+    if end and tokenizer.eos_token_id is not None:
+        after = [*after, tokenizer.eos_token_id]
+    return Example([*before, *after], len(before))
+
+
+def pad(sequences: Sequence[Example], padding: int) -> Batch:
+    """Sequences as one batch padded on the right, with the labels of prompts and padding ignored."""
+    # shape: all (sequences, longest)
+    longest = max(len(sequence.tokens) for sequence in sequences)
+    tokens = torch.full((len(sequences), longest), padding)
+    labels = torch.full((len(sequences), longest), IGNORED)
+    mask = torch.zeros(len(sequences), longest, dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        length = len(sequence.tokens)
+        tokens[row, :length] = torch.tensor(sequence.tokens)
+        labels[row, sequence.prompt : length] = tokens[row, sequence.prompt : length]
+        mask[row, :length] = 1
+    return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+
+def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood of every target token, and where targets are; both (sequences, tokens − 1)."""
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
+    labels = batch["labels"][:, 1:]
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    return losses, labels != IGNORED
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalTask:
+    """What is the same in every task for causal language models: the model, and a likelihood as the loss.
+
+    Args:
+        model: hub name or folder of a causal language model; ``$VARIABLES`` are replaced.
+        gguf_file: name of a GGUF file in the model's folder, where the weights are in one.
+    """
+
+    model: str
+    gguf_file: str | None = None
+
+    heads = ()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return load_tokenizer(expand("task.model", self.model), self.gguf_file)
+
+    def build_model(self, seed: int) -> nn.Module:
+        """The pretrained model in float32; there is no new head, so `seed` draws nothing.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+        import transformers
+
+        extra = {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+        try:
+            with quiet():
+                name = expand("task.model", self.model)
+                return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
+        except (OSError, ImportError) as error:
+            raise ValueError(f"task.model={self.model!r} cannot be loaded: {error}") from None
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Negative log-likelihood, a mean over target tokens."""
+        losses, wanted = token_losses(model, batch)
+        return losses.sum() / wanted.sum()
+
+    def weight(self, batch: Batch) -> float:
+        """Number of target tokens."""
+        return int((batch["labels"][:, 1:] != IGNORED).sum())

@@ -1,0 +1,117 @@
+"""Text models with a classification head: transformers' own, or mean pooling with a linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Names that transformers gives to the heads of its sequence classifiers.
+HEADS = ("classifier", "score")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without progress bars and without its list of newly made heads, as the caller expects those."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+class MeanPooledClassifier(nn.Module):
+    """A linear head on the mean of an encoder's last hidden states, for sentence-embedding models.
+
+    Args:
+        encoder: a transformers encoder without a head.
+        labels: number of outputs.
+    """
+
+    def __init__(self, encoder: Any, labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+        self.classifier = nn.Linear(self.config.hidden_size, labels)
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # its output is not used, so nothing in it could learn
+
+    def forward(self, attention_mask: Tensor, **inputs: Tensor) -> Any:
+        """Logits (batch, labels) as ``.logits``, as transformers' classifiers give them."""
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        # shape: hidden (batch, tokens, width), mask (batch, tokens, 1)
+        hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
+        mask = attention_mask[..., None].to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)
+        return SequenceClassifierOutput(logits=self.classifier(mean))
+
+
+def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Module:
+    """A pretrained text model with a new head, in float32.
+
+    Args:
+        name: hub name or folder.
+        labels: number of outputs.
+        pooling: "mean", or "model" for the pooling of transformers' sequence classifiers.
+        seed: of the head's weights.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    import transformers
+
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            if pooling == "mean":
+                encoder = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+                return MeanPooledClassifier(encoder, labels)
+            model = transformers.AutoModelForSequenceClassification.from_pretrained(
+                name, num_labels=labels, dtype=torch.float32
+            )
+        except OSError as error:
+            raise ValueError(f"task.model={name!r} cannot be loaded: {error}") from None
+    if model.config.pad_token_id is None:  # decoders find the last token of a row by its padding
+        model.config.pad_token_id = load_tokenizer(name).pad_token_id
+    return model
+
+
+def head_names(name: str, pooling: str) -> tuple[str, ...]:
+    """Names of the modules that `build_classifier` adds to the pretrained model."""
+    if pooling == "mean":
+        return ("classifier",)
+    import transformers
+
+    with torch.device("meta"):
+        sketch = transformers.AutoModelForSequenceClassification.from_config(
+            transformers.AutoConfig.from_pretrained(name)
+        )
+    return tuple(child for child, _ in sketch.named_children() if child in HEADS)
+
+
+def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
+    """The tokenizer of a model; one without a padding token pads with the end-of-text token.
+
+    Raises:
+        ValueError: there is none.
+    """
+    import transformers
+
+    try:
+        extra = {} if gguf_file is None else {"gguf_file": gguf_file}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
+    except OSError as error:
+        raise ValueError(f"the tokenizer of task.model={name!r} cannot be loaded: {error}") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

@@ -1,0 +1,186 @@
+"""Multiple choice by likelihood: the answer is the choice that the model finds likeliest for its length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from glora.tasks.base import Batch, chunks, device_of, to_device
+from glora.tasks.causal import CausalTask, Example, chat_prompt, encode, pad, token_losses
+from glora.tasks.rows import column_problems, expand, read_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+TEMPLATES = ("question", "chat")
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question: one sequence a choice, the length of each choice in bytes, and which is right."""
+
+    choices: tuple[Example, ...]
+    lengths: tuple[int, ...]
+    answer: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice(CausalTask):
+    """Multiple choice; the fields are the keys of ``[task]`` with ``name = "multiple_choice"``. See
+    `glora.tasks.base.Task`, and `glora.tasks.causal.CausalTask` for ``model`` and ``gguf_file``.
+
+    Training, where there is a training file, raises the likelihood of right answers.
+
+    Args:
+        file: JSONL with the columns question, choices (a list of texts) and answer (an index); the test split.
+        train_file: the same for training; without it there is a test split only.
+        template: "question" (``Question: …\\nAnswer:``), or "chat" for the tokenizer's chat template.
+        limit: questions used of `file`, drawn by `subset_seed`; None takes all.
+        validation_fraction: part of the training file that "validation" gets.
+        max_length: longest prompt with choice in tokens; the beginning of longer ones is cut off.
+        subset_seed: of the draw, of the shuffles of choices and of the bootstrap.
+    """
+
+    file: str
+    train_file: str | None = None
+    template: str = "question"
+    limit: int | None = None
+    validation_fraction: float = 0.2
+    max_length: int = 1024
+    subset_seed: int = 0
+
+    main_metric = "accuracy"
+    greater_is_better = True
+
+    def __post_init__(self) -> None:
+        if self.template not in TEMPLATES:
+            raise ValueError(f"task.template must be one of {', '.join(TEMPLATES)}; got {self.template!r}")
+        for name in ("limit", "max_length"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"task.{name} must be a whole number ≥ 1, got {value!r}")
+        if not 0.0 < self.validation_fraction < 1.0:
+            raise ValueError(f"task.validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
+
+    def check(self) -> None:
+        """Read and tokenize the files."""
+        _ = self._splits
+
+    @cached_property
+    def _splits(self) -> dict[str, list[Question]]:
+        tested = self._read(expand("task.file", self.file))[: self.limit]
+        if self.train_file is None:
+            return {"test": tested}
+        pool = self._read(expand("task.train_file", self.train_file))
+        cut = round(self.validation_fraction * len(pool))
+        if not 0 < cut < len(pool):
+            raise ValueError(f"task.train_file={self.train_file!r} has {len(pool)} questions, too few for two splits")
+        return {"test": tested, "validation": pool[:cut], "train": pool[cut:], "train+validation": pool}
+
+    def _read(self, path: str) -> list[Question]:
+        """The questions of a file in random order, each with its choices in random order."""
+        rows = read_rows(path)
+        problems = column_problems(rows, ("question", "choices", "answer"), path) or [
+            f"{path}: row {i + 1} has answer {row['answer']!r} and choices {row['choices']!r}"
+            for i, row in enumerate(rows)
+            if not _is_question(row)
+        ]
+        if problems:
+            raise ValueError("the questions cannot be used:\n" + "\n".join(f"  {line}" for line in problems[:8]))
+        generator = torch.Generator().manual_seed(self.subset_seed)
+        return [self._question(rows[i], generator) for i in torch.randperm(len(rows), generator=generator).tolist()]
+
+    def _question(self, row: dict[str, Any], generator: torch.Generator) -> Question:
+        order = torch.randperm(len(row["choices"]), generator=generator).tolist()
+        chat = self.template == "chat"
+        prompt = chat_prompt(self.tokenizer, row["question"]) if chat else f"Question: {row['question']}\nAnswer:"
+        texts = [("" if chat else " ") + str(row["choices"][i]) for i in order]
+        examples = [encode(self.tokenizer, prompt, text, special=not chat, end=False) for text in texts]
+        return Question(
+            tuple(self._cut(example) for example in examples),
+            tuple(max(1, len(text.encode())) for text in texts),
+            order.index(row["answer"]),
+        )
+
+    def _cut(self, example: Example) -> Example:
+        beyond = max(0, len(example.tokens) - self.max_length)
+        return Example(example.tokens[beyond:], max(1, example.prompt - beyond))
+
+    def _questions(self, split: str) -> list[Question]:
+        if split not in self._splits:
+            hint = "; give task.train_file" if self.train_file is None else ""
+            raise ValueError(f"split must be one of {', '.join(self._splits)}; got {split!r}{hint}")
+        return self._splits[split]
+
+    def size(self, split: str) -> int:
+        """Number of questions of a split."""
+        return len(self._questions(split))
+
+    def length(self, split: str, index: int) -> int:
+        """Number of tokens of the longest choice with its prompt."""
+        return max(len(choice.tokens) for choice in self._questions(split)[index].choices)
+
+    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
+        """The right answers of these questions, for training."""
+        questions = [self._questions(split)[i] for i in indices]
+        return pad([question.choices[question.answer] for question in questions], self.tokenizer.pad_token_id)
+
+    @torch.no_grad()
+    def likelihoods(self, model: nn.Module, split: str, *, batch_size: int = 32) -> list[Tensor]:
+        """Log-likelihood of every choice of every question, not normalised."""
+        questions, training, device = self._questions(split), model.training, device_of(model)
+        flat = [(number, choice) for number, question in enumerate(questions) for choice in question.choices]
+        order = sorted(range(len(flat)), key=lambda i: len(flat[i][1].tokens))
+        values = torch.zeros(len(flat))
+        model.eval()
+        for part in chunks(order, batch_size):
+            batch = to_device(pad([flat[i][1] for i in part], self.tokenizer.pad_token_id), device)
+            values[torch.tensor(part)] = -token_losses(model, batch)[0].sum(1).cpu()
+        model.train(training)
+        return list(values.split([len(question.choices) for question in questions]))
+
+    def correct(self, model: nn.Module, split: str, *, per_byte: bool = True, batch_size: int = 32) -> list[bool]:
+        """Which questions are answered rightly, by likelihood per byte or by plain likelihood."""
+        return self._right(split, self.likelihoods(model, split, batch_size=batch_size), per_byte)
+
+    def _right(self, split: str, likelihoods: Sequence[Tensor], per_byte: bool) -> list[bool]:
+        return [
+            int((values / torch.tensor(question.lengths) if per_byte else values).argmax()) == question.answer
+            for question, values in zip(self._questions(split), likelihoods, strict=True)
+        ]
+
+    def metrics(self, model: nn.Module, split: str, *, batch_size: int = 32) -> dict[str, float]:
+        """Accuracy in percent, by likelihood per byte and by plain likelihood, the first with its bootstrap 95 %
+        interval, and that of guessing."""
+        questions = self._questions(split)
+        likelihoods = self.likelihoods(model, split, batch_size=batch_size)
+        per_byte, plain = (self._right(split, likelihoods, way) for way in (True, False))
+        low, high = bootstrap_interval(per_byte, self.subset_seed)
+        return {
+            "accuracy": 100.0 * sum(per_byte) / len(questions),
+            "low": low,
+            "high": high,
+            "accuracy_plain": 100.0 * sum(plain) / len(questions),
+            "chance": 100.0 * sum(1 / len(question.choices) for question in questions) / len(questions),
+        }
+
+
+def bootstrap_interval(correct: ArrayLike, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of an accuracy in percent, from resampled questions."""
+    import numpy as np
+
+    values = np.asarray(correct, dtype=float)
+    rows = np.random.default_rng(seed).integers(len(values), size=(_RESAMPLES, len(values)))
+    low, high = np.quantile(values[rows].mean(axis=1), (0.025, 0.975))
+    return 100.0 * float(low), 100.0 * float(high)
+
+
+def _is_question(row: dict[str, Any]) -> bool:
+    choices, answer = row["choices"], row["answer"]
+    return isinstance(choices, list) and isinstance(answer, int) and len(choices) > 1 and answer in range(len(choices))

@@ -1,0 +1,116 @@
+"""Tables of examples: JSONL, Parquet or TSV files in a folder, or a dataset of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+SUFFIXES = (".jsonl", ".parquet", ".tsv")
+
+
+def expand(name: str, text: str) -> str:
+    """`text` with ``~`` and ``$VARIABLES`` replaced, for paths in run files.
+
+    Raises:
+        ValueError: a variable is not set.
+    """
+    found = os.path.expanduser(os.path.expandvars(text))
+    missing = re.search(r"\$\{?(\w+)", found)
+    if missing:
+        raise ValueError(f"{name}={text!r}: the environment variable {missing.group(1)} is not set")
+    return found
+
+
+def read_split(folder: str | Path, split: str) -> list[Row]:
+    """The rows of ``<folder>/<split>`` with any of the known suffixes.
+
+    Raises:
+        ValueError: there is no such file, or it cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"data folder {str(folder)!r} does not exist; check the path")
+    for suffix in SUFFIXES:
+        path = folder / f"{split}{suffix}"
+        if path.is_file():
+            return read_rows(path)
+    there = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES)
+    raise ValueError(
+        f"{str(folder)!r} has no {split}.jsonl, {split}.parquet or {split}.tsv; it holds {', '.join(there) or 'none'}"
+    )
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of one file; a TSV file has a header line, and its cells are strings.
+
+    Raises:
+        ValueError: the file is missing, of another type, or damaged; the message names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"data file {str(path)!r} does not exist; check the path")
+    if path.suffix == ".jsonl":
+        return _read_jsonl(path)
+    if path.suffix == ".tsv":
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if path.suffix == ".parquet":
+        try:
+            from pyarrow import parquet
+        except ImportError:
+            raise ValueError(f"{str(path)!r} needs pyarrow; pip install 'rescale-and-adapt[tables]'") from None
+        return parquet.read_table(path).to_pylist()
+    raise ValueError(f"data file {str(path)!r} must end in {', '.join(SUFFIXES)}")
+
+
+def _read_jsonl(path: Path) -> list[Row]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{str(path)!r}, line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{str(path)!r}, line {number} is not an object with columns")
+        rows.append(row)
+    return rows
+
+
+def hub_split(dataset: str, config: str, split: str) -> list[Row]:
+    """The rows of a dataset on the Hugging Face hub (or in its local cache).
+
+    Raises:
+        ValueError: the library is not installed, or the dataset cannot be had.
+    """
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise ValueError(
+            f"{dataset}/{config} from the hub needs the package datasets; pip install datasets, or give folder="
+        ) from None
+    try:
+        return list(load_dataset(dataset, config, split=split))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{dataset}/{config} ({split}) cannot be had from the hub: {error}; or give folder=") from None
+
+
+def column_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:
+    """What is wrong with a table that must have these columns in every row and be non-empty."""
+    if not rows:
+        return [f"{where} is empty"]
+    problems = []
+    for column in columns:
+        bad = [i for i, row in enumerate(rows) if row.get(column) is None]
+        if len(bad) == len(rows):
+            problems.append(f"{where} has no column {column!r}; it has {', '.join(map(str, rows[0]))}")
+        elif bad:
+            problems.append(f"{where}: {len(bad)} rows lack {column!r}, the first is row {bad[0] + 1}")
+    return problems

@@ -1,0 +1,153 @@
+"""Pretrained vision transformers with a new classification head.
+
+The backbone comes from transformers (``"google/vit-base-patch16-224-in21k"`` or a local folder) or, by the
+prefix ``timm:``, from timm.  The head is one linear layer on the normalised class token, so the same two
+names, ``backbone`` and ``head``, stand in every configuration.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: What `modules_to_save` names: the part that is new and trains in full.
+HEAD = "head"
+
+
+class ImageClassifier(nn.Module):
+    """``head(class token of backbone(images))``.
+
+    Args:
+        backbone: a transformers vision model (its ``last_hidden_state`` is read), or a module that returns
+            features (n, width).
+        width: number of features.
+        classes: number of classes.
+        generator: source of the head's random weights; torch's global generator if None.
+
+    Attributes:
+        backbone: as given.
+        head: ``nn.Linear(width, classes)``; weights normal with standard deviation .02, bias 0.
+    """
+
+    def __init__(self, backbone: nn.Module, width: int, classes: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = new_head(width, classes, generator)
+        accepts = inspect.signature(backbone.forward).parameters
+        # transformers' ViT refuses other image sizes unless asked; Dinov2 always interpolates.
+        self._options: dict[str, Any] = {}
+        if "interpolate_pos_encoding" in accepts:
+            self._options["interpolate_pos_encoding"] = True
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """Images (n, 3, side, side) → what the head reads (n, width)."""
+        output = self.backbone(pixel_values, **self._options)
+        hidden = getattr(output, "last_hidden_state", output)
+        return hidden[:, 0] if hidden.dim() == 3 else hidden
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Images (n, 3, side, side) → logits (n, classes)."""
+        return self.head(self.features(pixel_values))
+
+
+def new_head(width: int, classes: int, generator: torch.Generator | None = None) -> nn.Linear:
+    """A classification head: normal weights with standard deviation .02, zero bias.
+
+    Raises:
+        ValueError: fewer than two classes.
+    """
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, got {classes}")
+    # nn.Linear would draw its own first values from the global generator.
+    head = nn.utils.skip_init(nn.Linear, width, classes)
+    with torch.no_grad():
+        head.weight.normal_(0.0, 0.02, generator=generator)
+        head.bias.zero_()
+    return head
+
+
+def load_classifier(name: str, classes: int, *, side: int, generator: torch.Generator | None = None) -> ImageClassifier:
+    """A pretrained vision transformer in float32 with a new head.
+
+    Args:
+        name: a model of the hub, a local folder in its layout, or ``timm:<model name>``.
+        classes: number of classes.
+        side: image side; must be divisible by the patch size.
+        generator: source of the head's random weights.
+
+    Raises:
+        ValueError: `name` cannot be loaded, is no vision transformer, or does not accept `side`.
+    """
+    if name.startswith("timm:"):
+        return _load_timm(name.removeprefix("timm:"), classes, side, generator)
+    from transformers import AutoModel
+
+    local = Path(name).expanduser()
+    try:
+        # float16 checkpoints are widened: adapters are trained on float32 bases here.
+        with quiet():
+            backbone = AutoModel.from_pretrained(str(local) if local.is_dir() else name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model {name!r} cannot be loaded: {str(error).splitlines()[0]} … give a folder that holds "
+            "config.json and model.safetensors, or the name of a model of the hub (and unset HF_HUB_OFFLINE)"
+        ) from error
+    return wrap(backbone, classes, side=side, generator=generator, name=name)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar, and no report about heads and poolers that are replaced anyway."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def wrap(
+    backbone: nn.Module,
+    classes: int,
+    *,
+    side: int,
+    generator: torch.Generator | None = None,
+    name: str = "backbone",
+) -> ImageClassifier:
+    """Put a new head on a transformers vision model, after checking that it takes images of this side.
+
+    Raises:
+        ValueError: the model is no vision transformer, or `side` is not divisible by its patch size.
+    """
+    config: Any = getattr(backbone, "config", None)
+    width, patch = getattr(config, "hidden_size", None), getattr(config, "patch_size", None)
+    if width is None or patch is None:
+        raise ValueError(f"model {name!r} is no vision transformer: its config has no hidden_size and patch_size")
+    if side % patch:
+        nearest = patch * max(1, round(side / patch))
+        raise ValueError(f"side={side} is not divisible by the patch size {patch} of {name!r}; {nearest} is")
+    if getattr(backbone, "pooler", None) is not None:
+        # Often not in the checkpoint, hence random; the head reads the class token itself.
+        backbone.pooler = None  # type: ignore[assignment]
+    return ImageClassifier(backbone, width, classes, generator)
+
+
+def _load_timm(name: str, classes: int, side: int, generator: torch.Generator | None) -> ImageClassifier:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError(f"model 'timm:{name}' needs timm and torchvision: pip install timm ({error})") from error
+    options = {"img_size": side} if "vit" in name else {}
+    backbone = timm.create_model(name, pretrained=True, num_classes=0, **options)
+    return ImageClassifier(backbone, backbone.num_features, classes, generator)

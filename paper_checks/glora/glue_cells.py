@@ -1,0 +1,310 @@
+"""One cell of the GLUE study: a method trained on a task, by one rule for all methods.
+
+Every method gets the same number of learning rates to choose from, on a validation part cut from the training
+examples; the development set is seen once, by the final runs, which train on all training examples. All runs of
+a task send the same number of examples forward and backward, those of α included. With one seed all methods see
+the same examples in the same order and start from the same head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paper_checks.core import Context, Figures, NotAvailable
+
+QUERY_VALUE = r"(query|value)$"
+ADAPTER_RATES = (5e-4, 2e-3, 8e-3)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the study.
+
+    Args:
+        name, options: as in the ``[method]`` section of a run; a name of PEFT's begins with "peft:".
+        rates: the learning rates to choose from.
+        alpha: as in ``[training.alpha]``.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = ADAPTER_RATES
+    alpha: Mapping[str, Any] = field(default_factory=dict)
+
+
+_LORA = {"rank": 8, "target": QUERY_VALUE}
+METHODS = {
+    "lora": Method("lora", _LORA),
+    "alpha_scheduled": Method("alpha_lora", _LORA),
+    "alpha_joint": Method("alpha_lora", _LORA, alpha={"mode": "joint"}),
+    "alpha_scalar": Method("alpha_lora", {**_LORA, "share": "matrix"}),
+    "alpha_overlap": Method("alpha_lora", _LORA, alpha={"source": "overlap"}),
+    "linear_probe": Method("linear_probe", rates=(3e-3, 1e-2, 3e-2)),
+    "glora": Method("custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector"}, alpha={"mode": "joint"}),
+    "glora_fixed": Method("glora", _LORA),
+    "bitfit": Method("bitfit"),
+    "ia3": Method("peft:IA3Config", rates=(2e-3, 8e-3, 3e-2)),
+    "dora": Method("peft:LoraConfig", {"r": 8, "lora_alpha": 8, "use_dora": True}),
+    "full": Method("full", rates=(2e-5, 5e-5, 2e-4)),
+}
+
+#: a and b of "α replaced by aα + b" (paper Fig. 5): along both axes, and the best point of the paper's grid.
+AFFINE = (
+    *((a, 0.0) for a in (0.0, 0.5, 0.667, 1.0, 1.333)),
+    *((1.0, b) for b in (-0.667, -0.333, -0.167, 0.167, 0.333, 0.667)),
+    (0.667, 0.167),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The size of a study.
+
+    Args:
+        tasks: GLUE task and how many training examples (None: all).
+        methods: names in `METHODS`, in the order of their value.
+        seeds: final runs of a method.
+        epochs, batch_size, max_length: the same for all.
+        model: folder below ``models/``.
+        device: see `glora.settings.TrainingSettings`.
+    """
+
+    tasks: Mapping[str, int | None]
+    methods: tuple[str, ...]
+    seeds: int = 3
+    epochs: float = 3.0
+    batch_size: int = 16
+    max_length: int = 128
+    model: str = "minilm-l6"
+    device: str = "cpu"
+
+    def rates(self, task: str, method: str) -> list[str]:
+        """Cells that choose a learning rate."""
+        return [f"{task}.{method}.rate{rate:g}" for rate in METHODS[method].rates]
+
+    def finals(self, task: str, method: str) -> list[str]:
+        """Cells that see the development set."""
+        return [f"{task}.{method}.seed{seed}" for seed in range(self.seeds)]
+
+    def cells(self) -> list[str]:
+        """All cells: task by task the two methods of the claim, seed by seed, then the others."""
+        found: list[str] = []
+        for task in self.tasks:
+            pair, others = self.methods[:2], self.methods[2:]
+            found += [cell for method in pair for cell in self.rates(task, method)]
+            found += [self.finals(task, method)[seed] for seed in range(self.seeds) for method in pair]
+            for method in others:
+                found += self.rates(task, method) + self.finals(task, method)
+        return found
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with its task and what training did."""
+
+    model: Any
+    task: Any
+    result: Any
+    parameters: int
+
+
+def train_one(
+    study: Study,
+    context: Context,
+    task_name: str,
+    method: Method,
+    rate: float,
+    seed: int,
+    *,
+    split: str,
+    alpha: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Train a method with one learning rate on a split.
+
+    Raises:
+        NotAvailable: data, weights or a library are not there.
+    """
+    try:
+        from glora.settings import AlphaSettings, TrainingSettings
+        from glora.tasks.glue import Glue
+        from glora.training import train
+    except ImportError as error:
+        raise NotAvailable(f"needs {error.name}; pip install 'rescale-and-adapt[hf,learn]'") from None
+    size = 60 if context.quick else study.tasks[task_name]
+    task = Glue(
+        dataset=task_name,
+        model=str(context.folder("models", study.model)),
+        folder=str(context.folder("data", "glue", task_name)),
+        pooling="mean",
+        max_length=study.max_length,
+        train_size=size,
+    )
+    epochs = 1.0 if context.quick else study.epochs
+    settings = TrainingSettings(
+        epochs=epochs,
+        batch_size=study.batch_size,
+        micro_batch_size=8 if study.device == "cpu" else None,
+        lr=rate,
+        split=split,
+        evaluate_every=0 if split != "train" else max(1, int(task.size(split) / study.batch_size)),
+        keep="last",
+        seed=seed,
+        device=study.device,
+        alpha=AlphaSettings(**{**method.alpha, **(alpha or {})}),
+    )
+    with one_thread(study.device == "cpu"):
+        model = task.build_model(seed)
+        model = _adapt(model, method, task.heads, seed)
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return Trained(model, task, train(model, task, settings), parameters)
+
+
+def selection(study: Study, context: Context, task: str, name: str, rate: float) -> Figures:
+    """Figures of a cell that tries a learning rate: metrics on validation after every epoch."""
+    seed = context.seed_for("glue", task, "selection")
+    done = train_one(study, context, task, METHODS[name], rate, seed, split="train")
+    evaluations = [line for line in done.result.history if "validation" in line]
+    return {
+        "rate": rate,
+        "validation": evaluations[-1]["validation"],
+        "curve": [[line["step"], line["validation"]["accuracy"]] for line in evaluations],
+        "passes": done.result.passes,
+    }
+
+
+def best_rate(cells: Mapping[str, Figures]) -> float:
+    """The rate with the best accuracy on validation, among equal ones that with the smaller loss."""
+    return max(cells.values(), key=lambda f: (f["validation"]["accuracy"], -f["validation"]["loss"]))["rate"]
+
+
+def final(study: Study, context: Context, task: str, name: str, rate: float, number: int) -> Figures:
+    """Figures of a final run: every answer on the development set, α if there is one, and the cost."""
+    import glora
+    from glora.state import get_state
+
+    seed = context.seed_for("glue", task, f"seed{number}")
+    done = train_one(study, context, task, METHODS[name], rate, seed, split="train+validation")
+    with one_thread(study.device == "cpu"):
+        split = "validation" if context.quick else "test"
+        labels = np.array(done.task.labels(split))
+        correct = done.task.logits(done.model, split).argmax(1).numpy() == labels
+        scales = glora.alphas(done.model) if get_state(done.model) is not None else {}
+        figures = {
+            "rate": rate,
+            "accuracy": 100.0 * float(correct.mean()),
+            "correct": "".join("01"[int(one)] for one in correct),
+            "majority": 100.0 * float(np.bincount(labels).max() / len(labels)),
+            "loss": [[line["step"], round(line["loss"], 4)] for line in done.result.history if "loss" in line],
+            "steps": done.result.steps,
+            "alpha_steps": done.result.alpha_steps,
+            "passes": done.result.passes,
+            "parameters": done.parameters,
+            "train_seconds": done.result.seconds,
+        }
+        if scales and METHODS[name].name == "alpha_lora":
+            figures["alpha"] = {key: np.round(value.cpu().numpy(), 4) for key, value in scales.items()}
+            if number == 0 and name == "alpha_scheduled":
+                figures["affine"] = affine(done, split, examples=20 if context.quick else 200)
+    return figures
+
+
+def affine(done: Trained, split: str, examples: int) -> list[dict[str, float]]:
+    """Accuracy in percent on the first examples when the trained α is replaced by aα + b."""
+    import glora
+
+    labels = np.array(done.task.labels(split)[:examples])
+    trained = glora.alphas(done.model)
+    found = []
+    for a, b in AFFINE:
+        for name, alpha in trained.items():
+            done.model.get_submodule(name).alpha = a * alpha + b
+        answers = done.task.logits(done.model, split, first=examples).argmax(1).numpy()
+        found.append({"a": a, "b": b, "accuracy": 100.0 * float((answers == labels).mean())})
+    for name, alpha in trained.items():
+        done.model.get_submodule(name).alpha = alpha
+    return found
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A paired difference of accuracies in points.
+
+    Attributes:
+        mean: first minus second.
+        error: one standard error over both test examples and seeds.
+        examples: number of test examples.
+    """
+
+    mean: float
+    error: float
+    examples: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval."""
+        return self.mean - 1.96 * self.error, self.mean + 1.96 * self.error
+
+    @property
+    def examples_needed(self) -> int:
+        """Test examples with which a difference of this size would be told from 0, seeds as they are."""
+        return int(np.ceil(self.examples * (1.96 * self.error / max(abs(self.mean), 1e-9)) ** 2))
+
+
+def paired(first: list[Figures], second: list[Figures]) -> Paired:
+    """Difference of two methods that ran with the same seeds on the same examples.
+
+    The variance is that of the per-example differences (averaged over seeds) plus that of the seeds' means: a
+    little too wide rather than too narrow.
+    """
+    # shape: (seeds, examples), entries −1, 0, 1
+    difference = _answers(first) - _answers(second)
+    seeds, examples = difference.shape
+    variance = difference.mean(0).var(ddof=1) / examples
+    if seeds > 1:
+        variance += difference.mean(1).var(ddof=1) / seeds
+    return Paired(100.0 * float(difference.mean()), 100.0 * float(np.sqrt(variance)), examples)
+
+
+def _answers(finals: list[Figures]) -> NDArray[np.floating[Any]]:
+    return np.array([[float(one) for one in figures["correct"]] for figures in finals])
+
+
+def _adapt(model: Any, method: Method, heads: tuple[str, ...], seed: int) -> Any:
+    """The model with the method on it."""
+    from glora import methods
+
+    if not method.name.startswith("peft:"):
+        methods.apply(model, method.name, method.options, heads, seed=seed)
+        return model
+    try:
+        import peft
+    except ImportError:
+        raise NotAvailable("needs peft; pip install 'rescale-and-adapt[peft]'") from None
+    import torch
+
+    target = {"target_modules": ["query", "value"], "modules_to_save": list(heads)}
+    if "IA3" in method.name:
+        target = {**target, "target_modules": ["key", "value", "output.dense"], "feedforward_modules": ["output.dense"]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return peft.get_peft_model(model, getattr(peft, method.name[5:])(**method.options, **target))
+
+
+@contextmanager
+def one_thread(enabled: bool = True) -> Iterator[None]:
+    """torch on one thread, so that figures do not depend on the number of cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if enabled:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

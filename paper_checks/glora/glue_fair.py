@@ -1,0 +1,177 @@
+"""α-LoRA against LoRA on GLUE, with tuned learning rates and equal work for both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.glora.glue_cells import Study, best_rate, final, paired, selection
+from rmt.plot import COLOURS, dots, legend, name_axes, panels
+from rmt.storage import read_json
+
+BASELINE, CLAIMED = "lora", "alpha_scheduled"
+LABELS = {
+    "lora": "LoRA, tuned",
+    "alpha_scheduled": "α-LoRA, Algorithm 1",
+    "alpha_joint": "α-LoRA, joint",
+    "linear_probe": "linear probe",
+    "glora": "GLoRA (A vector, B low-rank, E vector)",
+}
+
+
+class GlueFair(Check):
+    """See the module's docstring."""
+
+    id = "glora.glue_fair"
+    claim = "α-LoRA beats LoRA on every GLUE task, also at equal work and with tuned learning rates."
+    where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, SST-2 and MRPC, parts of train"
+    rule = (
+        "Per task: paired difference of accuracy on the development set over the seeds, α-LoRA (Algorithm 1, "
+        "held-out batches) minus LoRA, each with the best of three learning rates on a part of train, both "
+        "with the same number of passes, α's counted; 95 % interval over examples and seeds. Reproduced if every "
+        "task's interval lies above 0; not reproduced if one lies below; else undecided. A task whose best "
+        "method does not beat the majority class by two standard errors decides nothing, and a study with "
+        "cells missing is undecided."
+    )
+    needs = ("data/glue", "models/minilm-l6", "about 2.5 hours of one CPU core")
+    study = Study(
+        tasks={"sst2": 2000, "mrpc": 1500},
+        methods=("lora", "alpha_scheduled", "linear_probe", "alpha_joint", "glora"),
+    )
+
+    def cells(self, context: Context) -> Sequence[str]:
+        if context.quick:
+            return ["sst2.lora.rate0.002", "sst2.lora.seed0"]
+        return self.study.cells()
+
+    def compute(self, context: Context, cell: str) -> Figures:
+        task, method, step = cell.split(".", 2)
+        if step.startswith("rate"):
+            return selection(self.study, context, task, method, float(step[4:]))
+        rates = ["sst2.lora.rate0.002"] if context.quick else self.study.rates(task, method)
+        paths = {rate: context.out / self.id / f"{rate}.json" for rate in rates}
+        missing = [rate for rate, path in paths.items() if not path.is_file()]
+        if missing:
+            raise NotAvailable(f"needs the cells {', '.join(missing)} first; run the check again")
+        tried = {rate: read_json(path)["figures"] for rate, path in paths.items()}
+        return final(self.study, context, task, method, best_rate(tried), int(step[4:]))
+
+    def judge(self, cells: Mapping[str, Figures]) -> Outcome:
+        planned = self.study.cells()
+        rows: list[Row] = []
+        sentences: list[str] = []
+        below: list[str] = []
+        above: list[str] = []
+        for task in self.study.tasks:
+            finals = self._finals(cells, task)
+            if not finals:
+                continue
+            name = task.upper()
+            rows += _rows(name, finals)
+            sentence, sign = self._sentence(name, finals)
+            sentences.append(sentence)
+            if sign:
+                (above if sign > 0 else below).append(task)
+        complete = len(cells) >= len(planned) and all(cell in cells for cell in planned)
+        progress = "" if complete else f"Not complete: {len(cells)} of {len(planned)} cells. "
+        summary = progress + (" ".join(sentences) or "Only learning rates have been tried so far.")
+        if not complete:
+            return Outcome(Verdict.UNDECIDED, summary, tuple(rows))
+        if below:
+            return Outcome(Verdict.NOT_REPRODUCED, summary, tuple(rows))
+        reproduced = len(above) == len(self.study.tasks)
+        return Outcome(Verdict.REPRODUCED if reproduced else Verdict.UNDECIDED, summary, tuple(rows))
+
+    def _finals(self, cells: Mapping[str, Figures], task: str) -> dict[str, list[Figures]]:
+        """Final runs by method, seed 0 first and without gaps."""
+        found: dict[str, list[Figures]] = {}
+        for method in self.study.methods:
+            for cell in self.study.finals(task, method):
+                if cell not in cells:
+                    break
+                found.setdefault(method, []).append(cells[cell])
+        return found
+
+    def _sentence(self, name: str, finals: dict[str, list[Figures]]) -> tuple[str, int]:
+        """What a task says, and the sign of α-LoRA's gain if it is decided (0: it is not)."""
+        best = max(finals, key=lambda method: _accuracies(finals[method]).mean())
+        figures = finals[best][0]
+        share, majority = _accuracies(finals[best]).mean() / 100, figures["majority"] / 100
+        error = np.sqrt(share * (1 - share) / len(figures["correct"]))
+        if share - majority <= 2 * error:
+            return (
+                f"{name}: the best method ({LABELS.get(best, best)}, {100 * share:.1f} %) does not beat the majority "
+                f"class ({100 * majority:.1f} %) by two standard errors ({100 * error:.1f}): it decides nothing.",
+                0,
+            )
+        both = min(len(finals.get(BASELINE, [])), len(finals.get(CLAIMED, [])))
+        if not both:
+            return f"{name}: α-LoRA and LoRA have no final run in common yet.", 0
+        gain = paired(finals[CLAIMED][:both], finals[BASELINE][:both])
+        low, high = gain.interval
+        text = f"{name}: α-LoRA − LoRA = {gain.mean:+.2f} points [{low:+.2f}, {high:+.2f}], {both} seeds"
+        if low <= 0 <= high:
+            enough = gain.examples_needed
+            return f"{text}; a gain of that size would take about {enough:,} test examples to tell from 0.", 0
+        return f"{text}.", 1 if low > 0 else -1
+
+    def draw(self, cells: Mapping[str, Figures]) -> Any:
+        """Paired differences to LoRA, and the validation curves of the chosen learning rates."""
+        tasks = [task for task in self.study.tasks if self._finals(cells, task)]
+        if not tasks:
+            return None
+        figure, axes = panels(2, len(tasks), width=4.2, height=3.0)
+        for row, task in zip(axes, tasks, strict=True):
+            finals = self._finals(cells, task)
+            others = [m for m in finals if m != BASELINE and BASELINE in finals]
+            for colour, (place, method) in zip(COLOURS[1:], enumerate(others), strict=False):
+                both = min(len(finals[method]), len(finals[BASELINE]))
+                gain = paired(finals[method][:both], finals[BASELINE][:both])
+                label = LABELS.get(method, method)
+                dots(row[0], [place], [gain.mean], [gain.error], colour=colour, label=label)
+            row[0].axhline(0.0, color=COLOURS[0], linewidth=0.9)
+            row[0].set_xticks([])
+            name_axes(row[0], "", "accuracy − LoRA's (points)", task.upper())
+            for colour, method in zip(COLOURS, self.study.methods, strict=False):
+                tried = {cell: cells[cell] for cell in self.study.rates(task, method) if cell in cells}
+                if tried:
+                    chosen = best_rate(tried)
+                    curve = next(f["curve"] for f in tried.values() if f["rate"] == chosen)
+                    steps, accuracy = np.array(curve).T
+                    row[1].plot(
+                        steps, accuracy, color=colour, marker="o", markersize=3, label=LABELS.get(method, method)
+                    )
+            name_axes(row[1], "adapter steps", "accuracy on validation (%)", f"{task.upper()}, chosen learning rates")
+            legend(row[1])
+            if others:
+                legend(row[0])
+        return figure
+
+
+def _accuracies(runs: list[Figures]) -> NDArray[np.floating[Any]]:
+    """Accuracy of every run in percent."""
+    return np.array([figures["accuracy"] for figures in runs])
+
+
+def _rows(name: str, finals: Mapping[str, list[Figures]]) -> list[Row]:
+    """Accuracy, gain over LoRA, size and time of every method on a task."""
+    rows = []
+    for method, runs in finals.items():
+        label, values = f"{name}, {LABELS.get(method, method)}", _accuracies(runs)
+        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        rows.append(Row(f"{label}: accuracy (%), {len(values)} seeds", None, float(values.mean()), error))
+        both = min(len(runs), len(finals.get(BASELINE, [])))
+        if method != BASELINE and both:
+            gain = paired(runs[:both], finals[BASELINE][:both])
+            rows.append(Row(f"{label} − LoRA (points)", None, gain.mean, gain.error))
+        rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
+        seconds = float(np.median([figures["train_seconds"] for figures in runs]))
+        rows.append(Row(f"{label}: training (s, on a machine that did other things too)", None, seconds))
+    return rows
+
+
+CHECK = GlueFair()

@@ -1,0 +1,47 @@
+"""The GLUE study at full size: five tasks, eleven methods, five seeds; for a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paper_checks.core import Context, Figures, NotAvailable
+from paper_checks.glora.glue_cells import Study
+from paper_checks.glora.glue_fair import GlueFair
+
+
+class GlueFull(GlueFair):
+    """See the module's docstring."""
+
+    id = "glora.glue_full"
+    where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, five tasks"
+    needs = ("data/glue", "models/minilm-l6", "a GPU, about 4 hours (estimated, not measured)")
+    study = Study(
+        tasks={"mrpc": None, "rte": None, "sst2": 10_000, "mnli": None, "qnli": None},
+        methods=(
+            *("lora", "alpha_scheduled", "linear_probe", "alpha_joint", "glora", "dora", "alpha_scalar"),
+            *("glora_fixed", "ia3", "bitfit", "full"),
+        ),
+        seeds=5,
+        batch_size=32,
+        max_length=256,
+        device="auto",
+    )
+
+    def cells(self, context: Context) -> Sequence[str]:
+        return self.study.cells()
+
+    def compute(self, context: Context, cell: str) -> Figures:
+        if not _has_gpu():
+            raise NotAvailable("needs a GPU (440 runs, about 4 hours there; weeks on a CPU)")
+        return super().compute(context, cell)
+
+
+def _has_gpu() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+CHECK = GlueFull()

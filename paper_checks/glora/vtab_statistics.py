@@ -1,0 +1,101 @@
+"""Statistics of the vision study: paired differences with intervals, and the verdict that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paper_checks.core import Figures, Verdict
+
+
+def pack(right: NDArray[np.bool_]) -> str:
+    """Answers as text: their number and their bits."""
+    return f"{len(right)}:{np.packbits(right).tobytes().hex()}"
+
+
+def unpack(text: str) -> NDArray[np.bool_]:
+    """Inverse of how answers are stored."""
+    size, _, bits = text.partition(":")
+    return np.unpackbits(np.frombuffer(bytes.fromhex(bits), dtype=np.uint8), count=int(size)).astype(bool)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference in points of accuracy with its standard error and 95 % interval.
+
+    Attributes:
+        mean: one method minus the other, averaged over seeds and then over tasks.
+        error: standard error: spread over seeds within tasks, and the sampling of test images.
+        low, high: the interval, by Student's t with the seeds' degrees of freedom; infinite with one seed.
+        pairs: number of (task, seed) pairs.
+    """
+
+    mean: float
+    error: float
+    low: float
+    high: float
+    pairs: int
+
+
+def paired(cells: Mapping[str, Figures], one: str, other: str, prefix: str = "final") -> Difference | None:
+    """``one`` minus ``other`` over all pairs of runs with the same task and seed; None without a pair."""
+    from scipy.stats import t as student
+
+    by_task: dict[str, list[NDArray[np.float64]]] = {}
+    for cell, figures in cells.items():
+        kind, task, *rest = cell.split("-")
+        twin = "-".join([kind, task, other, *rest[1:]])
+        if kind == prefix and rest[0] == one and twin in cells:
+            right = unpack(figures["right"]).astype(float) - unpack(cells[twin]["right"])
+            by_task.setdefault("-".join([task, *rest[1:-1]]), []).append(100 * right)
+    if not by_task:
+        return None
+    means = [np.mean([d.mean() for d in seeds]) for seeds in by_task.values()]
+    within = [float(np.var([d.mean() for d in seeds], ddof=1)) for seeds in by_task.values() if len(seeds) > 1]
+    freedom = sum(len(seeds) - 1 for seeds in by_task.values())
+    pooled = float(np.mean(within)) if within else float("nan")
+    variance = 0.0
+    for seeds in by_task.values():
+        images = np.mean(seeds, axis=0)
+        variance += pooled / len(seeds) + float(images.var(ddof=1)) / len(images)
+    error = float(np.sqrt(variance)) / len(by_task)
+    mean = float(np.mean(means))
+    width = float(student.ppf(0.975, freedom)) * error if freedom else float("inf")
+    pairs = sum(map(len, by_task.values()))
+    return Difference(mean, error, mean - width, mean + width, pairs)
+
+
+def table(cells: Mapping[str, Figures]) -> dict[tuple[str, str], list[float]]:
+    """Test accuracies of the final runs by (task, method)."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for cell, figures in sorted(cells.items()):
+        kind, task, *rest = cell.split("-")
+        if kind == "final":
+            found.setdefault((task, rest[0]), []).append(figures["accuracy"])
+        if kind == "supernet":
+            found.setdefault((task, "glora_inherited"), []).append(figures["inherited"]["accuracy"])
+    return found
+
+
+def decide(difference: Difference | None, what: str) -> tuple[Verdict, str]:
+    """The rule for every "one beats the other": the 95 % interval lies above, below, or on both sides of 0."""
+    if difference is None:
+        return Verdict.UNDECIDED, f"no pair of runs of {what} is finished yet"
+    text = f"{what}: {difference.mean:+.2f} points from {difference.pairs} pairs of runs"
+    if not np.isfinite(difference.low):
+        return Verdict.UNDECIDED, f"{text}; one seed a task has no spread, so two at least are needed"
+    text += f", 95 % interval {difference.low:+.2f} to {difference.high:+.2f}"
+    if difference.low > 0:
+        return Verdict.REPRODUCED, text
+    if difference.high < 0:
+        return Verdict.NOT_REPRODUCED, text
+    seeds = int(np.ceil(difference.pairs * (1.96 * difference.error / max(abs(difference.mean), 1e-3)) ** 2))
+    return Verdict.UNDECIDED, f"{text}; about {min(seeds, 9999)} pairs would decide a difference of this size"
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean; None with fewer than two values."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

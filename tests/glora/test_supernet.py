@@ -1,0 +1,236 @@
+"""The search space and the supernet: slices, merging, extraction, budgets."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import glora
+from glora.config import STRUCTURES, TENSORS, LayerConfig
+from glora.search import SuperNetTask
+from glora.space import Budget, SearchLayer, SearchSpace
+from glora.supernet import SuperNet
+from tests.glora.toy import Net, Points, bare, toy_supernet
+
+
+def single_layer_genomes():
+    shape = [range(len(choices)) for choices in STRUCTURES.values()]
+    for genes in np.ndindex(*map(len, shape)):
+        yield np.array([genes], dtype=np.int8)
+
+
+def vit_b_space(rank):
+    layers = []
+    for block in range(12):
+        shapes = {"attn.qkv": (2304, 768), "attn.proj": (768, 768), "mlp.fc1": (3072, 768), "mlp.fc2": (768, 3072)}
+        layers += [SearchLayer(f"blocks.{block}.{name}", *shape) for name, shape in shapes.items()]
+    return SearchSpace(tuple(layers), rank)
+
+
+class TestSpace:
+    def test_paper_counts(self):
+        for rank, millions in ((2, 0.885), (4, 1.604), (8, 3.042), (16, 5.917)):
+            space = vit_b_space(rank)
+            assert round(space.count(space.largest) / 1e6, 3) == millions
+        assert vit_b_space(4).log10_size == pytest.approx(48 * math.log10(432))
+
+    def test_expected_size_of_a_random_subnet(self):
+        # glora.md: .309 / .499 / .880 M at ranks 2, 4, 8.
+        for rank, millions in ((2, 0.309), (4, 0.499), (8, 0.880)):
+            space = vit_b_space(rank)
+            assert round(float((space.costs / space.allowed.sum(axis=2, keepdims=True)).sum()) / 1e6, 3) == millions
+
+    def test_sampling_is_uniform_over_structures(self):
+        space = SearchSpace((SearchLayer("a", 4, 5),), 2)
+        rng = np.random.default_rng(0)
+        draws = np.stack([space.sample(rng)[0] for _ in range(6000)])
+        for t, choices in enumerate(STRUCTURES.values()):
+            counts = np.bincount(draws[:, t], minlength=len(choices))
+            expected = 6000 / len(choices)
+            assert np.all(np.abs(counts - expected) < 4 * np.sqrt(expected))
+
+    def test_counts_are_those_of_attach(self):
+        supernet, rng = toy_supernet(bias=False), np.random.default_rng(1)
+        for _ in range(20):
+            genome = supernet.space.sample(rng)
+            report = glora.count_parameters(supernet.config(genome), bare(supernet))
+            assert report.adapter_parameters == supernet.space.count(genome)
+
+    def test_a_layer_without_bias_has_no_choice_of_d(self):
+        space = toy_supernet(bias=False).space
+        assert space.allowed[1, TENSORS.index("D")].tolist() == [True, False, False, False]
+
+    def test_repair_fits_and_leaves_what_fits(self):
+        space, rng = vit_b_space(4), np.random.default_rng(2)
+        budget = Budget.around(300_000)
+        for start in (space.largest, space.smallest, space.sample(rng)):
+            fitted = space.repair(start, budget, rng)
+            assert budget.holds(space.count(fitted))
+            assert np.array_equal(space.repair(fitted, budget, rng), fitted)
+
+    def test_budget_that_nothing_fits(self):
+        space = vit_b_space(2)
+        with pytest.raises(ValueError, match=r"fits no subnet: this space has 0 to 884,"):
+            space.fits(Budget(2_000_000, 1_900_000))
+        with pytest.raises(ValueError, match="0 ≤ low ≤ high"):
+            Budget(10, 20)
+        narrow = SearchSpace((SearchLayer("a", 64, 64),), 2, {"A": ["none", "lora"], "B": ["none"], "C": ["none"],
+                                                              "D": ["none"], "E": ["none"]})  # fmt: skip
+        with pytest.raises(ValueError, match="widen the budget"):
+            narrow.repair(narrow.largest, Budget(100, 50), np.random.default_rng(0))
+
+    def test_genome_and_configs_are_inverse(self):
+        space, rng = vit_b_space(3), np.random.default_rng(3)
+        genome = space.sample(rng)
+        assert np.array_equal(space.genome(space.configs(genome)), genome)
+        with pytest.raises(ValueError, match="not in the search space"):
+            space.genome({"elsewhere": LayerConfig(A="scalar")})
+
+    def test_wrong_genomes_and_structures(self):
+        space = SearchSpace((SearchLayer("a", 4, 5),), 2, {"A": ["none"]})
+        with pytest.raises(ValueError, match="not allowed"):
+            space.check(np.array([[1, 0, 0, 0, 0]], dtype=np.int8))
+        with pytest.raises(ValueError, match="shape"):
+            space.check(np.zeros((2, 5), dtype=np.int8))
+        with pytest.raises(ValueError, match="structures"):
+            SearchSpace((SearchLayer("a", 4, 5),), 2, {"A": ["matrix"]})
+
+
+class TestSuperNet:
+    def test_slices_are_the_papers(self):
+        """Vector: column 0 of the left factor; scalar: its entry (0, 0)."""
+        supernet = toy_supernet()
+        full = dict(supernet.model.named_modules())["first"].adapters["supernet"]
+        supernet.select(supernet.space.genome({"first": LayerConfig(A="vector", B="scalar", C="vector", D="scalar",
+                                                                    E="vector", rank=3)}))  # fmt: skip
+        base = supernet.model.first.base
+        weight, bias = full.effective(base)
+        w = base.weight * (1 + full.A.left[:, :1]) + full.B.left[0, 0]
+        b = base.bias * (1 + full.D.value[0]) + full.E.value + base.weight @ full.C.left[:, 0]
+        torch.testing.assert_close(weight, w.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(bias, b.detach(), rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("tokens", [4, 40])  # the factored and the materialised plan
+    def test_extraction_is_exact_for_every_structure(self, tokens):
+        supernet = toy_supernet()
+        x = torch.randn(tokens, 6, generator=torch.Generator().manual_seed(5))
+        rng, plain = np.random.default_rng(4), bare(supernet)
+        every = 1 if tokens > 16 else 9
+        for number, first in list(enumerate(single_layer_genomes()))[::every]:
+            genome = np.concatenate([first, supernet.space.sample(rng)[1:]])
+            supernet.select(genome)
+            with torch.no_grad():
+                expected = supernet.model(x)
+                report = supernet.extract(genome, plain, name=f"n{number}")
+                assert torch.equal(plain(x), expected), supernet.space.configs(genome)
+                assert report.adapter_parameters == supernet.space.count(genome)
+                with supernet.merged(genome):
+                    torch.testing.assert_close(supernet.model(x), expected, rtol=1e-4, atol=1e-4)
+            glora.detach(plain)
+
+    def test_merged_leaves_no_trace(self):
+        supernet = toy_supernet(bias=False)
+        before = {key: value.clone() for key, value in supernet.model.state_dict().items()}
+        x, current = torch.randn(5, 6), supernet.genome
+        expected = supernet.model(x)
+        with supernet.merged(supernet.space.smallest):
+            pass
+        with pytest.raises(RuntimeError, match="inside"), supernet.merged(supernet.space.largest):
+            raise RuntimeError("inside")
+        after = supernet.model.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        assert np.array_equal(supernet.genome, current)
+        assert torch.equal(supernet.model(x), expected)
+        assert supernet.model.second.base.bias is None
+
+    def test_gradients_reach_only_what_is_chosen(self):
+        supernet = toy_supernet()
+        supernet.select(supernet.space.genome({"first": LayerConfig(A="vector", E="scalar", rank=3)}))
+        supernet.model(torch.randn(30, 6)).square().sum().backward()
+        full = dict(supernet.model.named_modules())["first"].adapters["supernet"]
+        assert full.A.left.grad[:, 0].abs().min() > 0
+        assert full.A.left.grad[:, 1:].abs().max() == 0
+        assert full.E.value.grad.nonzero().tolist() == [[0]]
+        assert full.B.left.grad is None
+        assert all(p.grad is None for name, p in supernet.model.named_parameters() if ".base." in name)
+
+    def test_starts_at_the_base_model(self):
+        model = Net()
+        x = torch.randn(7, 6)
+        expected = model(x)
+        supernet = SuperNet(model, 2, modules_to_save=["head"])
+        rng = np.random.default_rng(0)
+        for _ in range(10):
+            supernet.select(supernet.space.sample(rng))
+            torch.testing.assert_close(model(x), expected, rtol=1e-6, atol=1e-6)
+        supernet.detach()
+        assert torch.equal(model(x), expected)
+
+    def test_draws_follow_from_seed_and_step(self):
+        supernet = toy_supernet()
+        assert np.array_equal(supernet.draws(1, 7)[0], supernet.draws(1, 7)[0])
+        different = [supernet.draws(1, step)[0].tobytes() for step in range(20)]
+        assert len(set(different)) > 15
+        sandwich = supernet.draws(0, 3, "sandwich", 2)
+        assert [supernet.space.count(g) for g in (sandwich[0], sandwich[-1])] == [
+            supernet.space.count(supernet.space.largest), 0,
+        ]  # fmt: skip
+        assert len(sandwich) == 4
+        with pytest.raises(ValueError, match="sampling"):
+            supernet.draws(0, 0, "greedy")
+
+    def test_sandwich_loss_is_the_mean_over_its_subnets(self):
+        supernet, task = toy_supernet(), Points()
+        wrapped = SuperNetTask(task, supernet, seed=3, sampling="sandwich")
+        wrapped.before_step(5)
+        batch = task.batch("train", range(20))
+        losses = []
+        for genome in supernet.draws(3, 5, "sandwich"):
+            supernet.select(genome)
+            losses.append(task.loss(supernet.model, batch).item())
+        assert wrapped.loss(supernet.model, batch).item() == pytest.approx(sum(losses) / 3)
+        assert wrapped.size("train") == task.size("train")
+
+    def test_autocast_trains(self):
+        supernet = toy_supernet()
+        supernet.select(supernet.space.largest)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = supernet.model(torch.randn(30, 6)).float().square().mean()
+        loss.backward()
+        grads = [p.grad for p in supernet.model.parameters() if p.requires_grad]
+        assert all(torch.isfinite(grad).all() for grad in grads if grad is not None)
+
+    def test_checkpoint_of_a_supernet_is_an_adapter(self, tmp_path):
+        supernet = toy_supernet()
+        glora.save(supernet.model, tmp_path)
+        other = bare(supernet)
+        glora.load(other, tmp_path)
+        supernet.select(supernet.space.largest)
+        x = torch.randn(30, 6)
+        assert torch.equal(other(x), supernet.model(x))
+
+    def test_a_name_that_is_taken_changes_nothing(self):
+        model = Net()
+        SuperNet(model, 2)
+        with pytest.raises(ValueError, match="attached already"):
+            SuperNet(model, 2)
+
+    def test_layers_of_other_kinds(self):
+        """A convolution and a layer that stands alone; nothing but the head is left of the empty subnet."""
+        model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(5 * 4, 3))
+        supernet = SuperNet(model, 2, r"^0$")
+        genome = supernet.space.largest
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                nn.init.normal_(parameter, std=0.3)
+        x = torch.randn(6, 3, 4, 4)
+        supernet.select(genome)
+        expected = model(x)
+        with supernet.merged(genome):
+            torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+        assert supernet.space.config(supernet.space.smallest, ["2"]).modules_to_save == ("2",)

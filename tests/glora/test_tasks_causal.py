@@ -1,0 +1,188 @@
+"""Instruction tuning and multiple choice: what is masked, what is normalised, and that both learn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import glora
+from glora.settings import TrainingSettings
+from glora.tasks import make_task
+from glora.tasks.base import Task
+from glora.tasks.causal import IGNORED, alpaca_prompt, chat_prompt, token_losses
+from glora.tasks.encoder import load_tokenizer
+from glora.tasks.instruct import Instruct
+from glora.tasks.multiple_choice import MultipleChoice, bootstrap_interval
+from glora.training import train
+from paper_checks.glora.tiny_text import save_model, write_jsonl
+
+CHAT = "{% for m in messages %}question {{ m['content'] }} answer {% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_model(tmp_path_factory.mktemp("llama"), "llama", max_position_embeddings=128)
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = CHAT
+    tokenizer.bos_token, tokenizer.eos_token = "[CLS]", "[SEP]"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [{"instruction": f"was the film {word} ?", "input": "", "output": answer}
+            for word, answer in (("good", "yes"), ("bad", "no"), ("fine", "yes"), ("poor", "no"))] * 15  # fmt: skip
+    return write_jsonl(tmp_path_factory.mktemp("data") / "instruct.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [{"question": f"was {word} {i % 10}", "choices": ["yes", "no no no"], "answer": answer}
+            for i in range(10) for word, answer in (("good", 0), ("bad", 1))]  # fmt: skip
+    return write_jsonl(tmp_path_factory.mktemp("data") / "choice.jsonl", rows)
+
+
+def instruct(llama: Path, file: Path, **options: Any) -> Instruct:
+    return Instruct(model=str(llama), file=str(file), **options)
+
+
+@pytest.mark.parametrize("template", ["alpaca", "chat"])
+def test_no_loss_is_taken_of_prompts_and_padding(llama: Path, instructions: Path, template: str) -> None:
+    task = instruct(llama, instructions, template=template)
+    assert isinstance(task, Task)
+    batch = task.batch("train", range(4))
+    tokenizer = load_tokenizer(str(llama))
+    for tokens, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+        answer = tokenizer.decode(tokens[labels != IGNORED])
+        assert answer in ("yes [SEP]", "no [SEP]")
+        assert (labels[mask == 0] == IGNORED).all()
+    assert task.weight(batch) == 8  # four answers, each a word and the end
+
+
+def test_the_loss_is_that_of_transformers(llama: Path, instructions: Path) -> None:
+    task = instruct(llama, instructions)
+    model = task.build_model(0).eval()
+    batch = task.batch("train", range(5))
+    torch.testing.assert_close(task.loss(model, batch), model(**batch).loss)
+    assert task.metrics(model, "validation")["perplexity"] == pytest.approx(
+        math.exp(task.metrics(model, "validation", batch_size=2)["loss"]), rel=1e-4
+    )
+
+
+def test_prompts() -> None:
+    assert "### Input:" not in alpaca_prompt("Do it.")
+    assert "### Instruction:\nDo it.\n\n### Input:\nthat\n\n### Response:\n" in alpaca_prompt("Do it.", "that")
+
+    class Bare:
+        chat_template = None
+
+    with pytest.raises(ValueError, match="has no chat template; use template='alpaca'"):
+        chat_prompt(Bare(), "Do it.")
+
+
+@pytest.mark.parametrize(("method", "options"), [("lora", {}), ("alpha_lora", {}), ("glora", {"D": "none"})])
+def test_instructions_are_learned(llama: Path, instructions: Path, method: str, options: dict[str, Any]) -> None:
+    task = instruct(llama, instructions, template="chat")
+    model = task.build_model(0)
+    glora.attach(model, getattr(glora.presets, method)(rank=4, target="(q|v|o|up|down)_proj$", **options))
+    before = task.metrics(model, "test")["loss"]
+    result = train(model, task, TrainingSettings(epochs=6, batch_size=8, lr=1e-2, evaluate_every=10, device="cpu"))
+    assert task.metrics(model, "test")["loss"] < 0.7 * before
+    assert result.best is not None
+    assert result.best == min(line["validation"]["loss"] for line in result.history if "validation" in line)
+
+
+def test_long_prompts_are_an_error_or_left_out(llama: Path, tmp_path: Path) -> None:
+    rows = [{"instruction": "good " * (40 if i == 0 else 2), "output": "yes " * 30} for i in range(20)]
+    file = write_jsonl(tmp_path / "long.jsonl", rows)
+    with pytest.raises(
+        ValueError, match=r"1 prompts have 20 tokens or more.*raise task.max_length or set task.drop_long"
+    ):
+        instruct(llama, file, template="chat", max_length=20).check()
+    task = instruct(llama, file, template="chat", max_length=20, drop_long=True)
+    assert task.size("train") + task.size("validation") + task.size("test") == 19
+    assert all(task.length("train", i) == 20 for i in range(task.size("train")))
+
+
+def test_bad_instructions(llama: Path, tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "bad.jsonl", [{"instruction": "a"}])
+    with pytest.raises(ValueError, match="has no column 'output'"):
+        instruct(llama, file).check()
+    with pytest.raises(ValueError, match="too few for three splits"):
+        instruct(llama, write_jsonl(tmp_path / "few.jsonl", [{"instruction": "a", "output": "b"}])).check()
+    with pytest.raises(ValueError, match="task.template must be"):
+        instruct(llama, file, template="vicuna")
+    with pytest.raises(ValueError, match="must be positive"):
+        instruct(llama, file, test_fraction=0.95)
+
+
+def choice(llama: Path, file: Path, **options: Any) -> MultipleChoice:
+    return MultipleChoice(model=str(llama), file=str(file), **options)
+
+
+def test_likelihoods_are_those_of_one_choice_at_a_time(llama: Path, questions: Path) -> None:
+    task = choice(llama, questions)
+    model = task.build_model(0).eval()
+    found = task.likelihoods(model, "test", batch_size=7)
+    for question, values in list(zip(task._questions("test"), found, strict=True))[:4]:
+        for example, value in zip(question.choices, values, strict=True):
+            tokens = torch.tensor([example.tokens])
+            logs = model(input_ids=tokens).logits[0, :-1].log_softmax(-1)
+            one_by_one = logs.gather(1, tokens[0, 1:, None])[example.prompt - 1 :].sum()
+            torch.testing.assert_close(value, one_by_one.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_choices_are_shuffled_and_lengths_counted(llama: Path, questions: Path) -> None:
+    task = choice(llama, questions)
+    right = [question.answer for question in task._questions("test")]
+    assert 0 < sum(right) < len(right)
+    assert {length for question in task._questions("test") for length in question.lengths} == {4, 9}
+    assert choice(llama, questions, limit=5).size("test") == 5
+
+
+def test_right_answers_are_learned(llama: Path, questions: Path) -> None:
+    task = choice(llama, questions, train_file=str(questions))
+    assert isinstance(task, Task)
+    model = task.build_model(0)
+    glora.attach(model, glora.presets.lora(rank=4))
+    before = task.metrics(model, "test")
+    assert before["low"] <= before["accuracy"] <= before["high"]
+    assert before["chance"] == 50
+    train(model, task, TrainingSettings(epochs=20, batch_size=8, lr=1e-2, device="cpu"))
+    assert task.metrics(model, "test")["accuracy"] > 80
+
+
+def test_without_a_training_file_there_is_a_test_only(llama: Path, questions: Path) -> None:
+    task = choice(llama, questions)
+    task.check()
+    with pytest.raises(ValueError, match=r"split must be one of test; got 'train'; give task.train_file"):
+        task.size("train")
+
+
+def test_bad_questions(llama: Path, tmp_path: Path) -> None:
+    rows = [{"question": "a", "choices": ["x", "y"], "answer": 2}, {"question": "a", "choices": ["x"], "answer": 0}]
+    with pytest.raises(ValueError, match=r"row 1 has answer 2(.|\n)*row 2 has answer 0"):
+        choice(llama, write_jsonl(tmp_path / "bad.jsonl", rows)).check()
+    with pytest.raises(ValueError, match="needs model, file"):
+        make_task("multiple_choice", {})
+
+
+def test_bootstrap_interval() -> None:
+    low, high = bootstrap_interval([True] * 60 + [False] * 40, seed=0)
+    assert low == pytest.approx(60 - 1.96 * 4.9, abs=1.5)
+    assert high == pytest.approx(60 + 1.96 * 4.9, abs=1.5)
+    assert bootstrap_interval([True] * 10, seed=0) == (100.0, 100.0)
+
+
+def test_padding_is_invisible(llama: Path, instructions: Path) -> None:
+    task = instruct(llama, instructions)
+    model = task.build_model(0).eval()
+    together, wanted = token_losses(model, task.batch("train", range(3)))
+    for row in range(3):
+        alone, mask = token_losses(model, task.batch("train", [row]))
+        torch.testing.assert_close(together[row][wanted[row]], alone[0][mask[0]], rtol=1e-4, atol=1e-4)

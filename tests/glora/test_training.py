@@ -1,0 +1,489 @@
+"""The loop and Algorithm 1: above all what they must not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import glora
+from glora.run import Run
+from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, share_alpha, split_for_alpha
+from glora.settings import AlphaSettings, RunConfig, TrainingSettings
+from glora.training import TrainingDiverged, train
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Two Gaussian clouds: a task without files. It keeps a diary of the batches it handed out."""
+
+    size_: int = 60
+    noise: float = 0.5
+    poison: int | None = None  # the number of the batch whose loss is not finite
+    diary: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+
+    main_metric = "accuracy"
+    greater_is_better = True
+    heads = ("head",)
+
+    def check(self) -> None: ...
+
+    def build_model(self, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        body = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 8), nn.Tanh())
+        return _Net(body)
+
+    def size(self, split: str) -> int:
+        return self.size_
+
+    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        offset = {"train": 0, "validation": 1000, "test": 2000}.get(split, 0)
+        self.diary.append((split, tuple(indices)))
+        x = torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(offset + i)) for i in indices])
+        y = torch.tensor([i % 2 for i in indices])
+        x = x + 2.0 * y[:, None]
+        if generator is not None:
+            x = x + self.noise * torch.randn(x.shape, generator=generator)
+        return {"x": x, "y": y}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        loss = nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+        poisoned = self.poison is not None and len(self.diary) >= self.poison
+        return loss * float("nan") if poisoned else loss
+
+    def weight(self, batch: dict[str, Tensor]) -> float:
+        return len(batch["y"])
+
+    @torch.no_grad()
+    def metrics(self, model: nn.Module, split: str, *, batch_size: int = 64) -> dict[str, float]:
+        model.eval()
+        batch = self.batch(split, range(self.size(split)))
+        correct = model(batch["x"]).argmax(1) == batch["y"]
+        model.train()
+        return {"accuracy": 100.0 * float(correct.float().mean())}
+
+
+class _Net(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = body, nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+SETTINGS = TrainingSettings(steps=24, batch_size=8, lr=1e-2, alpha=AlphaSettings(every=3, lr=1e-2), device="cpu")
+
+
+def prepared(task: Blobs, **options: Any) -> nn.Module:
+    model = task.build_model(0)
+    config = glora.presets.alpha_lora(rank=2, target="body", modules_to_save=("head",), **options)
+    glora.attach(model, config, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> list[tuple[str, set[str], set[str]]]:
+    """Which parameters move, and which have a gradient, in every optimizer step of each kind."""
+    seen: list[tuple[str, set[str], set[str]]] = []
+    plain = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, closure: Any = None) -> Any:
+        before = weights(model)
+        with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
+        result = plain(self, closure)
+        moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+        kind = "alpha" if len(self.param_groups) == 1 and "peak" not in self.param_groups[0] else "adapter"
+        seen.append((kind, moved, with_gradient))
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    return seen
+
+
+def test_alpha_and_adapter_never_move_in_each_others_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Blobs()
+    model = prepared(task)
+    scales = set(alpha_parameters(model))
+    seen = watch(monkeypatch, model)
+    train(model, task, SETTINGS)
+    assert {kind for kind, _, _ in seen} == {"alpha", "adapter"}
+    for kind, moved, with_gradient in seen:
+        if kind == "alpha":
+            assert moved == scales
+            assert with_gradient == scales  # nothing of the adapter's is computed on α's batch
+        else:
+            assert not moved & scales
+            assert not with_gradient & scales
+            assert moved  # and the adapter did move
+    base = {name for name in weights(model) if ".base." in name}
+    assert not any(moved & base for _, moved, _ in seen)
+
+
+def batches_of(diary: Sequence[tuple[str, tuple[int, ...]]], every: int) -> tuple[list[int], list[int]]:
+    """The training examples of adapter steps and of α steps."""
+    adapter: list[int] = []
+    alpha: list[int] = []
+    for number, (_, indices) in enumerate(entry for entry in diary if entry[0] == "train"):
+        (alpha if number % (every + 1) == every else adapter).extend(indices)
+    return adapter, alpha
+
+
+def test_held_out_alpha_batches_are_never_the_adapters() -> None:
+    task = Blobs()
+    train(prepared(task), task, SETTINGS)
+    adapter, alpha = batches_of(task.diary, 3)
+    assert alpha
+    assert not set(alpha) & set(adapter)
+    assert len(set(alpha)) == 12  # a fifth of 60
+    assert len(set(adapter)) == 48
+
+
+def test_overlap_reproduces_the_official_code() -> None:
+    task = Blobs()
+    settings = replace(SETTINGS, alpha=replace(SETTINGS.alpha, source="overlap"))
+    train(prepared(task), task, settings)
+    adapter, alpha = batches_of(task.diary, 3)
+    assert len(set(adapter)) == 60
+    assert set(alpha) <= set(adapter)
+
+
+def test_alpha_passes_are_taken_off_the_adapters() -> None:
+    task = Blobs()
+    scheduled = train(prepared(task), task, SETTINGS)
+    joint = train(prepared(task), task, replace(SETTINGS, alpha=AlphaSettings(mode="joint")))
+    assert joint.passes == 24 * 8
+    assert scheduled.passes <= joint.passes
+    assert joint.passes - scheduled.passes < 2 * 8
+    assert scheduled.alpha_steps == scheduled.steps // 3
+
+
+@pytest.mark.parametrize("mode", ["fixed", "joint", "scheduled"])
+def test_modes(mode: str) -> None:
+    task = Blobs()
+    model = prepared(task)
+    before = weights(model)
+    train(model, task, replace(SETTINGS, alpha=replace(SETTINGS.alpha, mode=mode)))
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert any(name.endswith("A.value") for name in moved) == (mode != "fixed")
+    assert any(name.endswith("B.left") for name in moved)
+
+
+def test_fixed_alpha_is_lora() -> None:
+    task = Blobs()
+    fixed = prepared(task)
+    train(fixed, task, replace(SETTINGS, alpha=AlphaSettings(mode="fixed")))
+    lora = task.build_model(0)
+    config = glora.presets.lora(rank=2, target="body", modules_to_save=("head",))
+    glora.attach(lora, config, generator=torch.Generator().manual_seed(0))
+    train(lora, task, SETTINGS)  # the schedule has nothing to do without a scale
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(fixed.eval()(x), lora.eval()(x), rtol=0, atol=1e-6)
+
+
+def test_decay_pulls_alpha_towards_one() -> None:
+    parameter = nn.Parameter(torch.tensor([0.5, -0.25]))
+    schedule = AlphaSchedule([parameter], AlphaSettings(lr=0.1, decay=1.0))
+
+    def no_gradient(parameters: Sequence[nn.Parameter]) -> float:
+        for p in parameters:
+            p.grad = torch.zeros_like(p)
+        return 0.0
+
+    for _ in range(50):
+        schedule.step(no_gradient)
+    torch.testing.assert_close(1 + parameter.detach(), torch.ones(2), rtol=0, atol=0.01)
+
+
+class _Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.dense = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.query(x) + self.key(x) + self.value(x))
+
+
+@pytest.mark.parametrize(
+    ("share", "number", "numbers"),
+    [("row", 8, 32), ("qkv", 4, 16), ("matrix", 8, 8), ("layer", 2, 2), ("global", 1, 1)],
+)
+def test_sharing(share: str, number: int, numbers: int, tmp_path: Path) -> None:
+    model = nn.Sequential(_Block(), _Block())
+    config = glora.presets.alpha_lora(rank=1, per_row=share in ("row", "qkv"))
+    glora.attach(model, config)
+    assert share_alpha(model, share) == number
+    scales = alpha_parameters(model)
+    assert len(scales) == number
+    assert sum(p.numel() for p in scales.values()) == numbers
+    with torch.no_grad():
+        for i, parameter in enumerate(scales.values()):
+            parameter.fill_(0.1 * (i + 1))
+    x = torch.randn(3, 4)
+    expected = model(x)
+    glora.save(model, tmp_path)
+    fresh = nn.Sequential(_Block(), _Block())
+    fresh.load_state_dict(glora.merged_copy(model).state_dict())
+    torch.testing.assert_close(fresh(x), expected)
+    glora.detach(model)
+    glora.load(model, tmp_path)
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_sharing_needs_the_right_structure() -> None:
+    model = nn.Sequential(_Block())
+    glora.attach(model, glora.presets.alpha_lora(rank=1))
+    with pytest.raises(ValueError, match=r"share='layer' needs A='scalar'; layer '0.query' has A='vector'"):
+        share_alpha(model, "layer")
+    with pytest.raises(ValueError, match="share must be one of"):
+        share_alpha(model, "rows")
+
+
+@pytest.mark.parametrize("micro", [None, 8, 3, 1])
+def test_micro_batches_do_not_matter(micro: int | None) -> None:
+    task = Blobs(noise=0.0)
+    models = []
+    for size in (None, micro):
+        model = prepared(task)
+        model.body[2].p = 0.0
+        train(model, task, replace(SETTINGS, steps=6, micro_batch_size=size))
+        models.append(model)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_batches_cover_the_pool_evenly() -> None:
+    order = BatchOrder(range(10, 17), 3, seed=5)
+    taken = [i for number in range(7) for i in order[number]]
+    assert len(taken) == 21
+    assert all(taken.count(i) == 3 for i in range(10, 17))
+    assert sorted(taken[:7]) == list(range(10, 17))
+    assert order[4] == BatchOrder(range(10, 17), 3, seed=5)[4]
+    assert len(BatchOrder(range(2), 5, seed=0)[3]) == 5  # a batch larger than the pool
+
+
+def test_split_for_alpha() -> None:
+    adapter, alpha = split_for_alpha(50, AlphaSettings(fraction=0.3), seed=1)
+    assert len(alpha) == 15
+    assert sorted(adapter + alpha) == list(range(50))
+    assert split_for_alpha(50, AlphaSettings(mode="joint"), seed=1) == (list(range(50)), [])
+    with pytest.raises(ValueError, match=r"alpha.fraction=0.2 of 2 training examples"):
+        split_for_alpha(2, AlphaSettings(), seed=1)
+
+
+# ----------------------------------------------------------------------------------------------- stopping, resuming
+
+
+def make_run(folder: Path, settings: TrainingSettings, *, resume: bool = False) -> Run:
+    config = RunConfig(task={"name": "blobs"}, method={"name": "alpha_lora"}, training=settings, out=str(folder))
+    return Run.create(config, resume=resume).start()
+
+
+RESUMABLE = replace(SETTINGS, steps=30, evaluate_every=5, save_every=2, log_every=4)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("stop", "save_every"), [(1, 2), (7, 2), (16, 2), (21, 0), (13, 200)])
+def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, stop: int, save_every: int) -> None:
+    task = Blobs()
+    whole = prepared(task)
+    # The last case is killed before its first checkpoint and starts anew.
+    settings = replace(RESUMABLE, save_every=save_every, evaluate_every=0 if save_every == 200 else 5)
+    result = train(whole, task, settings, run=make_run(tmp_path / "whole", settings))
+
+    def interrupt(step: int) -> None:
+        if step == stop:
+            raise _Interrupted
+
+    with pytest.raises(_Interrupted):
+        train(prepared(task), task, settings, run=make_run(tmp_path / "broken", settings), before_step=interrupt)
+    again = prepared(task)
+    run = make_run(tmp_path / "broken", settings, resume=True)
+    resumed = train(again, task, settings, run=run, resume=True)
+    for (name, one), other in zip(whole.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other), name
+    assert resumed.history == result.history
+    assert (resumed.best, resumed.best_step, resumed.passes) == (result.best, result.best_step, result.passes)
+
+
+#: Where a fresh process finds this module and the package.
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+LONG = replace(SETTINGS, steps=240, evaluate_every=60, save_every=10, log_every=4)
+
+KILLED = """
+import sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import test_training as t
+task = t.Blobs()
+t.train(t.prepared(task), task, t.LONG, run=t.make_run(Path({folder!r}), t.LONG, resume=True), resume=True)
+"""
+
+
+def test_sigkill_and_resume_give_the_same_weights(tmp_path: Path) -> None:
+    def start() -> subprocess.Popen[bytes]:
+        code = KILLED.format(paths=PATHS, folder=str(tmp_path / "broken"))
+        return subprocess.Popen([sys.executable, "-c", code])
+
+    broken = start()
+    while not (tmp_path / "broken" / "last.safetensors").exists():
+        assert broken.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.03)
+    broken.kill()
+    broken.wait()
+    run = Run.open(tmp_path / "broken")
+    killed_at = run.load_checkpoint("last")
+    assert killed_at is not None
+    assert killed_at[1]["step"] < 180
+    assert start().wait() == 0
+
+    task = Blobs()
+    whole = make_run(tmp_path / "whole", LONG)
+    train(prepared(task), task, LONG, run=whole)
+    (one, state), (other, other_state) = (each.load_checkpoint("last") or ({}, {}) for each in (whole, run))
+    assert state == other_state
+    assert state["step"] == 180  # 240 batches, a quarter of them α's
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert whole.metrics == run.metrics
+
+
+SHARED_OUT = """
+import sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import test_training as t
+t.without_noise(t.make_run(Path({folder!r}), t.LONG, resume=True))
+"""
+
+
+def without_noise(run: Run) -> nn.Module:
+    task = Blobs(noise=0.0)
+    model = prepared(task)
+    model.body[2].p = 0.0
+    train(model, task, replace(LONG, steps=24), run=run)
+    return model
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SHARED_OUT.format(paths=PATHS, folder=str(tmp_path / "two")))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    done = subprocess.run(launch, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    one = without_noise(make_run(tmp_path / "one", LONG))
+    stored = Run.open(tmp_path / "two").load_checkpoint("best")
+    assert stored is not None
+    for name, parameter in one.named_parameters():
+        if name in stored[0]:
+            torch.testing.assert_close(stored[0][name], parameter.detach(), rtol=1e-4, atol=1e-6)
+    assert len(Run.open(tmp_path / "two").metrics) == len(Run.open(tmp_path / "one").metrics)
+
+
+def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
+    task = Blobs()
+    settings = replace(RESUMABLE, steps=200, patience=3)
+    model = prepared(task)
+    result = train(model, task, settings, run=make_run(tmp_path, settings))
+    assert result.stopped_early
+    assert result.steps == result.best_step + 15  # type: ignore[operator]
+    assert task.metrics(model, "validation")["accuracy"] == result.best
+
+
+def test_a_stopped_run_stays_stopped_when_resumed(tmp_path: Path) -> None:
+    task = Blobs()
+    settings = replace(RESUMABLE, steps=200, patience=3)
+    first = train(prepared(task), task, settings, run=make_run(tmp_path, settings))
+    second = train(prepared(task), task, settings, run=make_run(tmp_path, settings, resume=True), resume=True)
+    assert second.steps == first.steps
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(tmp_path: Path) -> None:
+    task = Blobs(poison=12)
+    model = prepared(task)
+    with pytest.raises(TrainingDiverged, match=r"loss is nan in step \d+ of .*the checkpoint of step \d+ is good"):
+        train(model, task, RESUMABLE, run=make_run(tmp_path, RESUMABLE))
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    stored = Run.open(tmp_path).load_checkpoint("last")
+    assert stored is not None
+    assert all(torch.isfinite(tensor).all() for tensor in stored[0].values())
+
+
+def test_the_callers_random_numbers_are_left_alone() -> None:
+    task = Blobs()
+    model = prepared(task)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    train(model, task, replace(SETTINGS, steps=3))
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_bfloat16_autocast_trains_float32_adapters() -> None:
+    task = Blobs()
+    model = prepared(task)
+    result = train(model, task, replace(SETTINGS, precision="bfloat16"))
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert result.best is not None
+    assert result.best > 65
+
+
+def test_nothing_to_train() -> None:
+    task = Blobs()
+    model = task.build_model(0).requires_grad_(False)
+    with pytest.raises(ValueError, match="call glora.attach before train"):
+        train(model, task, SETTINGS)
+
+
+# -------------------------------------------------------------------------------------------------------- run folder
+
+
+def test_a_run_folder_is_not_overwritten(tmp_path: Path) -> None:
+    make_run(tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match="--resume"):
+        make_run(tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match=r"other values of training\.lr"):
+        make_run(tmp_path, replace(SETTINGS, lr=0.5), resume=True)
+    assert make_run(tmp_path, SETTINGS, resume=True).config.training == SETTINGS
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path, SETTINGS)
+    run.save_checkpoint("last", {"a": torch.ones(3)}, {"step": 1})
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"last.safetensors.*damaged"):
+        run.load_checkpoint("last")
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    run = make_run(tmp_path, SETTINGS)
+    run.log({"step": 1})
+    run.log({"step": 2})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert [line["step"] for line in run.metrics] == [1, 2]
+    run.rewind(1)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1}

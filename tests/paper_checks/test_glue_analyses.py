@@ -1,0 +1,116 @@
+"""The checks that read the study's finished runs: trained α, aα + b, sensitivity, and the full-size study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paper_checks.core import Context, NotAvailable, Verdict
+from paper_checks.glora import glue_affine, glue_alpha, glue_full, glue_sensitivity
+from paper_checks.glora.glue_cells import AFFINE
+from paper_checks.glora.glue_fair import CHECK as STUDY
+from paper_checks.glora.glue_fair import CLAIMED
+from rmt.storage import write_json
+
+
+def store(folder: Path, shared: float, *, shift: float = 0.0, drop: float = 0.0, seeds: int = 3) -> Context:
+    """Finished α-LoRA runs whose scales have a pattern in common to the degree `shared`."""
+    draw = np.random.default_rng(0)
+    for task in STUDY.study.tasks:
+        pattern = {f"layer.{i}.{kind}": draw.standard_normal(200) for i in range(2) for kind in ("query", "value")}
+        for cell in STUDY.study.finals(task, CLAIMED)[:seeds]:
+            noise = {name: draw.standard_normal(200) for name in pattern}
+            alpha = {name: 1 + shift + 0.05 * (shared * pattern[name] + (1 - shared) * noise[name]) for name in pattern}
+            points = [
+                {"a": a, "b": b, "accuracy": 85.0 - (drop if (a, b) in glue_affine.TESTED else 0.0)} for a, b in AFFINE
+            ]
+            figures = {"alpha": alpha, "affine": points, "majority": 55.0}
+            write_json(folder / STUDY.id / f"{cell}.json", {"figures": figures, "quick": False, "seed": 0})
+    return Context(out=folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [
+        ({"shared": 0.5}, Verdict.REPRODUCED),
+        ({"shared": 0.0}, Verdict.NOT_REPRODUCED),
+        ({"shared": 0.5, "shift": 0.1}, Verdict.NOT_REPRODUCED),
+        ({"shared": 0.5, "seeds": 1}, Verdict.UNDECIDED),
+    ],
+)
+def test_trained_scales(tmp_path: Path, options: dict[str, Any], verdict: Verdict) -> None:
+    context = store(tmp_path, **options)
+    assert glue_alpha.CHECK.run(context).verdict is verdict
+    cells = glue_alpha.CHECK.finished(tmp_path)
+    assert glue_alpha.CHECK.draw(cells) is not None
+    # Independent patterns: nothing in common between tasks.
+    assert abs(cells["sst2"]["between_tasks"]) < 0.2
+
+
+def test_the_null_holds_its_level() -> None:
+    draw = np.random.default_rng(1)
+    exceeded = 0
+    for seed in range(20):
+        runs = [{"a": draw.standard_normal(50), "b": draw.standard_normal(50)} for _ in range(2)]
+        pairs = [(runs[0], runs[1])]
+        correlation = glue_alpha._mean_correlation(pairs)
+        null = glue_alpha._null(pairs, seed)
+        assert correlation is not None
+        assert null is not None
+        exceeded += correlation > null
+    assert exceeded <= 2
+
+
+@pytest.mark.parametrize(("drop", "verdict"), [(20.0, Verdict.REPRODUCED), (1.0, Verdict.NOT_REPRODUCED)])
+def test_affine(tmp_path: Path, drop: float, verdict: Verdict) -> None:
+    context = store(tmp_path, 0.5, drop=drop)
+    assert glue_affine.CHECK.run(context).verdict is verdict
+    cells = glue_affine.CHECK.finished(tmp_path)
+    assert glue_affine.CHECK.draw(cells) is not None
+    cells.pop("mrpc")
+    assert glue_affine.CHECK.judge(cells).verdict is Verdict.UNDECIDED
+
+
+def sensitivity(changes: dict[str, float]) -> dict[str, Any]:
+    return {
+        f"{variant}.seed{seed}": {"accuracy": 75.0 + changes.get(variant, 0.0), "examples": 300}
+        for variant in glue_sensitivity.VARIANTS
+        for seed in range(2)
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"T1": 0.5}, Verdict.REPRODUCED),
+        ({"T1": -3.0}, Verdict.UNDECIDED),
+        ({"T1": -15.0}, Verdict.NOT_REPRODUCED),
+    ],
+)
+def test_sensitivity(changes: dict[str, float], verdict: Verdict) -> None:
+    cells = sensitivity(changes)
+    assert glue_sensitivity.CHECK.judge(cells).verdict is verdict
+    assert glue_sensitivity.CHECK.draw(cells) is not None
+    cells.pop("overlap.seed1")
+    outcome = glue_sensitivity.CHECK.judge(cells)
+    assert outcome.verdict is Verdict.UNDECIDED
+    assert "Not complete: 17 of 18" in outcome.summary
+
+
+@pytest.mark.parametrize("check", [glue_alpha.CHECK, glue_affine.CHECK, glue_sensitivity.CHECK])
+def test_they_say_what_they_need(tmp_path: Path, check: Any) -> None:
+    context = Context(out=tmp_path)
+    outcome = check.run(context)
+    assert outcome.verdict is Verdict.NOT_RUN
+    assert "run that check first" in outcome.summary
+
+
+def test_the_full_study_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = glue_full.CHECK
+    assert len(check.cells(Context(out=tmp_path))) == 440
+    monkeypatch.setattr(glue_full, "_has_gpu", lambda: False)
+    with pytest.raises(NotAvailable, match="needs a GPU"):
+        check.compute(Context(out=tmp_path), "mrpc.lora.rate0.002")

@@ -1,0 +1,183 @@
+"""The GLUE study: fairness of its cells, its verdicts, and a whole run on a tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paper_checks.core import Context, NotAvailable, Verdict
+from paper_checks.glora import glue_cells
+from paper_checks.glora.glue_cells import METHODS, Study, best_rate, paired, train_one
+from paper_checks.glora.glue_fair import CHECK, GlueFair
+from paper_checks.glora.tiny_text import save_model, save_reviews
+
+TINY = Study(tasks={"sst2": 60}, methods=("lora", "alpha_scheduled", "alpha_joint"), seeds=2, model="tiny", epochs=2.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shared")
+    save_reviews(folder / "data" / "glue" / "sst2")
+    save_model(folder / "models" / "tiny")
+    return folder
+
+
+class TinyCheck(GlueFair):
+    id = "glora.glue_tiny"
+    study = TINY
+
+
+def test_a_whole_study_can_be_interrupted_and_continued(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context(out=tmp_path, data=data)
+    check = TinyCheck()
+    real, done = glue_cells.selection, []
+
+    def interrupted(*arguments: Any) -> Any:
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paper_checks.glora.glue_fair.selection", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            check.run(context)
+    assert len(check.finished(tmp_path)) == 4
+    partial = check.recall(tmp_path)
+    assert partial.verdict is Verdict.UNDECIDED
+    assert "Not complete: 4 of 15 cells" in partial.summary
+    outcome = check.run(context)
+    cells = check.finished(tmp_path)
+    assert set(cells) == set(TINY.cells())
+    assert outcome.verdict in set(Verdict)
+    assert check.draw(cells) is not None
+    passes = {f["passes"] for name, f in cells.items() if ".seed" in name}
+    assert max(passes) - min(passes) < 2 * TINY.batch_size  # equal work, to within the last batch
+    alpha = cells["sst2.alpha_scheduled.seed0"]
+    assert alpha["alpha_steps"] == alpha["steps"] // 10
+    assert len(alpha["affine"]) == len(glue_cells.AFFINE)
+    same = next(point for point in alpha["affine"] if (point["a"], point["b"]) == (1.0, 0.0))
+    first = alpha["correct"][:200]
+    assert same["accuracy"] == pytest.approx(100 * first.count("1") / len(first))
+
+
+def test_learning_rates_never_see_the_development_set(data: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from glora.tasks.glue import Glue
+
+    asked: list[str] = []
+    real = Glue.batch
+    monkeypatch.setattr(Glue, "batch", lambda self, split, *rest: asked.append(split) or real(self, split, *rest))
+    check = TinyCheck()
+    context = Context(out=tmp_path, data=data)
+    check.compute(context, "sst2.alpha_scheduled.rate0.002")
+    assert set(asked) == {"train", "validation"}
+
+
+def test_seeds_are_paired(data: Path, tmp_path: Path) -> None:
+    """Methods that share a seed start from the same head."""
+    context = Context(out=tmp_path, data=data)
+    study = replace(TINY, epochs=0.3)
+    heads = []
+    for name in ("lora", "alpha_joint"):
+        done = train_one(study, context, "sst2", METHODS[name], 0.0, 5, split="train+validation", alpha={"lr": 0.0})
+        heads.append(done.model.classifier.base.weight.detach().numpy())
+    np.testing.assert_array_equal(*heads)
+
+
+@pytest.mark.parametrize(
+    "name", ["ia3", "dora", "bitfit", "full", "glora", "glora_fixed", "alpha_scalar", "alpha_overlap"]
+)
+def test_every_method_trains(data: Path, tmp_path: Path, name: str) -> None:
+    context = Context(out=tmp_path, data=data)
+    done = train_one(replace(TINY, epochs=0.6), context, "sst2", METHODS[name], 1e-3, 0, split="train+validation")
+    assert done.result.steps >= 1
+    assert done.parameters > 0
+
+
+def test_finals_need_their_learning_rates(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable, match=r"needs the cells sst2.lora.rate0.0005, .* first"):
+        TinyCheck().compute(Context(out=tmp_path, data=data), "sst2.lora.seed0")
+    with pytest.raises(NotAvailable, match="models/tiny"):
+        TinyCheck().compute(Context(out=tmp_path, data=tmp_path), "sst2.lora.rate0.002")
+
+
+def test_the_best_rate_breaks_ties_by_loss() -> None:
+    def cell(rate: float, accuracy: float, loss: float) -> dict[str, Any]:
+        return {"rate": rate, "validation": {"accuracy": accuracy, "loss": loss}}
+
+    assert best_rate({"a": cell(1, 80, 0.5), "b": cell(2, 81, 0.9), "c": cell(3, 81, 0.8)}) == 3
+
+
+def answers(rate: float, seed: int, examples: int = 2000) -> str:
+    draw = np.random.default_rng(seed).random(examples) < rate
+    return "".join("01"[int(one)] for one in draw)
+
+
+def test_paired_differences_cover_the_truth() -> None:
+    """The 95 % interval holds the true difference in at least nine of ten draws."""
+    draw = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        easy = draw.random(500)  # how hard each example is, the same for both methods and all seeds
+        runs = [
+            [
+                {"correct": "".join("01"[int(d)] for d in draw.random(500) < np.clip(easy + shift, 0, 1))}
+                for _ in range(3)
+            ]
+            for shift in (0.02, 0.0)
+        ]
+        truth = 100 * np.mean(np.clip(easy + 0.02, 0, 1) - easy)
+        low, high = paired(*runs).interval
+        covered += low <= truth <= high
+    assert covered >= 180
+
+
+def study_cells(gains: Mapping[str, float], level: float = 0.8) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name in CHECK.study.cells():
+        task, method, step = name.split(".", 2)
+        if step.startswith("rate"):
+            metrics = {"accuracy": 80.0, "loss": 0.5}
+            cells[name] = {"rate": float(step[4:]), "validation": metrics, "curve": [[1, 70.0], [2, 80.0]]}
+            continue
+        base = np.array([float(c) for c in answers(level, seed=len(task))])
+        if method == "alpha_scheduled":  # exactly so many more (or fewer) right answers
+            wanted = base < 0.5 if gains[task] > 0 else base > 0.5
+            flip = np.flatnonzero(wanted)[: round(abs(gains[task]) * len(base))]
+            base[flip] = 1 - base[flip]
+        text = "".join("01"[int(one)] for one in base)
+        cells[name] = {"accuracy": 100 * base.mean(), "correct": text, "majority": 55.0}
+        cells[name] |= {"parameters": 1000, "train_seconds": 1.0}
+    return cells
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ({"sst2": 0.05, "mrpc": 0.04}, Verdict.REPRODUCED),
+        ({"sst2": 0.05, "mrpc": 0.0005}, Verdict.UNDECIDED),
+        ({"sst2": 0.05, "mrpc": -0.04}, Verdict.NOT_REPRODUCED),
+    ],
+)
+def test_verdicts(gains: dict[str, float], verdict: Verdict) -> None:
+    cells = study_cells(gains)
+    outcome = CHECK.judge(cells)
+    assert outcome.verdict is verdict
+    if verdict is Verdict.UNDECIDED:
+        assert "would take about" in outcome.summary
+    cells.pop("mrpc.alpha_scheduled.seed2")
+    assert CHECK.judge(cells).verdict is Verdict.UNDECIDED
+    assert "Not complete: 59 of 60 cells" in CHECK.judge(cells).summary
+
+
+def test_a_task_at_the_majority_class_decides_nothing() -> None:
+    outcome = CHECK.judge(study_cells({"sst2": 0.05, "mrpc": 0.05}, level=0.52))
+    assert outcome.verdict is Verdict.UNDECIDED
+    assert "does not beat the majority class" in outcome.summary
