@@ -43,7 +43,7 @@ class SuggestedAlpha(Check):
         "suggestion's own passes are taken from its run's epochs), and its learning rate is the better of the same "
         "two by validation loss."
     )
-    needs = ("data/glue, data/vtab/cifar10, models/minilm-l6 and models/vit-s14", "transformers", "45 minutes")
+    needs = ("models/minilm-l6, models/vit-s14, data/glue and data/vtab/cifar10", "transformers", "45 minutes")
 
     def cells(self, context: Context) -> Sequence[str]:
         if context.quick:
