@@ -15,6 +15,7 @@ import glora
 import rmt
 from glora.linearise import margins, margins_at, tangents
 from glora.theory_bridge import suggest_alpha
+from rmt import leave_one_out
 
 MEAN, P = 1.6, 30
 
@@ -68,6 +69,15 @@ def test_on_a_linear_model_it_is_rmt(intercept, method, name):
     assert found.accuracy_suggested == pytest.approx(float(expected.accuracy(found.alphas["0"])), rel=1e-9)
     assert found.disagreement < 1e-9
     assert (found.forward_passes, found.backward_passes) == (2, 1)
+
+
+def test_it_agrees_with_rmts_estimators():
+    model, batches, (x, y, _, source) = linear_task(24)
+    path = rmt.RidgePath(y[:, None] * x, source[:, None])
+    for method, rule in (("loo", leave_one_out.moment), ("loo-risk", leave_one_out.squared)):
+        found = suggest_alpha(model, "0", batches, method=method, gamma=0.7, intercept=False, shrink=False)
+        # rmt's sample covariance divides by n − 1, which no ratio of moments notices.
+        assert found.alphas["0"] == pytest.approx(float(rule(path, 0.7)[0]), rel=1e-9)
 
 
 @pytest.mark.parametrize("method", ["loo", "plugin"])
