@@ -13,23 +13,7 @@
 
 # %%
 # %matplotlib inline
-from IPython.display import Markdown, display
-
-from paper_checks.core import COMMITTED, all_checks
-
-CHECKS = all_checks()
-
-
-def show(name: str) -> None:
-    """Verdict, summary, plot and the first rows of one check."""
-    check = CHECKS[f"alpha_lora.{name}"]
-    outcome, cells = check.recall(), check.finished(COMMITTED)
-    display(Markdown(f"**{check.claim}**  \n*{check.where}*  \nVerdict: **{outcome.verdict}**. {outcome.summary}"))
-    figure = check.draw(cells) if cells else None
-    if figure is not None:
-        figure.set_dpi(80)
-        display(figure)
-
+from paper_checks.notebook import show
 
 # %% [markdown]
 # ## 1. Any source: the formulas hold
@@ -37,7 +21,7 @@ def show(name: str) -> None:
 # formulas are right, and a random grid of settings shows it.
 
 # %%
-show("arbitrary_source")
+show("alpha_lora.arbitrary_source")
 
 # %% [markdown]
 # ## 2. A ridge source: the second moment is wrong, and here is the right one
@@ -45,37 +29,37 @@ show("arbitrary_source")
 # expression, which misses a factor $1/\tilde h$; the map shows where that matters: small $\tilde\gamma$ with $N$ near $p$.
 
 # %%
-show("ridge_source")
+show("alpha_lora.ridge_source")
 
 # %% [markdown]
 # ## 3. Figure 1: accuracy against the scale
 
 # %%
-show("figure1")
+show("alpha_lora.figure1")
 
 # %% [markdown]
 # ## 4. Figure 2: the best scale against alignment
 
 # %%
-show("figure2")
+show("alpha_lora.figure2")
 
 # %% [markdown]
 # ## 5. The scores really are Gaussian, where the data are
 
 # %%
-show("histograms")
+show("alpha_lora.histograms")
 
 # %% [markdown]
 # ## 6. Regression: the best scale is a projection
 
 # %%
-show("regression")
+show("alpha_lora.regression")
 
 # %% [markdown]
 # ## 7. Nine decades of ridge penalty
 
 # %%
-show("regularisation")
+show("alpha_lora.regularisation")
 
 # %% [markdown]
 # ## 8. Table 1: real reviews
@@ -83,16 +67,16 @@ show("regularisation")
 # source that was never fine-tuned, and a choice of (α, γ) that sees training rows only, are the ones to compare with.
 
 # %%
-show("table1")
+show("alpha_lora.table1")
 
 # %% [markdown]
 # ## 9. Figure 3: accuracy against the scale on real reviews
 
 # %%
-show("figure3")
+show("alpha_lora.figure3")
 
 # %% [markdown]
 # ## 10. Digits: isotropic theory on real images
 
 # %%
-show("digits")
+show("alpha_lora.digits")

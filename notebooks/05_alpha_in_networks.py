@@ -18,33 +18,15 @@
 import os
 
 import torch
-from IPython.display import HTML, Markdown, display
+from IPython.display import HTML, display
 
 import glora
 import glora.schedule
 from glora.schedule import BatchOrder, alpha_parameters, split_for_alpha
 from glora.settings import AlphaSettings
-from paper_checks.core import COMMITTED, all_checks
+from paper_checks.notebook import show
 
 FAST = os.environ.get("NOTEBOOK_FAST") == "1"
-CHECKS = all_checks()
-
-
-def show(name: str) -> None:
-    """Verdict, summary, plot and rows of one check, from its committed cells."""
-    check = CHECKS[f"glora.{name}"]
-    outcome, cells = check.recall(), check.finished(COMMITTED)
-    display(Markdown(f"**{check.claim}**  \n*{check.where}*  \nVerdict: **{outcome.verdict}**. {outcome.summary}"))
-    figure = check.draw(cells) if cells else None
-    if figure is not None:
-        figure.set_dpi(80)
-        display(figure)
-    for row in outcome.rows:
-        ours = f"{row.ours:.3f}" if isinstance(row.ours, float) else row.ours
-        error = f" ± {row.error:.3f}" if row.error is not None else ""
-        paper = f" (paper: {row.paper})" if row.paper is not None else ""
-        print(f"{row.name}: {ours}{error}{paper}")
-
 
 # %% [markdown]
 # ## 1. The schedule
@@ -88,7 +70,7 @@ if not FAST:
 # ## 3. The study: α-LoRA against LoRA on GLUE
 
 # %%
-show("glue_fair")
+show("glora.glue_fair", rows=True)
 
 # %% [markdown]
 # ## 4. What the trained α looks like
@@ -96,17 +78,17 @@ show("glue_fair")
 # should agree on it more than permuted rows do.
 
 # %%
-show("glue_alpha")
+show("glora.glue_alpha", rows=True)
 
 # %% [markdown]
 # ## 5. Replacing α by aα + b
 # The adapter was trained beside these scales; how much of a change does the model take?
 
 # %%
-show("glue_affine")
+show("glora.glue_affine", rows=True)
 
 # %% [markdown]
 # ## 6. Does it matter how α is trained?
 
 # %%
-show("glue_sensitivity")
+show("glora.glue_sensitivity", rows=True)

@@ -241,13 +241,16 @@ def _solve(lower: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray
     """
     size, width, draws = lower.shape
     b, top = width - 1, right.shape[0]
+    # The loops allocate nothing: their cost is that of the calls.
+    ratio, update, products = (np.empty((b, *rest)) for rest in ((draws,), (draws,), (right.shape[1], draws)))
     for t in range(size - 1, top - 1, -1):
         row = lower[t]
         reach = min(b, t)
-        ratio = row[1 : reach + 1] / row[0]
+        np.divide(row[1 : reach + 1], row[0], out=ratio[:reach])
         for q in range(1, reach + 1):
-            lower[t - q, : reach - q + 1] -= ratio[q - 1] * row[q : reach + 1]
-        row[1 : reach + 1] = ratio
+            above = lower[t - q, : reach - q + 1]
+            above -= np.multiply(row[q : reach + 1], ratio[q - 1], out=update[: reach - q + 1])
+        np.negative(ratio[:reach], out=row[1 : reach + 1])
     head = np.zeros((draws, top, top))
     for a in range(top):
         for c in range(a + 1):
@@ -256,5 +259,6 @@ def _solve(lower: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray
     v[:top] = np.moveaxis(np.linalg.solve(head, np.moveaxis(right, 2, 0)), 0, 2)
     for t in range(top, size):
         reach = min(b, t)
-        np.einsum("qd,qrd->rd", -lower[t, reach:0:-1], v[t - reach : t], out=v[t])
+        np.multiply(lower[t, reach:0:-1, None], v[t - reach : t], out=products[:reach])
+        np.add.reduce(products[:reach], axis=0, out=v[t])
     return v[:top], np.einsum("trd,tsd->rsd", v, v)
