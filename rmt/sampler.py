@@ -186,9 +186,12 @@ class _Sample:
         count, width, draws = band.shape
         b = width - 1
         size = min(n, count + b)
-        lower = np.zeros((size, width, draws))
+        lower = np.empty((size, width, draws))
         for q in range(width):
-            for o in range(width - q):
+            stop = min(count, size - q)
+            lower[:q, q] = lower[q + stop :, q] = 0.0
+            np.multiply(band[:stop, 0], band[:stop, q], out=lower[q : q + stop, q])
+            for o in range(1, width - q):
                 stop = min(count, size - o - q)
                 lower[o + q : o + q + stop, q] += band[:stop, o] * band[:stop, o + q]
         head = np.einsum("jad,jcd->acd", rows, rows)
@@ -212,10 +215,12 @@ class _Sample:
         n, rows, band = self.n, self.rows, self.band
         count, width, draws = band.shape
         b, k = width - 1, rows.shape[0]
-        lower = np.zeros((k + count, width, draws))
+        lower = np.empty((k + count, width, draws))
         for q in range(width):
-            for o in range(width - q):
-                stop = max(count - q, 0)
+            stop = max(count - q, 0)
+            lower[: k + q, q] = 0.0
+            np.multiply(band[:stop, q], band[q : q + stop, 0], out=lower[k + q :, q])
+            for o in range(1, width - q):
                 lower[k + q :, q] += band[:stop, o + q] * band[q : q + stop, o]
         for j in range(k):
             for i in range(j + 1):
