@@ -63,7 +63,7 @@ class ChooseAlpha(Check):
 
     id = "alpha_lora.choose_alpha"
     claim = "α and γ can be chosen from the training sample alone, at any n, with next to nothing lost to the source."
-    where = "not in the paper, whose α* is an oracle (theory.md §6 and §9, E5)"
+    where = "Not in the paper, whose α* is an oracle that has seen the test rows"
     rule = (
         "Reproduced if, over all cells (12 transfers × n = 10, 20, 40, 100, 200, 30 splits each), the mean accuracy "
         "of the automatic rule is at least that of every rival that uses the training rows only; in no cell it is on "

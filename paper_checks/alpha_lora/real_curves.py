@@ -56,7 +56,7 @@ class RealCurves(Check):
     claim = (
         "The theory predicts the accuracy of fine-tuning on real features, for every α, from moments of the features."
     )
-    where = "α-LoRA, Section 5 (histograms and curves on real data); theory.md §3 and §6"
+    where = "α-LoRA, Section 5 (histograms and curves on real data)"
     rule = (
         "Reproduced if, on the Amazon pairs that were not looked at while the corrections were derived, the corrected "
         "prediction is off by at most 1 point on average over α ∈ [−1, 10] and n ∈ {20, 100}, and by less than half as "

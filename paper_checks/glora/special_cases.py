@@ -26,7 +26,10 @@ class SpecialCases(Check):
     """See the module's docstring."""
 
     id = "glora.special_cases"
-    claim = "LoRA, BitFit, SSF, RepAdapter, VPT, AdaptFormer, FacT and linear probing are special cases of GLoRA."
+    claim = (
+        "LoRA, α-LoRA, BitFit, SSF, RepAdapter and linear probing are special cases of GLoRA; VPT, AdaptFormer and "
+        "FacT, which the paper lists too, are not."
+    )
     where = "GLoRA, Section 2 (the list of cases is from memory; a reviewer notes that no mapping is given)"
     rule = (
         f"Shown by construction: a method is exact if the relative difference over {DRAWS} random layers is ≤ "
