@@ -93,12 +93,13 @@ class Study:
         return [f"{task}.{method}.seed{seed}" for seed in range(self.seeds)]
 
     def cells(self) -> list[str]:
-        """All cells: task by task the two methods of the claim, seed by seed, then the others."""
+        """All cells: the two methods of the claim on every task, seed by seed, then the others."""
+        pair, others = self.methods[:2], self.methods[2:]
         found: list[str] = []
         for task in self.tasks:
-            pair, others = self.methods[:2], self.methods[2:]
             found += [cell for method in pair for cell in self.rates(task, method)]
             found += [self.finals(task, method)[seed] for seed in range(self.seeds) for method in pair]
+        for task in self.tasks:
             for method in others:
                 found += self.rates(task, method) + self.finals(task, method)
         return found
