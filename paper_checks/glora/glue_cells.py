@@ -28,7 +28,7 @@ class Method:
 
     Args:
         name, options: as in the ``[method]`` section of a run; a name of PEFT's begins with "peft:".
-        rates: the learning rates to choose from.
+        rates: the learning rates to choose from; of a single one no run is spent on the choice.
         alpha: as in ``[training.alpha]``.
     """
 
@@ -45,6 +45,8 @@ METHODS = {
     "alpha_joint": Method("alpha_lora", _LORA, alpha={"mode": "joint"}),
     "alpha_scalar": Method("alpha_lora", {**_LORA, "share": "matrix"}),
     "alpha_overlap": Method("alpha_lora", _LORA, alpha={"source": "overlap"}),
+    "lora_recipe": Method("lora", _LORA, rates=(1e-4,)),
+    "alpha_recipe": Method("alpha_lora", _LORA, rates=(1e-4,), alpha={"source": "overlap", "counted": False}),
     "linear_probe": Method("linear_probe", rates=(3e-3, 1e-2, 3e-2)),
     "glora": Method("custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector"}, alpha={"mode": "joint"}),
     "glora_fixed": Method("glora", _LORA),
@@ -85,8 +87,9 @@ class Study:
     device: str = "cpu"
 
     def rates(self, task: str, method: str) -> list[str]:
-        """Cells that choose a learning rate."""
-        return [f"{task}.{method}.rate{rate:g}" for rate in METHODS[method].rates]
+        """Cells that choose a learning rate; none if there is no choice."""
+        rates = METHODS[method].rates
+        return [f"{task}.{method}.rate{rate:g}" for rate in rates] if len(rates) > 1 else []
 
     def finals(self, task: str, method: str) -> list[str]:
         """Cells that see the development set."""

@@ -14,6 +14,8 @@ from paper_checks.core import Context, NotAvailable, Verdict
 from paper_checks.glora import glue_cells
 from paper_checks.glora.glue_cells import METHODS, Study, best_rate, paired, train_one
 from paper_checks.glora.glue_fair import CHECK, GlueFair
+from paper_checks.glora.glue_recipe import CHECK as RECIPE
+from paper_checks.glora.glue_recipe import GlueRecipe
 from paper_checks.glora.tiny_text import save_model, save_reviews
 
 TINY = Study(tasks={"sst2": 60}, methods=("lora", "alpha_scheduled", "alpha_joint"), seeds=2, model="tiny", epochs=2.0)
@@ -120,6 +122,21 @@ def answers(rate: float, seed: int, examples: int = 2000) -> str:
     return "".join("01"[int(one)] for one in draw)
 
 
+def test_the_papers_recipe_tunes_nothing_and_does_more_work(data: Path, tmp_path: Path) -> None:
+    class TinyRecipe(GlueRecipe):
+        study = Study({"sst2": 60}, RECIPE.study.methods, seeds=1, epochs=2.0, batch_size=4, model="tiny")
+
+    check = TinyRecipe()
+    outcome = check.run(Context(out=tmp_path, data=data))
+    lora, alpha = (check.finished(tmp_path)[f"sst2.{method}.seed0"] for method in check.study.methods)
+    assert lora["rate"] == alpha["rate"] == 1e-4
+    assert alpha["steps"] == lora["steps"]
+    assert alpha["alpha_steps"] == lora["steps"] // 10
+    assert alpha["passes"] > lora["passes"]
+    assert check.draw(check.finished(tmp_path)) is not None
+    assert outcome.verdict in set(Verdict)
+
+
 def test_paired_differences_cover_the_truth() -> None:
     """The 95 % interval holds the true difference in at least nine of ten draws."""
     draw = np.random.default_rng(0)
@@ -175,6 +192,14 @@ def test_verdicts(gains: dict[str, float], verdict: Verdict) -> None:
     cells.pop("mrpc.alpha_scheduled.seed2")
     assert CHECK.judge(cells).verdict is Verdict.UNDECIDED
     assert "Not complete: 59 of 60 cells" in CHECK.judge(cells).summary
+
+
+def test_methods_beside_the_claim_do_not_delay_its_verdict() -> None:
+    cells = study_cells({"sst2": 0.05, "mrpc": 0.04})
+    cells.pop("mrpc.glora.seed2")
+    outcome = CHECK.judge(cells)
+    assert outcome.verdict is Verdict.REPRODUCED
+    assert "Not complete: 59 of 60 cells" in outcome.summary
 
 
 def test_a_task_at_the_majority_class_decides_nothing() -> None:
