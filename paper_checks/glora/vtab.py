@@ -31,8 +31,8 @@ class VtabStudy(Study):
     )
 
     def cells(self, context: Context) -> Sequence[str]:
-        first = ("probe", "lora", "alpha_lora", "glora_fixed", "glora_searched", "glora_random")
-        return list(dict.fromkeys([*self.runs(first), *self.runs(EXTRA)]))
+        claim, others = ("probe", "lora", "glora_searched"), ("glora_random", "alpha_lora", "glora_fixed")
+        return list(dict.fromkeys([*self.runs(claim), *self.runs(others), *self.runs(EXTRA)]))
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         results = table(cells)
