@@ -42,7 +42,7 @@ class Domain:
     def standardised(self) -> Domain:
         """Every feature centred and scaled to variance 1 over all rows; constant features become 0.
 
-        The paper does this before it splits, so the test rows take part (alpha_lora.md §8).
+        The paper does this before it splits, so the test rows take part.
         """
         spread = self.features.std(axis=0)
         scale = np.where(spread > 0, spread, 1.0)

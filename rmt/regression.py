@@ -1,4 +1,4 @@
-"""Multi-output regression from a rescaled source matrix (theory.md §5 "Regression", alpha_lora.md §6)."""
+"""Multi-output regression from a rescaled source matrix (theory.md §5 "Regression")."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from rmt.validate import FloatArray
 
 
 class CodeFormula(Score):
-    """Mean, second moment and scales by the formulas of alpha_lora.md §5, one isotropic ridge source.
+    """Mean, second moment and scales by the official formulas, one isotropic ridge source.
 
     The second moment is ``T₁ + αT₂ + α²T₃``; T₁ and T₂ agree with :func:`rmt.theory`, T₃ does not. Its
     variance can be negative; accuracy is NaN there, as in the official code. ``alpha_star`` is the stationary

@@ -12,7 +12,7 @@ from paper_checks.alpha_lora.simulated import Z_LIMIT, plain
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
 
-#: The shapes of the official figure files and of alpha_lora.md §6: n, p, d, γ.
+#: The shapes of the official figure files and of the paper: n, p, d, γ.
 SHAPES = {
     "n20-p200": (20, 200, 4, 0.01),
     "n1000-p200": (1000, 200, 4, 0.01),

@@ -33,7 +33,7 @@ FRESH = 30  # splits of the paired columns
 #: The paper's columns in the order in which its code draws their splits after seeding, and our names.
 REPLAYED = ("optimal", "target-only", "plain")
 
-#: The printed table (alpha_lora.md §8): β of each pair …
+#: The printed table: β of each pair …
 BETA = {
     "book-dvd": 0.80,
     "book-elec": 0.71,

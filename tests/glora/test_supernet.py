@@ -39,7 +39,7 @@ class TestSpace:
         assert vit_b_space(4).log10_size == pytest.approx(48 * math.log10(432))
 
     def test_expected_size_of_a_random_subnet(self):
-        # glora.md: .309 / .499 / .880 M at ranks 2, 4, 8.
+        # the paper: .309 / .499 / .880 M at ranks 2, 4, 8.
         for rank, millions in ((2, 0.309), (4, 0.499), (8, 0.880)):
             space = vit_b_space(rank)
             assert round(float((space.costs / space.allowed.sum(axis=2, keepdims=True)).sum()) / 1e6, 3) == millions

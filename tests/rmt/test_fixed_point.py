@@ -23,7 +23,7 @@ def test_theta_solves_its_equation(eta, gamma):
 @given(eta=st.floats(1e-3, 1e3), gamma=st.floats(1e-3, 1e3))
 def test_textbook_forms(eta, gamma):
     r = isotropic(eta, gamma)
-    delta = (eta - gamma - 1 + np.sqrt((eta - gamma - 1) ** 2 + 4 * eta * gamma)) / (2 * gamma)  # alpha_lora.md §3
+    delta = (eta - gamma - 1 + np.sqrt((eta - gamma - 1) ** 2 + 4 * eta * gamma)) / (2 * gamma)  # as the paper writes δ
     assert r.delta == pytest.approx(delta, rel=1e-7)
     assert r.h == pytest.approx(1 - eta / r.lam**2, rel=1e-9, abs=1e-12)
     assert gamma_of_theta(r.theta, eta) == pytest.approx(gamma, rel=1e-6)

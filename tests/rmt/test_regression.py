@@ -23,7 +23,7 @@ def setting(**change):
 
 
 def test_risk_is_the_papers_polynomial():
-    """alpha_lora.md §6: risk = T₁ + αT₂ + α²T₃ with λ² − η in the denominators."""
+    """The paper: risk = T₁ + αT₂ + α²T₃ with λ² − η in the denominators."""
     s = setting()
     eta, gamma = 2.0, 0.5
     delta = (eta - gamma - 1 + np.sqrt((eta - gamma - 1) ** 2 + 4 * eta * gamma)) / (2 * gamma)
