@@ -1,9 +1,10 @@
 """The vision study behind the ``glora.vtab…`` checks: methods at one parameter budget on the same images and weights.
 
 Protocol, the same for every method: learning rates are compared on val200 after training on train800 (one seed); the
-best one trains on train800val200 for each seed; test is looked at once, at the end. A search sees val200 only. Every
-cell is one training run or one search, so that a stretch of any length makes progress, and every check of the study
-stores its cells below ``glora.vtab``, so that what two claims need is computed once.
+best one trains on train800val200 for each seed; test is looked at once, at the end. A search sees val200 only. The
+head has one learning rate everywhere, so that the grid is about adapters alone. Every cell is one training run or one
+search, so that a stretch of any length makes progress, and every check of the study stores its cells below
+``glora.vtab``, so that what two claims need is computed once.
 
 The budget is what α-LoRA of rank 3 has on the 72 linear layers of a ViT-S: 248,832 + 41,472 = 290,304. LoRA of rank
 3 and 4 in turn has exactly as much, GLoRA with all tensors low-rank of rank 1 has 290,376, and a uniform subnet of the
@@ -47,14 +48,16 @@ class Plan:
     tasks: tuple[str, ...] = ("cifar10", "gtsrb")
     side: int = 56
     seeds: int = 3
-    rates: tuple[float, ...] = (5e-4, 2e-3, 8e-3)
+    rates: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
+    full_rates: tuple[float, ...] = (1e-5, 5e-5, 2e-4)  #: of full fine-tuning, which moves the pretrained weights
+    head_rate: float = 2e-3  #: of the head, the same for all
     rate_epochs: int = 4
     epochs: int = 8
-    supernet_epochs: int = 15
-    supernet_rate: float = 2e-3
+    supernet_epochs: int = 12
+    supernet_rate: float = 1e-4  #: at 5e-4 and more the subnets disturb each other too much to learn in so few steps
     batch_size: int = 32
-    generations: int = 9
-    population: int = 30
+    generations: int = 7
+    population: int = 24
     corrupted: int = 300  #: test images a corruption is measured on
     precision: str = "float32"
 
@@ -98,7 +101,7 @@ class Study(Check):
                     yield f"supernet-{task}-s{seed}"
                 for method in methods:
                     if method != "probe" and seed == 0:
-                        yield from (f"rate-{task}-{method}-{rate:g}" for rate in self.plan.rates)
+                        yield from (f"rate-{task}-{method}-{rate:g}" for rate in self._rates(method))
                     yield from waiting
                     waiting = [f"final-{task}-{method}-s{seed}"]
         yield from waiting
@@ -150,6 +153,7 @@ class Study(Check):
             epochs=epochs,
             batch_size=self.plan.batch_size,
             lr=rate,
+            head_lr=self.plan.head_rate,
             weight_decay=1e-4,
             schedule="cosine",
             warmup=0.1,
@@ -220,9 +224,13 @@ class Study(Check):
         model, figures = self._tune(context, task, method, self.plan.rate_epochs, rate, 0, "train")
         return {**figures, "validation": task.metrics(model, "validation")["accuracy"]}
 
+    def _rates(self, method: str) -> tuple[float, ...]:
+        return self.plan.full_rates if method == "full" else self.plan.rates
+
     def _best_rate(self, context: Context, name: str, method: str) -> float:
         """The learning rate with the best validation accuracy, the smaller one of equals."""
-        scores = {rate: self._need(context, f"rate-{name}-{method}-{rate:g}")["validation"] for rate in self.plan.rates}
+        cells = {rate: f"rate-{name}-{method}-{rate:g}" for rate in self._rates(method)}
+        scores = {rate: self._need(context, cell)["validation"] for rate, cell in cells.items()}
         return max(scores, key=lambda rate: (scores[rate], -rate))
 
     def _final(self, context: Context, name: str, method: str, seed: int) -> Figures:
