@@ -23,7 +23,7 @@ class VtabStudy(Study):
     claim = "GLoRA, searched, is more accurate than LoRA with as many parameters."
     where = "GLoRA, Table 1 (VTAB-1K); here ViT-S/14 at 56 px on two VTAB-1K-shaped tasks"
     rule = (
-        "Both train on train800val200 with the learning rate that val200 chose out of three and touch test once. "
+        "Both train on train800val200 with the learning rate that val200 chose out of four and touch test once. "
         "Reproduced (not reproduced) if the 95 % interval of the paired difference over tasks and seeds, test "
         "sampling included, lies above (below) 0; else undecided. Budgets agree within 5 %. Every tuned method "
         "must beat the linear probe, or the summary says which does not. Two small tasks at 56 px and 8 epochs "

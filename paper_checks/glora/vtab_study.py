@@ -48,8 +48,8 @@ class Plan:
     tasks: tuple[str, ...] = ("cifar10", "gtsrb")
     side: int = 56
     seeds: int = 3
-    rates: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
-    full_rates: tuple[float, ...] = (1e-5, 5e-5, 2e-4)  #: of full fine-tuning, which moves the pretrained weights
+    rates: tuple[float, ...] = (5e-5, 2e-4, 1e-3, 5e-3)
+    full_rates: tuple[float, ...] = (5e-6, 2e-5, 1e-4, 5e-4)  #: of full fine-tuning, which moves the pretrained weights
     head_rate: float = 2e-3  #: of the head, the same for all
     rate_epochs: int = 4
     epochs: int = 8
