@@ -139,6 +139,10 @@ class CausalTask:
         losses, wanted = token_losses(model, batch)
         return losses.sum() / wanted.sum()
 
+    def costs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Negative log-likelihood of each example's target tokens, their sum in nats: float64 (sequences,)."""
+        return token_losses(model, batch)[0].double().sum(1)
+
     def weight(self, batch: Batch) -> float:
         """Number of target tokens."""
         return int((batch["labels"][:, 1:] != IGNORED).sum())
