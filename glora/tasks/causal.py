@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch
-from glora.tasks.encoder import load_tokenizer, quiet
+from glora.tasks.encoder import gguf_options, load_tokenizer, quiet
 from glora.tasks.rows import expand
 
 #: Label of a token that no loss is taken of.
@@ -105,7 +105,7 @@ class CausalTask:
 
     Args:
         model: hub name or folder of a causal language model; ``$VARIABLES`` are replaced.
-        gguf_file: name of a GGUF file in the model's folder, where the weights are in one.
+        gguf_file: name of a GGUF file in the model's folder, where the weights are in one (extra ``gguf``).
     """
 
     model: str
@@ -122,16 +122,16 @@ class CausalTask:
         """The pretrained model in float32; there is no new head, so `seed` draws nothing.
 
         Raises:
-            ValueError: there is no such model.
+            ValueError: there is no such model, or the reader of its file is not installed.
         """
         import transformers
 
-        extra = {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+        extra: dict[str, Any] = gguf_options(self.gguf_file)
         try:
             with quiet():
                 name = expand("task.model", self.model)
                 return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
-        except (OSError, ImportError) as error:
+        except OSError as error:
             raise ValueError(f"task.model={self.model!r} cannot be loaded: {error}") from None
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

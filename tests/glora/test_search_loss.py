@@ -90,7 +90,7 @@ def supernet_of(task: Any, seed: int = 0) -> SuperNet:
 
 def evolution(supernet: SuperNet, budget: Budget, seed: int = 0) -> Evolution:
     return Evolution(
-        supernet.space, budget, seed=seed, generations=3, population=8, parents=3, mutations=4, crossovers=4
+        supernet.space, budget, seed=seed, generations=2, population=8, parents=3, mutations=4, crossovers=4
     )
 
 
@@ -167,7 +167,7 @@ class TestSearch:
                 outcomes.append((proposed, selected(found, 3, budget), found.summary()["validation_loss"]))
                 images.append(found.images)
             assert outcomes[0] == outcomes[1]
-            assert images[1] < images[0] == 32 * task.size("validation")
+            assert images[1] < images[0] == 24 * task.size("validation")
 
     @pytest.mark.parametrize("engine", ["random", "knapsack"])
     def test_other_engines(self, engine: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,15 @@ def test_bad_instructions(llama: Path, tmp_path: Path) -> None:
         instruct(llama, file, template="vicuna")
     with pytest.raises(ValueError, match="must be positive"):
         instruct(llama, file, test_fraction=0.95)
+
+
+def test_gguf_files_need_their_reader(llama: Path, instructions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else real(name))
+    task = instruct(llama, instructions, gguf_file="x.gguf")
+    for call in (task.check, lambda: task.build_model(0)):
+        with pytest.raises(ValueError, match=r"task.gguf_file='x.gguf' needs .* 'rescale-and-adapt\[gguf\]'"):
+            call()
 
 
 def choice(llama: Path, file: Path, **options: Any) -> MultipleChoice:
