@@ -18,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from glora.settings import PRECISIONS
+
 MISSING = "needs lm-evaluation-harness; pip install 'rescale-and-adapt[lm]'"
 
 
@@ -31,6 +33,7 @@ def evaluate(
     batch_size: int = 8,
     base: bool = False,
     device: str = "auto",
+    precision: str = "float32",
 ) -> dict[str, dict[str, Any]]:
     """Evaluate the model of a complete run on tasks of the harness.
 
@@ -43,6 +46,7 @@ def evaluate(
         batch_size: sequences that go through the model at once.
         base: evaluate the model before tuning.
         device: "cpu", "cuda", …; "auto" takes CUDA where there is one.
+        precision: "float32", or "bfloat16" autocast; the weights stay in float32.
 
     Returns:
         For each task (and group) its figures under the harness's own names, such as ``"acc,none"`` and
@@ -57,6 +61,8 @@ def evaluate(
             raise ValueError(f"{name} must be a whole number ≥ 1, got {value!r}")
     if few_shot is not None and few_shot < 0:
         raise ValueError(f"few_shot must be a whole number ≥ 0, got {few_shot!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     try:
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
@@ -91,9 +97,10 @@ def evaluate(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).eval()
+    mixed = None if precision == "float32" else precision
     with disabled(model) if base else merged(model) if adapted else nullcontext():
         found = simple_evaluate(
-            model=HFLM(pretrained=model, tokenizer=task.tokenizer, batch_size=batch_size),
+            model=HFLM(model, tokenizer=task.tokenizer, batch_size=batch_size, mixed_precision_dtype=mixed),
             tasks=sorted({name for matches in names.values() for name in matches}),
             num_fewshot=few_shot,
             limit=limit,
@@ -119,6 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="sequences at once (default 8)")
     parser.add_argument("--base", action="store_true", help="the model before tuning")
     parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: cuda where there is one)")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="of the computation")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -15,7 +15,7 @@ import torch
 import glora
 from glora.harness import evaluate, main
 from glora.run import Run
-from glora.settings import RunConfig, TrainingSettings
+from glora.settings import RunConfig, TrainingSettings, read
 from glora.tasks.encoder import load_tokenizer
 from glora.tuning import restore, tune
 from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
@@ -35,18 +35,16 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tuned run of a tiny language model."""
+    """The shipped file for LLaMA-7B, with a tiny model and few examples."""
     folder = tmp_path_factory.mktemp("run")
-    rows = [
-        {"instruction": f"was the film {word} ?", "output": answer} for word, answer in (("good", "yes"), ("bad", "no"))
-    ] * 20
+    answers = (("good", "yes"), ("bad", "no"))
+    rows = [{"instruction": f"was the film {word} ?", "output": answer} for word, answer in answers] * 60
     file = write_jsonl(folder / "instruct.jsonl", rows)
-    config = RunConfig(
-        task={"name": "instruct", "model": str(llama), "file": str(file)},
-        method={"name": "lora", "rank": 2, "target": "(q|v)_proj$"},
-        training=TRAINING, test=False, out=str(folder / "run"),
-    )  # fmt: skip
-    tune(config)
+    changes = {"task.model": f'"{llama}"', "task.file": f'"{file}"', "out": f'"{folder / "run"}"', "test": "false",
+               "training.device": '"cpu"', "training.batch_size": 32, "training.lr": 3e-2}  # fmt: skip
+    config = read(ROOT / "configs" / "llama_alpaca.toml", [f"{key}={value}" for key, value in changes.items()])
+    result = tune(config)
+    assert result["parameters"] == 2 * (7 * (32 + 32) + 32 + 32 + 7 * (32 + 16) + 16 + 16)
     return config.out
 
 
@@ -56,8 +54,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
 
     class HFLM:
-        def __init__(self, pretrained: Any, tokenizer: Any, batch_size: int) -> None:
-            self.model, self.tokenizer, self.batch_size = pretrained, tokenizer, batch_size
+        def __init__(self, pretrained: Any, **options: Any) -> None:
+            self.model, self.options = pretrained, options
 
     class TaskManager:
         def __init__(self, include_path: str | None = None) -> None:
@@ -99,9 +97,9 @@ def test_the_harness_gets_the_tuned_model_merged(run: str, calls: list[dict[str,
     results = evaluate(run, ["mmlu_*"], limit=3, few_shot=2, batch_size=5, device="cpu", include_path="there")
     assert list(results) == ["mmlu_a", "mmlu_b"]
     (call,) = calls
-    assert (call["num_fewshot"], call["limit"], call["lm"].batch_size) == (2, 3, 5)
+    assert (call["num_fewshot"], call["limit"], call["lm"].options["batch_size"]) == (2, 3, 5)
     assert call["task_manager"].include_path == "there"
-    assert call["lm"].tokenizer.eos_token == "[SEP]"
+    assert call["lm"].options["tokenizer"].eos_token == "[SEP]"
     torch.testing.assert_close(call["logits"], logits_of(run, base=False), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(call["logits"], logits_of(run, base=True), rtol=1e-2)
 
@@ -110,10 +108,11 @@ def test_the_model_before_tuning(run: str, calls: list[dict[str, Any]], capsys: 
     words = [run, "--tasks", "arc_easy", "--base", "--device", "cpu"]
     assert main(words) == 0
     assert capsys.readouterr().out == "arc_easy: acc,none 0.25, acc_stderr,none 0.1\n"
-    assert main([*words, "--json"]) == 0
+    assert main([*words, "--json", "--precision", "bfloat16"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["base"] is True
     assert answer["results"]["arc_easy"]["acc,none"] == 0.25
+    assert [call["lm"].options["mixed_precision_dtype"] for call in calls] == [None, "bfloat16"]
     torch.testing.assert_close(calls[0]["logits"], logits_of(run, base=True))
 
 
