@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from glora.tasks.base import Batch
 from glora.tasks.encoder import gguf_options, load_tokenizer, quiet
+from glora.tasks.packing import attention
 from glora.tasks.rows import expand
 
 #: Label of a token that no loss is taken of.
@@ -92,8 +93,17 @@ def pad(sequences: Sequence[Example], padding: int) -> Batch:
 
 
 def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of every target token, and where targets are; both (sequences, tokens − 1)."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
+    """Negative log-likelihood of every target token, and where targets are; both (rows, tokens − 1).
+
+    Args:
+        model: a causal language model.
+        batch: from `pad`, or from `glora.tasks.packing.pack`.
+    """
+    if "examples" in batch:
+        seen = {"attention_mask": attention(batch["examples"]), "position_ids": batch["position_ids"]}
+    else:
+        seen = {"attention_mask": batch["attention_mask"]}
+    logits = model(input_ids=batch["input_ids"], **seen).logits[:, :-1].float()
     labels = batch["labels"][:, 1:]
     losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     return losses, labels != IGNORED
@@ -140,8 +150,13 @@ class CausalTask:
         return losses.sum() / wanted.sum()
 
     def costs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Negative log-likelihood of each example's target tokens, their sum in nats: float64 (sequences,)."""
-        return token_losses(model, batch)[0].double().sum(1)
+        """Negative log-likelihood of each example's target tokens, their sum in nats: float64 (examples,)."""
+        losses, wanted = token_losses(model, batch)
+        if "examples" not in batch:
+            return losses.double().sum(1)
+        owners = batch["examples"]
+        sums = torch.zeros(int(owners.max()) + 1, dtype=torch.float64, device=losses.device)
+        return sums.index_add_(0, owners[:, 1:][wanted], losses[wanted].double())
 
     def weight(self, batch: Batch) -> float:
         """Number of target tokens."""
