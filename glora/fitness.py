@@ -110,7 +110,7 @@ class Sealed:
     def costs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cost of each example: its loss, or 1 for a wrong answer and 0 for a right one; shape (n,)."""
         task: Any = self._task
-        return task.costs(model, batch) if self.metric == "loss" else ~task.correct(model, batch)
+        return task.costs(model, batch) if self.metric == "loss" else task.correct(model, batch).logical_not()
 
     def by_length(self, split: str) -> list[int]:
         """All validation examples, like lengths together where the task knows them (see `UnequalExamples`)."""
