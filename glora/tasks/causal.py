@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from glora.tasks.base import Batch
 from glora.tasks.encoder import gguf_options, load_tokenizer, quiet
-from glora.tasks.packing import attention
 from glora.tasks.rows import expand
 
 #: Label of a token that no loss is taken of.
@@ -90,6 +89,22 @@ def pad(sequences: Sequence[Example], padding: int) -> Batch:
         labels[row, sequence.prompt : length] = tokens[row, sequence.prompt : length]
         mask[row, :length] = 1
     return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+
+def attention(examples: Tensor) -> Tensor:
+    """The additive mask by which a token sees its own example up to itself: block-diagonal and causal.
+
+    Args:
+        examples: number of each token's example, shape (rows, tokens).
+
+    Returns:
+        0 where token i may look at token j and the most negative float32 elsewhere, shape (rows, 1, i, j).
+    """
+    tokens = examples.shape[1]
+    earlier = torch.ones(tokens, tokens, dtype=torch.bool, device=examples.device).tril()
+    seen = (examples[:, :, None] == examples[:, None, :]) & earlier
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros(seen.shape, device=examples.device).masked_fill_(~seen, lowest)[:, None]
 
 
 def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

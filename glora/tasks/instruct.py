@@ -13,7 +13,6 @@ from torch import nn
 
 from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.causal import (
-    IGNORED,
     CausalTask,
     Example,
     alpaca_prompt,
@@ -36,8 +35,8 @@ class Instruct(CausalTask):
         template: "alpaca", or "chat" for the tokenizer's chat template.
         max_length: longest example in tokens; longer responses are cut.
         packing: put the examples of a batch one after another into rows of up to `max_length` tokens, none of which
-            sees another, instead of one a row with padding. The loss is the same; it is worth it where many
-            examples of unequal length go through the model at once.
+            sees another, instead of one a row with padding. The loss is the same. Examples of like length go
+            together anyway, so it pays only where many go through the model at once.
         drop_long: leave examples out whose prompt alone is too long (else they are an error).
         validation_fraction, test_fraction: parts of the file that these splits get.
         limit: examples used, drawn by `subset_seed`; None takes all.
@@ -128,7 +127,7 @@ class Instruct(CausalTask):
         """Tokens padded to the longest of these examples (or packed), and labels that ignore prompts and padding."""
         chosen = [self._examples(split)[i] for i in indices]
         if self.packing:
-            return pack(chosen, self.tokenizer.pad_token_id, self.max_length, IGNORED)
+            return pack(chosen, self.tokenizer.pad_token_id, self.max_length)
         return pad(chosen, self.tokenizer.pad_token_id)
 
     def build_model(self, seed: int) -> nn.Module:

@@ -1,35 +1,23 @@
 """Several examples in one row of tokens, none of which sees another: less padding where lengths differ.
 
 Each token carries the number of its example. Positions start anew with every example, and a token attends to the tokens
-of its own example up to itself: an additive mask (rows, 1, tokens, tokens) of 0 and the most negative number, which is
-block-diagonal and causal. The losses are those of one example a row, up to rounding.
+of its own example up to itself (`glora.tasks.causal.attention`). The losses are those of one example a row, up to
+rounding.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glora.tasks.base import Batch
+from glora.tasks.causal import IGNORED, Example
 
 #: Attention that takes an additive mask of four dimensions.
 ATTENTION = ("eager", "sdpa")
-
-
-class Tokens(Protocol):
-    """An example: its tokens, and how many of them at the beginning no loss is taken of."""
-
-    @property
-    def tokens(self) -> list[int]:
-        """Prompt and target."""
-
-    @property
-    def prompt(self) -> int:
-        """Length of the prompt."""
 
 
 def rows_of(lengths: Sequence[int], longest: int) -> list[list[int]]:
@@ -54,24 +42,23 @@ def rows_of(lengths: Sequence[int], longest: int) -> list[list[int]]:
     return rows
 
 
-def pack(sequences: Sequence[Tokens], padding: int, longest: int, ignored: int) -> Batch:
+def pack(sequences: Sequence[Example], padding: int, longest: int) -> Batch:
     """Examples as a batch of shared rows.
 
     Args:
         sequences: the examples, none with more than `longest` tokens.
         padding: token that fills rows up.
         longest: tokens a row has at most.
-        ignored: label of a token that no loss is taken of: prompts, padding, and the first token of an example, which
-            the token before it knows nothing of.
 
     Returns:
         ``input_ids``, ``labels``, ``position_ids`` and ``examples`` (number of the example in `sequences`, −1 for
-        padding), each (rows, tokens of the longest row).
+        padding), each (rows, tokens of the longest row). No loss is taken of prompts, of padding and of the first
+        token of an example, which the token before it knows nothing of.
     """
     rows = rows_of([len(sequence.tokens) for sequence in sequences], longest)
     width = max(sum(len(sequences[i].tokens) for i in row) for row in rows)
     # shape: all (rows, width)
-    fills = {"input_ids": padding, "labels": ignored, "position_ids": 0, "examples": -1}
+    fills = {"input_ids": padding, "labels": IGNORED, "position_ids": 0, "examples": -1}
     batch = {name: torch.full((len(rows), width), fill) for name, fill in fills.items()}
     for number, row in enumerate(rows):
         start = 0
@@ -85,22 +72,6 @@ def pack(sequences: Sequence[Tokens], padding: int, longest: int, ignored: int) 
             batch["labels"][number, start + silent : start + len(tokens)] = tokens[silent:]
             start += len(tokens)
     return batch
-
-
-def attention(examples: Tensor) -> Tensor:
-    """The additive mask by which a token sees its own example up to itself.
-
-    Args:
-        examples: number of each token's example, shape (rows, tokens).
-
-    Returns:
-        0 where token i may look at token j and the most negative float32 elsewhere, shape (rows, 1, i, j).
-    """
-    tokens = examples.shape[1]
-    earlier = torch.ones(tokens, tokens, dtype=torch.bool, device=examples.device).tril()
-    seen = (examples[:, :, None] == examples[:, None, :]) & earlier
-    lowest = torch.finfo(torch.float32).min
-    return torch.zeros(seen.shape, device=examples.device).masked_fill_(~seen, lowest)[:, None]
 
 
 def check_packable(model: nn.Module) -> None:
