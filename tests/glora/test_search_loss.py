@@ -100,8 +100,9 @@ def selected(found: Found, keep: int, budget: Budget) -> list[tuple[float, int, 
 
 
 class TestCosts:
-    def test_the_total_is_the_loss_on_validation(self, llama: Path, file: Path) -> None:
-        task = instruct(llama, file)
+    @pytest.mark.parametrize("packing", [False, True])
+    def test_the_total_is_the_loss_on_validation(self, llama: Path, file: Path, packing: bool) -> None:
+        task = instruct(llama, file, packing=packing)
         supernet = supernet_of(task)
         fitness = Fitness(supernet, task, batch_size=5)
         rng = np.random.default_rng(0)
