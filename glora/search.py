@@ -62,7 +62,10 @@ class Found:
     seconds: float
 
     def value(self, candidate: Scored) -> float:
-        """The metric on validation of a candidate with the supernet's weights: accuracy in percent, or mean loss."""
+        """The metric on validation of a candidate with the supernet's weights: accuracy in percent, or mean loss.
+
+        Of a candidate that was not asked to the end it is the best that it could be.
+        """
         return mean_metric(self.metric, candidate.cost, self.weight)
 
     @property
@@ -113,7 +116,8 @@ def search(
         folder: where the log goes; None keeps none.
         resume: continue the search in `folder` if there is one.
         batch_size: examples asked at once.
-        merged, caching, early_stopping: the three savings; none of them changes what is selected.
+        merged, caching, early_stopping: the three savings; none of them changes what is selected (merging does so up to
+            rounding, as it changes the last bits of a loss).
         progress: show a bar.
 
     Raises:

@@ -147,6 +147,7 @@ def worker(rank: int, port: int, folder: str, resume: bool) -> None:
         batch_size=4,
         dropout=False,
         optim="sgd",
+        average_tokens_across_devices=False,  # the Trainer would double the loss of a model that counts examples
         ddp_find_unused_parameters=False,
         save_strategy="steps",
         save_steps=4,
