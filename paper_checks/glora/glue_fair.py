@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.glora.glue_cells import Study, best_rate, final, paired, selection
+from paper_checks.glora import cost
+from paper_checks.glora.glue_cells import METHODS, Study, adapt, best_rate, final, paired, selection, task_and_settings
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 from rmt.storage import read_json
 
@@ -46,10 +47,12 @@ class GlueFair(Check):
     def cells(self, context: Context) -> Sequence[str]:
         if context.quick:
             return ["sst2.lora.rate0.002", "sst2.lora.seed0"]
-        return self.study.cells()
+        return [*self.study.cells(), *self.study.costs()]
 
     def compute(self, context: Context, cell: str) -> Figures:
         task, method, step = cell.split(".", 2)
+        if task == "cost":
+            return cost.measure(self, context, f"{method}.{step}", against=f"{method}.{BASELINE}")
         if step.startswith("rate"):
             return selection(self.study, context, task, method, float(step[4:]))
         rates = ["sst2.lora.rate0.002"] if context.quick else self.study.rates(task, method)
@@ -59,6 +62,13 @@ class GlueFair(Check):
             raise NotAvailable(f"needs the cells {', '.join(missing)} first; run the check again")
         tried = {rate: read_json(path)["figures"] for rate, path in paths.items()}
         return final(self.study, context, task, method, best_rate(tried), int(step[4:]))
+
+    def subject(self, context: Context, method: str) -> cost.Subject:
+        """What is trained in the cell ``task.method``, for `paper_checks.glora.cost`."""
+        task_name, _, name = method.partition(".")
+        chosen = METHODS[name]
+        task, settings = task_and_settings(self.study, context, task_name, chosen, chosen.rates[0], 0, split="train")
+        return cost.Subject(task, settings, lambda model: adapt(model, chosen, task.heads, 0))
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         planned = self.study.cells()
@@ -72,12 +82,16 @@ class GlueFair(Check):
                 continue
             name = task.upper()
             rows += _rows(name, finals)
+            prefix = f"cost.{task}."
+            costs = {cell.removeprefix(prefix): figures for cell, figures in cells.items() if cell.startswith(prefix)}
+            rows += cost.rows(costs, lambda method, name=name: f"{name}, {LABELS.get(method, method)}")
             sentence, sign = self._sentence(name, finals)
             sentences.append(sentence)
             if sign:
                 (above if sign > 0 else below).append(task)
-        complete = len(cells) >= len(planned) and all(cell in cells for cell in planned)
-        progress = "" if complete else f"Not complete: {len(cells)} of {len(planned)} cells. "
+        done = sum(cell in cells for cell in planned)
+        complete = done == len(planned)
+        progress = "" if complete else f"Not complete: {done} of {len(planned)} cells. "
         summary = progress + (" ".join(sentences) or "Only learning rates have been tried so far.")
         if not complete:
             return Outcome(Verdict.UNDECIDED, summary, tuple(rows))
@@ -158,7 +172,7 @@ def _accuracies(runs: list[Figures]) -> NDArray[np.floating[Any]]:
 
 
 def _rows(name: str, finals: Mapping[str, list[Figures]]) -> list[Row]:
-    """Accuracy, gain over LoRA, size and time of every method on a task."""
+    """Accuracy, gain over LoRA and size of every method on a task."""
     rows = []
     for method, runs in finals.items():
         label, values = f"{name}, {LABELS.get(method, method)}", _accuracies(runs)
@@ -169,8 +183,6 @@ def _rows(name: str, finals: Mapping[str, list[Figures]]) -> list[Row]:
             gain = paired(runs[:both], finals[BASELINE][:both])
             rows.append(Row(f"{label} − LoRA (points)", None, gain.mean, gain.error))
         rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
-        seconds = float(np.median([figures["train_seconds"] for figures in runs]))
-        rows.append(Row(f"{label}: training (s, on a machine that did other things too)", None, seconds))
     return rows
 
 
