@@ -5,7 +5,7 @@
     name = "supernet"
     rank = 4
     parameters = 290_000         # the budget: at most this many, at most `tolerance` fewer
-    [method.engine]              # name = "evolution", "random" or "knapsack", and that engine's options
+    [method.engine]              # name = "evolution", "random", "knapsack" or "pymoo", and its options
     name = "evolution"
     [training]                   # of the supernet
     [method.retrain]             # what differs when the found subnet is trained on train + validation
@@ -35,6 +35,7 @@ from glora.config import Target
 from glora.engines import Engine, Evolution, Random
 from glora.knapsack import Knapsack
 from glora.merging import merged
+from glora.pymoo_engine import Pymoo
 from glora.run import Run
 from glora.search import Found, SuperNetTask, save_found, search
 from glora.settings import RunConfig, TrainingSettings
@@ -45,7 +46,7 @@ from glora.tasks.base import device_of
 from glora.training import train
 from glora.tuning import tune
 
-ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack}
+ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ def test_peak_and_ratio_are_the_methods_own(tmp_path):
     del held
     states = 4 * 4 * WIDE**2 / 2**20
     assert wide["parameters"] == 72 + 8 * WIDE + WIDE**2
-    # Weights, gradient and two moments; at most two more of their size are on the way in a step of AdamW.
-    assert 0.95 * states <= wide["memory_mib"] <= 1.5 * states + 16
+    # Weights, gradient and two moments stay; weighting, clipping and AdamW take a few of their size on the way.
+    assert 0.95 * states <= wide["memory_mib"] <= 2.25 * states
     assert wide["base_mib"] < 500
     assert wide["ratio"] > 2
     assert wide["device"] == "cpu"
