@@ -78,6 +78,7 @@ def measure(check: Costed, context: Context, method: str, against: str = "lora")
         NotAvailable: see `Costed.subject`.
         RuntimeError: the measuring process failed; the message ends with its last words.
     """
+    check.subject(context, method)  # says what is missing before a process is started
     request = {
         "check": [type(check).__module__, type(check).__qualname__],
         "out": str(context.out),

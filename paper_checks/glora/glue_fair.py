@@ -172,7 +172,7 @@ def _accuracies(runs: list[Figures]) -> NDArray[np.floating[Any]]:
 
 
 def _rows(name: str, finals: Mapping[str, list[Figures]]) -> list[Row]:
-    """Accuracy, gain over LoRA and size of every method on a task."""
+    """Accuracy, gain over LoRA, size and time of every method on a task."""
     rows = []
     for method, runs in finals.items():
         label, values = f"{name}, {LABELS.get(method, method)}", _accuracies(runs)
@@ -183,6 +183,8 @@ def _rows(name: str, finals: Mapping[str, list[Figures]]) -> list[Row]:
             gain = paired(runs[:both], finals[BASELINE][:both])
             rows.append(Row(f"{label} − LoRA (points)", None, gain.mean, gain.error))
         rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
+        seconds = float(np.median([figures["train_seconds"] for figures in runs]))
+        rows.append(Row(f"{label}: training (s, on a machine that did other things too)", None, seconds))
     return rows
 
 
