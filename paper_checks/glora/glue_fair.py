@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class GlueFair(Check):
             rows += _rows(name, finals)
             prefix = f"cost.{task}."
             costs = {cell.removeprefix(prefix): figures for cell, figures in cells.items() if cell.startswith(prefix)}
-            rows += cost.rows(costs, lambda method, name=name: f"{name}, {LABELS.get(method, method)}")
+            rows += cost.rows(costs, partial(_label, name))
             sentence, sign = self._sentence(name, finals)
             sentences.append(sentence)
             if sign:
@@ -166,6 +167,11 @@ class GlueFair(Check):
         return figure
 
 
+def _label(task: str, method: str) -> str:
+    """What a method on a task is called in the rows."""
+    return f"{task}, {LABELS.get(method, method)}"
+
+
 def _accuracies(runs: list[Figures]) -> NDArray[np.floating[Any]]:
     """Accuracy of every run in percent."""
     return np.array([figures["accuracy"] for figures in runs])
@@ -175,7 +181,7 @@ def _rows(name: str, finals: Mapping[str, list[Figures]]) -> list[Row]:
     """Accuracy, gain over LoRA, size and time of every method on a task."""
     rows = []
     for method, runs in finals.items():
-        label, values = f"{name}, {LABELS.get(method, method)}", _accuracies(runs)
+        label, values = _label(name, method), _accuracies(runs)
         error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         rows.append(Row(f"{label}: accuracy (%), {len(values)} seeds", None, float(values.mean()), error))
         both = min(len(runs), len(finals.get(BASELINE, [])))

@@ -98,9 +98,9 @@ class VtabStudy(Study):
                     method = parse(name, self.plan.budgets)[0]
                     points.setdefault(method, []).append((parameters / 1e6, float(np.mean(values)), error))
             for method, found in points.items():
-                x, y, errors = zip(*sorted(found), strict=True)
+                x, y, errors = np.array(sorted(found)).T
                 if method in TUNED:  # methods of one budget stand side by side
-                    x = np.array(x) * 1.15 ** (TUNED.index(method) - 2)
+                    x = x * 1.08 ** (TUNED.index(method) - 2)
                 axis.errorbar(x, y, yerr=errors, capsize=2, markersize=5, linewidth=1, **style(method))
             axis.set_xscale("symlog", linthresh=0.05)
             ticks = [0, 0.05, 0.1, 0.3, 1, 3, 10, 20]

@@ -104,7 +104,7 @@ def by_type(config: Mapping[str, Any]) -> NDArray[np.int64]:
     return found
 
 
-def random_by_type(budget: int, draws: int = 100) -> NDArray[np.float64]:
+def random_by_type(budget: int, draws: int = 50) -> NDArray[np.float64]:
     """What the layer types receive on average in random subnets of the budget, shape (types of `SHAPES`,)."""
     from glora.engines import random_subnet
     from glora.space import Budget, SearchLayer, SearchSpace
