@@ -7,7 +7,7 @@ Subnets are compared on validation by accuracy, or by loss where the task is a l
     name = "supernet"
     rank = 4
     parameters = 290_000         # the budget: at most this many, at most `tolerance` fewer
-    [method.engine]              # name = "evolution", "random" or "knapsack", and that engine's options
+    [method.engine]              # name = "evolution", "random", "knapsack" or "pymoo", and its options
     name = "evolution"
     [training]                   # of the supernet
     [method.retrain]             # what differs when the found subnet is trained on train + validation
@@ -38,6 +38,7 @@ from glora.engines import Engine, Evolution, Random
 from glora.fitness import metric_of
 from glora.knapsack import Knapsack
 from glora.merging import merged
+from glora.pymoo_engine import Pymoo
 from glora.run import Run
 from glora.search import Found, SuperNetTask, save_found, search
 from glora.settings import RunConfig, TrainingSettings
@@ -48,7 +49,7 @@ from glora.tasks.base import device_of
 from glora.training import train
 from glora.tuning import tune
 
-ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack}
+ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
 
 
 @dataclass(frozen=True, kw_only=True)
