@@ -143,7 +143,7 @@ def worker(rank: int, port: int, folder: str, resume: bool) -> None:
     trainer, callback, _ = setup(
         task,
         Path(folder) / "out",
-        7,
+        6,  # all within the first epoch, whose last batch two processes fill up
         batch_size=4,
         dropout=False,
         optim="sgd",
@@ -178,13 +178,13 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
         torch.testing.assert_close(parameter, other[name], rtol=0, atol=0)
         torch.testing.assert_close(parameter, resumed[name], rtol=0, atol=0)
     task = Glue(dataset="sst2", model=str(tmp_path / "model"), folder=str(tmp_path / "data"))
-    alone, callback, _ = setup(task, tmp_path / "alone", 7, dropout=False, optim="sgd", save_strategy="no")
+    alone, callback, _ = setup(task, tmp_path / "alone", 6, dropout=False, optim="sgd", save_strategy="no")
     alone.train()
     for (step, loss), (same, expected) in zip(losses, callback.losses, strict=True):
         assert step == same
         assert loss == pytest.approx(expected, rel=1e-4)
     for name, parameter in numbers(alone).items():
-        torch.testing.assert_close(one[name], parameter, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(one[name], parameter, rtol=1e-3, atol=1e-4)
 
 
 def test_sharded_models_are_refused(task: Glue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
