@@ -68,8 +68,8 @@ class Pymoo:
         from pymoo.core.evaluator import Evaluator
         from pymoo.problems.static import StaticProblem
 
-        # Sizes lie below budget.high + 1, so they decide between equal numbers of answers only.
-        cost = [[candidate.parameters / (self.budget.high + 1) - candidate.correct] for candidate in scored]
+        # Sizes count for less than a millionth of an answer, so they decide between equal costs only.
+        cost = [[one.cost + 1e-6 * one.parameters / (self.budget.high + 1)] for one in scored]
         Evaluator().eval(StaticProblem(self._algorithm.problem, F=np.array(cost)), self._asked)
         self._algorithm.tell(infills=self._asked)
 

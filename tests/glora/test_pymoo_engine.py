@@ -52,29 +52,29 @@ class TestPymoo:
             assert all(BUDGET.holds(candidate.parameters) for candidate in found.candidates)
             assert len(found.candidates) == engine.total == 84
             assert found.stopped == 0
-            first = max(candidate.correct for candidate in found.candidates[:12])
-            assert found.best.correct >= first
-            outcomes.append((found.best.correct - first, [genome_text(c.genome) for c in found.candidates]))
+            first = min(candidate.cost for candidate in found.candidates[:12])
+            assert found.best.cost <= first
+            outcomes.append((first - found.best.cost, [genome_text(c.genome) for c in found.candidates]))
         assert outcomes[0] == outcomes[1]
         assert outcomes[0][1] != outcomes[2][1]
         assert max(gain for gain, _ in outcomes) > 0
 
     def test_scores_are_what_it_minimises(self):
-        """The score is the number of layers whose B is low-rank: 1.5 of 6 in a random subnet."""
+        """The cost is the number of layers whose B is not low-rank: 4.5 of 6 in a random subnet."""
         layers = tuple(SearchLayer(str(number), 8, 8) for number in range(6))
         space, budget = SearchSpace(layers, 1), Budget(200)
         engine = Pymoo(space, budget, generations=25, population=20, seed=3)
         from glora.fitness import Scored
 
-        best = 0
+        best = 6.0
         while genomes := engine.ask():
             scored = [
-                Scored(genome, space.count(genome), int((genome[:, 1] == 3).sum()), True, number)
+                Scored(genome, space.count(genome), float((genome[:, 1] != 3).sum()), True, number)
                 for number, genome in enumerate(genomes)
             ]
             engine.tell(scored)
-            best = max(best, *(one.correct for one in scored))
-        assert best >= 5
+            best = min(best, *(one.cost for one in scored))
+        assert best <= 1
 
     def test_a_killed_search_continues(self, tmp_path):
         """Answered from the log, a new engine goes where the first one went."""
