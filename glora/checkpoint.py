@@ -236,7 +236,8 @@ def _fingerprint(model: nn.Module, saved: tuple[str, ...]) -> dict[str, Any]:
                 continue
             values = None
             if not parameter.is_meta and parameter.is_floating_point() and parameter.numel():
-                positions = torch.linspace(0, parameter.numel() - 1, _SAMPLES).long()
+                # Whole numbers: a float32 cannot tell the last positions of a language model's embedding apart.
+                positions = torch.arange(_SAMPLES) * (parameter.numel() - 1) // (_SAMPLES - 1)
                 values = parameter.detach().flatten()[positions.to(parameter.device)].double().tolist()
             name = f"{key}.{part}" if key else part
             parameters[name] = {"shape": list(parameter.shape), "values": values}

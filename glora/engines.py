@@ -1,7 +1,8 @@
 """Search engines behind one ask/tell interface: evolution as in the paper, and random search.
 
 An engine proposes subnets that fit its budget and learns how they did; it never sees a model or data, and what it
-proposes follows from its seed and from what it was told.  `glora.knapsack` has a third engine.
+proposes follows from its seed and from what it was told.  `glora.knapsack` has a third engine, `glora.pymoo_engine` a
+library's.
 """
 
 from __future__ import annotations

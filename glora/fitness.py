@@ -1,15 +1,26 @@
-"""How good a subnet is: correct answers on validation, each asked in the order that settles matters soonest.
+"""What a subnet costs on validation, each example asked in the order that settles matters soonest.
 
-A candidate's rank is (correct answers, fewer parameters, found earlier).  Only the best few matter to an engine,
-so a candidate whose correct answers so far plus all open ones rank below those few cannot change what is selected
-and is not asked further.  Images that earlier candidates got wrong are asked first: the full count does not depend
-on the order, but a hopeless candidate shows itself early.  This needs answers that do not depend on which images are
-asked together, which holds for models in evaluation mode (up to rounding in the last bit of a logit).
+The cost of an example is a number ≥ 0: 1 for a wrong answer, or the summed loss of its target tokens. A candidate's
+rank is (total cost, parameters, found earlier), least first. Only the best few matter to an engine, so a candidate
+whose cost so far, with nothing for the open examples, ranks below those few already cannot change what is selected
+and is not asked further. Examples that were dear for earlier candidates are asked first: the total does not depend
+on the order, but a hopeless candidate shows itself early. With answers that saves much of the work; with losses,
+which no candidate escapes, only the end of it (2 to 8 % in tests/glora/test_search_loss.py).
+
+The total must not depend on the order, to the last bit:
+
+- Answers are whole numbers, so they are asked in any company, a batch of the hardest first. This needs answers that
+  do not depend on what is asked together, which holds for models in evaluation mode (up to rounding in the last bit
+  of a logit).
+- Losses do change their last bits with the padding and the size of a batch. They are asked in batches fixed once
+  for all candidates, and it is whole batches that come sooner or later. Sums are rounded once (`math.fsum`), so
+  that leaving costs out never makes a sum greater: the bound holds for the numbers as computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,17 +32,98 @@ from torch import Tensor, nn
 
 from glora.space import Genome
 from glora.supernet import SuperNet
-from glora.tasks.base import Batch, Task, chunks, device_of, to_device
+from glora.tasks.base import Batch, Task, UnequalExamples, chunks, device_of, to_device
 
 #: The only split a search sees.
 SPLIT = "validation"
+#: What an example costs at most; not-a-number costs as much. Keeps sums finite where a subnet is broken.
+MOST = 1e6
 
 
-class Judged(Task, Protocol):
-    """A task whose answers are right or wrong, one by one."""
+class Answered(Task, Protocol):
+    """A task whose answers are right or wrong, one by one: a search compares accuracies."""
 
     def correct(self, model: nn.Module, batch: Batch) -> Tensor:
         """Which examples of a batch the model answers correctly: bool (n,)."""
+
+
+class Measured(Task, Protocol):
+    """A task whose loss is a sum over examples: a search compares losses."""
+
+    def costs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Loss of each example, ≥ 0, shape (n,); their sum is the task's ``loss`` times its ``weight``."""
+
+
+Judged = Answered | Measured
+
+
+def metric_of(task: object) -> str:
+    """What a search compares subnets of this task by: "loss" if it has ``costs``, else "accuracy".
+
+    Raises:
+        ValueError: the task has neither ``costs`` nor ``correct``.
+    """
+    for method, metric in (("costs", "loss"), ("correct", "accuracy")):
+        if callable(getattr(task, method, None)):
+            return metric
+    raise ValueError(
+        f"task {type(task).__name__} cannot be searched: it has neither correct(model, batch) nor costs(model, batch); "
+        "give it one of these methods"
+    )
+
+
+def mean_metric(metric: str, cost: float, weight: float) -> float:
+    """A total cost as the metric: mean loss, or accuracy in percent."""
+    return cost / weight if metric == "loss" else 100 * (weight - cost) / weight
+
+
+class Sealed:
+    """A task of which only the validation split can be reached: what a search is given.
+
+    The published code of GLoRA once searched on the test list by default; here that is a ValueError.
+
+    Args:
+        task: see `Judged`.
+
+    Attributes:
+        metric: see `metric_of`.
+
+    Raises:
+        ValueError: see `metric_of`.
+    """
+
+    def __init__(self, task: Judged) -> None:
+        self._task, self.metric = task, metric_of(task)
+
+    def size(self, split: str) -> int:
+        """Number of validation examples."""
+        return self._task.size(self._only_validation(split))
+
+    def batch(self, split: str, indices: Sequence[int]) -> Batch:
+        """Validation examples as they are evaluated."""
+        return self._task.batch(self._only_validation(split), indices)
+
+    def weight(self, batch: Batch) -> float:
+        """What the task's loss averages over."""
+        return self._task.weight(batch)
+
+    def costs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cost of each example: its loss, or 1 for a wrong answer and 0 for a right one; shape (n,)."""
+        task: Any = self._task
+        return task.costs(model, batch) if self.metric == "loss" else task.correct(model, batch).logical_not()
+
+    def by_length(self, split: str) -> list[int]:
+        """All validation examples, like lengths together where the task knows them (see `UnequalExamples`)."""
+        task, everything = self._task, range(self.size(split))
+        if isinstance(task, UnequalExamples):
+            return sorted(everything, key=lambda i: task.length(split, i))
+        return list(everything)
+
+    @staticmethod
+    def _only_validation(split: str) -> str:
+        if split != SPLIT:
+            raise ValueError(f"a search sees the split {SPLIT!r} alone, not {split!r}: it would select on that data")
+        return split
 
 
 @dataclass(frozen=True)
@@ -41,21 +133,21 @@ class Scored:
     Attributes:
         genome: the subnet.
         parameters: its size, heads not counted.
-        correct: correct answers; if not `exact`, the most there could have been.
-        exact: whether every image was asked.
+        cost: total cost on validation (wrong answers, or summed loss); if not `exact`, the least it could be.
+        exact: whether every example was asked.
         number: position among all candidates, from 0.
     """
 
     genome: Genome
     parameters: int
-    correct: int
+    cost: float
     exact: bool
     number: int
 
     @property
-    def rank(self) -> tuple[int, int, int]:
+    def rank(self) -> tuple[float, int, int]:
         """Sort key, best first."""
-        return -self.correct, self.parameters, self.number
+        return self.cost, self.parameters, self.number
 
 
 class Best:
@@ -70,58 +162,64 @@ class Best:
         if candidate.exact and all(not np.array_equal(candidate.genome, c.genome) for c in self.candidates):
             self.candidates = sorted([*self.candidates, candidate], key=lambda c: c.rank)[: self.keep]
 
-    def hopeless(self, most: int, parameters: int) -> bool:
-        """True if a new candidate with at most `most` correct answers cannot enter."""
+    def hopeless(self, least: float, parameters: int) -> bool:
+        """True if a new candidate with a total cost of at least `least` cannot enter."""
         if self.keep is None or len(self.candidates) < self.keep:
             return False
         last = self.candidates[-1]
         # At equal rank the earlier one stays.
-        return (-most, parameters) >= (-last.correct, last.parameters)
+        return (least, parameters) >= (last.cost, last.parameters)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Which images a candidate was asked and which it got right, bool (images,) each."""
+class Costs:
+    """What a candidate's examples cost, float (examples,); not-a-number where it was not asked."""
 
-    asked: NDArray[np.bool_]
-    right: NDArray[np.bool_]
+    values: NDArray[np.float64]
 
     @property
-    def most(self) -> int:
-        """Correct answers if all open ones were right."""
-        return int(self.right.sum() + (~self.asked).sum())
+    def asked(self) -> NDArray[np.bool_]:
+        """Which examples were asked, bool (examples,)."""
+        return ~np.isnan(self.values)
+
+    @property
+    def least(self) -> float:
+        """The total if all open examples cost nothing."""
+        return math.fsum(self.values[self.asked])
 
     @property
     def exact(self) -> bool:
-        """True if every image was asked."""
+        """True if every example was asked."""
         return bool(self.asked.all())
 
-    def to_text(self) -> tuple[str, str]:
-        """Two hexadecimal strings, for the log."""
-        return np.packbits(self.asked).tobytes().hex(), np.packbits(self.right).tobytes().hex()
+    def to_json(self) -> list[float | int | None]:
+        """For the log: numbers that read back to the last bit, None where not asked."""
+        return [None if np.isnan(v) else int(v) if v == int(v) else float(v) for v in self.values]
 
     @classmethod
-    def from_text(cls, asked: str, right: str, size: int) -> Answers:
-        """Inverse of `to_text`."""
-
-        def bits(text: str) -> NDArray[np.bool_]:
-            return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=size).astype(bool)
-
-        return cls(bits(asked), bits(right))
+    def from_json(cls, values: Iterable[float | int | None]) -> Costs:
+        """Inverse of `to_json`."""
+        return cls(np.array([np.nan if value is None else value for value in values], dtype=np.float64))
 
 
 class Fitness:
-    """Asks a supernet's subnets the validation images; no other split can be reached from here.
+    """Asks a supernet's subnets the validation examples; no other split can be reached from here.
 
     Args:
         supernet: the trained supernet.
-        task: where the validation images come from.
-        batch_size: images asked at once.
+        task: where the validation examples come from.
+        batch_size: examples asked at once.
         merged: put each candidate into the weights first (base speed) instead of computing with its terms.
-        hard_first: ask images in the order of how often they were answered wrong.
+        hard_first: ask examples in the order of what they cost earlier candidates.
+
+    Attributes:
+        metric: "accuracy" or "loss".
+        size: number of validation examples.
+        weight: what turns a total cost into the metric's mean: examples for an accuracy, target tokens (or what else
+            the task's loss averages over) for a loss.
 
     Raises:
-        ValueError: the task cannot judge answers one by one, or `batch_size` < 1.
+        ValueError: the task cannot be judged (see `metric_of`), or `batch_size` < 1.
     """
 
     def __init__(
@@ -133,39 +231,45 @@ class Fitness:
         merged: bool = True,
         hard_first: bool = True,
     ) -> None:
-        if not callable(getattr(task, "correct", None)):
-            raise ValueError(
-                f"task {type(task).__name__} has no method correct(model, batch); a search counts right answers"
-            )
+        self.supernet, self._task = supernet, Sealed(task)
+        self.metric = self._task.metric
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.supernet, self._task = supernet, task
         self.batch_size, self.merged, self.hard_first = batch_size, merged, hard_first
-        self.size = task.size(SPLIT)
-        self._wrong = np.zeros(self.size)
+        self.size = self._task.size(SPLIT)
+        self._fixed: list[Sequence[int]] | None = None
+        self.weight = float(self.size)
+        if self.metric == "loss":
+            self._fixed = list(chunks(self._task.by_length(SPLIT), batch_size))
+            self.weight = math.fsum(self._task.weight(self._task.batch(SPLIT, part)) for part in self._fixed)
+        self._cost = np.zeros(self.size)
         self._asked = np.zeros(self.size)
-        self.images_asked = 0
 
-    def order(self) -> NDArray[np.intp]:
-        """The order in which the next candidate is asked."""
-        if not self.hard_first:
-            return np.arange(self.size)
-        return np.argsort(-(self._wrong + 1) / (self._asked + 2), kind="stable")
+    def batches(self) -> list[Sequence[int]]:
+        """The batches in which the next candidate is asked, in order."""
+        mean = (self._cost + 1) / (self._asked + 2) if self.hard_first else np.zeros(self.size)
+        if self._fixed is None:
+            return list(chunks(np.argsort(-mean, kind="stable").tolist(), self.batch_size))
+        dear = [-mean[list(part)].mean() for part in self._fixed]
+        return [self._fixed[i] for i in np.argsort(dear, kind="stable")]
 
-    def note(self, answers: Answers) -> None:
-        """Take a candidate's answers into account for the order of the next."""
-        self._asked += answers.asked
-        self._wrong += answers.asked & ~answers.right
+    def note(self, costs: Costs) -> None:
+        """Take a candidate's costs into account for the order of the next."""
+        self._asked += costs.asked
+        self._cost += np.nan_to_num(costs.values, nan=0.0)
 
-    def ask(self, genome: Genome, best: Best | None = None) -> Answers:
+    def ask(self, genome: Genome, best: Best | None = None) -> Costs:
         """Ask a candidate until all is known, or until it is hopeless beside `best`.
 
         Args:
             genome: the candidate.
             best: the candidates it competes with; None asks everything.
+
+        Raises:
+            ValueError: the task gives a negative cost, which no bound could rest on.
         """
         model, parameters = self.supernet.model, self.supernet.space.count(genome)
-        answers = Answers(np.zeros(self.size, dtype=bool), np.zeros(self.size, dtype=bool))
+        costs = Costs(np.full(self.size, np.nan))
         was_training = model.training
         model.eval()
         chosen: Any = self.supernet.merged(genome) if self.merged else nullcontext()
@@ -173,16 +277,17 @@ class Fitness:
             self.supernet.select(genome)
         try:
             with torch.no_grad(), chosen:
-                for indices in chunks(self.order().tolist(), self.batch_size):
-                    if best is not None and best.hopeless(answers.most, parameters):
+                for indices in self.batches():
+                    if best is not None and best.hopeless(costs.least, parameters):
                         break
-                    answers.right[indices] = self._right(indices)
-                    answers.asked[indices] = True
+                    costs.values[list(indices)] = self._costs(indices)
         finally:
             model.train(was_training)
-        self.images_asked += int(answers.asked.sum())
-        return answers
+        return costs
 
-    def _right(self, indices: Sequence[int]) -> NDArray[np.bool_]:
+    def _costs(self, indices: Sequence[int]) -> NDArray[np.float64]:
         batch = to_device(self._task.batch(SPLIT, indices), device_of(self.supernet.model))
-        return self._task.correct(self.supernet.model, batch).cpu().numpy()
+        found = self._task.costs(self.supernet.model, batch).cpu().double().numpy()
+        if (found < 0).any():
+            raise ValueError(f"the task gives a cost of {found.min():g}; costs must be ≥ 0 for a search")
+        return np.where(found <= MOST, found, MOST) + 0.0  # -0.0 would come back from the log as 0.0

@@ -1,7 +1,7 @@
 """A search by one equation: estimate what each structure adds, then solve for the best sum within the budget.
 
-Accuracy is modelled as additive over the genes of a subnet; the gains are a ridge regression on the scores of
-random subnets. Choosing one structure a tensor so that the gains add up highest within the budget is a
+Accuracy (or minus the loss) is modelled as additive over the genes of a subnet; the gains are a ridge regression on
+the scores of random subnets. Choosing one structure a tensor so that the gains add up highest within the budget is a
 multiple-choice knapsack, which `scipy.optimize.milp` solves exactly::
 
     max Σ g[l,t,c] z[l,t,c]   with   Σ_c z[l,t,c] = 1 for every layer l and tensor t,
@@ -77,7 +77,7 @@ class Knapsack:
 
 
 def estimate_gains(space: SearchSpace, scored: Sequence[Scored], ridge: float) -> Gains:
-    """Correct answers that each structure adds, by ridge regression on candidates' scores.
+    """Cost (wrong answers, or summed loss) that each structure saves, by ridge regression on candidates' scores.
 
     Args:
         space: the search space.
@@ -88,7 +88,7 @@ def estimate_gains(space: SearchSpace, scored: Sequence[Scored], ridge: float) -
         Gains (layers, 5, choices), each tensor's centred around 0; structures that are not allowed have 0.
     """
     design = np.stack([one_hot(space, candidate.genome) for candidate in scored])
-    target = np.array([candidate.correct for candidate in scored], dtype=float)
+    target = -np.array([candidate.cost for candidate in scored])
     centred, residual = design - design.mean(axis=0), target - target.mean()
     # Fewer candidates than columns: solve in their space.
     dual = np.linalg.solve(centred @ centred.T + ridge * np.eye(len(scored)), residual)

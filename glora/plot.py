@@ -57,7 +57,7 @@ def structures(report: Report) -> Any:
     return figure
 
 
-def progress(found: Found, total_label: str = "validation accuracy (%)") -> Any:
+def progress(found: Found) -> Any:
     """The best candidate so far over the course of a search, and every candidate that was asked to the end.
 
     Returns:
@@ -69,11 +69,12 @@ def progress(found: Found, total_label: str = "validation accuracy (%)") -> Any:
     axis = figure.subplots()
     exact = [candidate for candidate in found.candidates if candidate.exact]
     numbers = [candidate.number for candidate in exact]
-    values = 100 * np.array([candidate.correct for candidate in exact]) / found.total
+    values = np.array([found.value(candidate) for candidate in exact])
+    best = np.maximum if found.metric == "accuracy" else np.minimum
     axis.plot(numbers, values, ".", color="#8d99a6", markersize=4, label="candidates asked to the end")
-    axis.step(numbers, np.maximum.accumulate(values), where="post", color="#d1495b", label="best so far")
+    axis.step(numbers, best.accumulate(values), where="post", color="#d1495b", label="best so far")
     axis.set_xlabel("candidate", fontsize=9)
-    axis.set_ylabel(total_label, fontsize=9)
+    axis.set_ylabel(f"validation {found.metric}{' (%)' if found.metric == 'accuracy' else ''}", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=7.5, frameon=False)
     return figure

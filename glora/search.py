@@ -1,4 +1,4 @@
-"""The search: an engine proposes subnets, a supernet's validation accuracy judges them, a log remembers.
+"""The search: an engine proposes subnets, a supernet's validation accuracy or loss judges them, a log remembers.
 
     supernet = glora.SuperNet(model, rank=4, modules_to_save=["head"])
     …train it…
@@ -6,7 +6,7 @@
     glora.attach(fresh_model, supernet.config(found.best.genome))
 
 The log is the search's only state: engines are deterministic, so a killed search is continued by asking the engine
-again and answering from the log, and it ends where an unbroken one would.
+again and answering from the log, and it ends where an unbroken one would, on a CPU bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,14 @@ from torch import Tensor, nn
 from glora.checkpoint import adapter_tensors
 from glora.engines import Engine
 from glora.files import read_lines, write_atomic
-from glora.fitness import SPLIT, Answers, Best, Fitness, Judged, Scored
+from glora.fitness import Best, Costs, Fitness, Judged, Scored, mean_metric
 from glora.space import Genome
 from glora.supernet import SuperNet
 from glora.tasks.base import Batch, Task
 
 HEADER, LOG = "search.json", "candidates.jsonl"
+#: Of the log; 1 held answers, 2 holds costs.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,47 @@ class Found:
     Attributes:
         best: the best candidate inside the budget.
         candidates: every candidate in the order of its proposal.
-        total: validation images a candidate is asked at most.
+        metric: what the search compared: "accuracy" or "loss".
+        total: validation examples a candidate is asked at most.
+        weight: what turns a total cost into the metric's mean; see `Fitness`.
         cached: candidates that were answered from earlier ones.
-        stopped: candidates that were hopeless before all images were asked.
-        images: images asked in all, over all processes of a resumed search.
+        stopped: candidates that were hopeless before all examples were asked.
+        images: examples asked in all, over all processes of a resumed search.
         seconds: time in this process.
     """
 
     best: Scored
     candidates: tuple[Scored, ...]
+    metric: str
     total: int
+    weight: float
     cached: int
     stopped: int
     images: int
     seconds: float
 
+    def value(self, candidate: Scored) -> float:
+        """The metric on validation of a candidate with the supernet's weights: accuracy in percent, or mean loss.
+
+        Of a candidate that was not asked to the end it is the best that it could be.
+        """
+        return mean_metric(self.metric, candidate.cost, self.weight)
+
     @property
     def accuracy(self) -> float:
-        """Validation accuracy in percent of the best candidate with the supernet's weights."""
-        return 100 * self.best.correct / self.total
+        """Validation accuracy in percent of the best candidate with the supernet's weights.
+
+        Raises:
+            ValueError: the search compared losses.
+        """
+        if self.metric != "accuracy":
+            raise ValueError(f"the search compared by {self.metric}; use value(found.best)")
+        return self.value(self.best)
 
     def summary(self) -> dict[str, Any]:
-        """The figures, ready for JSON."""
+        """The figures, ready for JSON; the first is ``validation_accuracy`` or ``validation_loss``."""
         return {
-            "validation_accuracy": self.accuracy,
+            f"validation_{self.metric}": self.value(self.best),
             "parameters": self.best.parameters,
             "candidates": len(self.candidates),
             "cached": self.cached,
@@ -88,28 +106,29 @@ def search(
     early_stopping: bool = True,
     progress: bool = False,
 ) -> Found:
-    """Find the subnet with the best validation accuracy inside the engine's budget.
+    """Find the subnet with the best validation accuracy, or least validation loss, inside the engine's budget.
 
     Args:
         supernet: a trained supernet; its weights are not changed.
-        task: where the validation images come from; other splits cannot be reached (see `Sealed`).
+        task: where the validation examples come from, and what they cost (see `glora.fitness`); other splits
+            cannot be reached.
         engine: proposes the candidates.
         folder: where the log goes; None keeps none.
         resume: continue the search in `folder` if there is one.
-        batch_size: images asked at once.
-        merged, caching, early_stopping: the three savings; none of them changes what is selected.
+        batch_size: examples asked at once.
+        merged, caching, early_stopping: the three savings; none of them changes what is selected (merging does so up to
+            rounding, as it changes the last bits of a loss).
         progress: show a bar.
 
     Raises:
-        ValueError: the folder holds a search and `resume` is False, or holds another one; no candidate fits the
-            budget.
+        ValueError: the task cannot be judged; the folder holds a search and `resume` is False, or holds another
+            one; no candidate fits the budget.
     """
     start = time.perf_counter()
-    sealed = Sealed(task)
-    fitness = Fitness(supernet, sealed, batch_size=batch_size, merged=merged, hard_first=early_stopping)
+    fitness = Fitness(supernet, task, batch_size=batch_size, merged=merged, hard_first=early_stopping)
     log = _Log(folder, _identity(supernet, engine, fitness, early_stopping), resume)
     competition, winner = Best(engine.keep), Best(1)
-    known: dict[bytes, Answers] = {}
+    known: dict[bytes, Costs] = {}
     candidates: list[Scored] = []
     cached = images = 0
     with _bar(engine.total, progress) as bar:
@@ -118,19 +137,19 @@ def search(
             for genome in proposed:
                 key = genome.tobytes()
                 if caching and key in known:
-                    answers = known[key]
+                    costs = known[key]
                     cached += 1
                 else:
-                    answers = log.replay(genome, fitness.size) or fitness.ask(
+                    costs = log.replay(genome, fitness.size) or fitness.ask(
                         genome, competition if early_stopping and engine.keep is not None else None
                     )
-                    log.write(genome, answers)
-                    fitness.note(answers)
-                    images += int(answers.asked.sum())
-                    known[key] = answers
+                    log.write(genome, costs)
+                    fitness.note(costs)
+                    images += int(costs.asked.sum())
+                    known[key] = costs
                 size = supernet.space.count(genome)
                 number = len(candidates) + len(scored)
-                candidate = Scored(genome, size, answers.most, answers.exact, number)
+                candidate = Scored(genome, size, costs.least, costs.exact, number)
                 if engine.budget.holds(size):
                     competition.add(candidate)
                     winner.add(candidate)
@@ -146,61 +165,14 @@ def search(
     return Found(
         best=winner.candidates[0],
         candidates=tuple(candidates),
+        metric=fitness.metric,
         total=fitness.size,
+        weight=fitness.weight,
         cached=cached,
         stopped=sum(not candidate.exact for candidate in candidates),
         images=images,
         seconds=time.perf_counter() - start,
     )
-
-
-class Sealed:
-    """A task of which only the validation split can be reached: what a search is given.
-
-    The published code of GLoRA once searched on the test list by default; here that is a ValueError.
-    """
-
-    def __init__(self, task: Judged) -> None:
-        self._task = task
-        self.main_metric, self.greater_is_better = task.main_metric, task.greater_is_better
-        self.heads = task.heads
-
-    def size(self, split: str) -> int:
-        """Number of validation examples."""
-        return self._task.size(self._only_validation(split))
-
-    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
-        """Validation examples."""
-        return self._task.batch(self._only_validation(split), indices, generator)
-
-    def metrics(self, model: nn.Module, split: str, *, batch_size: int = 64) -> dict[str, float]:
-        """Metrics on validation."""
-        return self._task.metrics(model, self._only_validation(split), batch_size=batch_size)
-
-    def check(self) -> None:
-        """Nothing: the task was checked by its owner."""
-
-    def build_model(self, seed: int) -> nn.Module:
-        """A fresh model."""
-        return self._task.build_model(seed)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean loss of a batch."""
-        return self._task.loss(model, batch)
-
-    def weight(self, batch: Batch) -> float:
-        """What `loss` averages over."""
-        return self._task.weight(batch)
-
-    def correct(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Which examples are answered correctly."""
-        return self._task.correct(model, batch)
-
-    @staticmethod
-    def _only_validation(split: str) -> str:
-        if split != SPLIT:
-            raise ValueError(f"a search sees the split {SPLIT!r} alone, not {split!r}: it would select on that data")
-        return split
 
 
 class SuperNetTask:
@@ -254,7 +226,7 @@ class _Log:
 
     def __init__(self, folder: str | Path | None, identity: dict[str, Any], resume: bool) -> None:
         self._folder = None if folder is None else Path(folder)
-        self._past: list[dict[str, str]] = []
+        self._past: list[dict[str, Any]] = []
         self._position = 0
         if self._folder is None:
             return
@@ -268,6 +240,11 @@ class _Log:
                 f"folder {str(folder)!r} holds a search already; continue it with resume=True or choose another folder"
             )
         stored = json.loads(header.read_text(encoding="utf-8"))
+        if stored.get("format") != FORMAT:
+            raise ValueError(
+                f"the log in {str(folder)!r} was written by another version (format {stored.get('format', 1)}, not "
+                f"{FORMAT}); choose another folder, or finish it with that version"
+            )
         differing = sorted(key for key in identity if stored.get(key) != identity[key])
         if differing:
             raise ValueError(
@@ -276,28 +253,27 @@ class _Log:
             )
         self._past = read_lines(self._folder / LOG)
         # What a kill cut off is written again.
-        text = "".join(json.dumps(record) + "\n" for record in self._past)
+        text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in self._past)
         write_atomic(self._folder / LOG, text)
 
-    def replay(self, genome: Genome, size: int) -> Answers | None:
-        """The answers that the log has for the next candidate, None when the log is at its end."""
+    def replay(self, genome: Genome, size: int) -> Costs | None:
+        """The costs that the log has for the next candidate, None when the log is at its end."""
         if self._position >= len(self._past):
             return None
         record = self._past[self._position]
-        if record["genome"] != genome_text(genome):
+        if record["genome"] != genome_text(genome) or len(record["costs"]) != size:
             raise ValueError(
                 f"the log {str(self._folder)!r} holds another candidate at position {self._position} than the engine "
                 "proposes; it was written by another version: choose another folder"
             )
-        return Answers.from_text(record["asked"], record["right"], size)
+        return Costs.from_json(record["costs"])
 
-    def write(self, genome: Genome, answers: Answers) -> None:
+    def write(self, genome: Genome, costs: Costs) -> None:
         """Append a candidate, unless it came from the log."""
         self._position += 1
         if self._folder is None or self._position <= len(self._past):
             return
-        asked, right = answers.to_text()
-        line = json.dumps({"genome": genome_text(genome), "asked": asked, "right": right})
+        line = json.dumps({"genome": genome_text(genome), "costs": costs.to_json()}, separators=(",", ":"))
         with (self._folder / LOG).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -305,12 +281,13 @@ class _Log:
 
 
 def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stopping: bool) -> dict[str, Any]:
-    """What a log belongs to: space, engine, savings that shape the log, weights and validation size."""
+    """What a log belongs to: space, engine, what shapes the numbers in the log, weights and validation size."""
     settings = {key: value for key, value in vars(engine).items() if isinstance(value, int | float | str)}
     digest = hashlib.sha256()
     for key, tensor in sorted(adapter_tensors(supernet.model, supernet.name).items()):
         digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
+        "format": FORMAT,
         "engine": type(engine).__name__,
         "settings": {key: value for key, value in settings.items() if not key.startswith("_")},
         "seed": engine.seed,
@@ -318,8 +295,10 @@ def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stoppi
         "layers": [layer.name for layer in supernet.space.layers],
         "rank": supernet.space.rank,
         "supernet": digest.hexdigest(),
+        "metric": fitness.metric,
         "validation": fitness.size,
         "batch_size": fitness.batch_size,
+        "merged": fitness.merged,
         "early_stopping": early_stopping,
     }
 

@@ -26,8 +26,10 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     search_run = SearchRun(read(arguments.config, arguments.set), resume=arguments.resume)
     result = search_run.all(progress=sys.stderr.isatty())
     found = result["search"]
+    accuracy = found.get("validation_accuracy")
+    reached = f"loss {found['validation_loss']:.4f}" if accuracy is None else f"{accuracy:.1f} %"
     lines = [
-        f"found:     {found['parameters']:,} parameters, {found['validation_accuracy']:.1f} % on validation",
+        f"found:     {found['parameters']:,} parameters, {reached} on validation",
         f"           {found['candidates']} candidates, {found['stopped']} stopped early, {found['cached']} cached",
     ]
     for name in ("inherited", "retrained"):

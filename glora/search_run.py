@@ -1,11 +1,13 @@
 """A whole search as a file: train a supernet, search it, report inherited and retrained weights on test, once.
 
+Subnets are compared on validation by accuracy, or by loss where the task is a language model's.
+
     [task]                       as for every run
     [method]
     name = "supernet"
     rank = 4
     parameters = 290_000         # the budget: at most this many, at most `tolerance` fewer
-    [method.engine]              # name = "evolution", "random" or "knapsack", and that engine's options
+    [method.engine]              # name = "evolution", "random", "knapsack" or "pymoo", and its options
     name = "evolution"
     [training]                   # of the supernet
     [method.retrain]             # what differs when the found subnet is trained on train + validation
@@ -33,8 +35,10 @@ from torch import nn
 
 from glora.config import Target
 from glora.engines import Engine, Evolution, Random
+from glora.fitness import metric_of
 from glora.knapsack import Knapsack
 from glora.merging import merged
+from glora.pymoo_engine import Pymoo
 from glora.run import Run
 from glora.search import Found, SuperNetTask, save_found, search
 from glora.settings import RunConfig, TrainingSettings
@@ -45,7 +49,7 @@ from glora.tasks.base import device_of
 from glora.training import train
 from glora.tuning import tune
 
-ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack}
+ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class SuperNetMethod:
         rank, target, structures: see `SuperNet`.
         sampling, draws: subnets of a training step; see `SuperNet.draws`.
         engine: name and options of the search engine.
-        batch_size: validation images asked at once.
+        batch_size: validation examples asked at once.
         retrain: fields of `TrainingSettings` that differ from the supernet's in the final training.
 
     Raises:
@@ -124,8 +128,8 @@ class SearchRun:
         resume: continue what is in the folder.
 
     Raises:
-        ValueError: a setting is out of its range, or the folder holds a run and `resume` is False, or another
-            one.
+        ValueError: a setting is out of its range, the task cannot be searched, or the folder holds a run and
+            `resume` is False, or another one.
     """
 
     def __init__(self, config: RunConfig, *, resume: bool = False) -> None:
@@ -136,6 +140,7 @@ class SearchRun:
         self.method = SuperNetMethod.from_options(config.method_options)
         self.retraining = _retraining(config.training, self.method.retrain)
         self.task = make_task(config.task["name"], config.task_options)
+        metric_of(self.task)  # before the supernet is trained
         self.config, self.resume = config, resume
         self.run = Run.create(config, resume=resume)
         self.folder = self.run.folder

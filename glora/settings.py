@@ -89,6 +89,10 @@ class TrainingSettings:
             if training on "train+validation".
         patience: evaluations without a better main metric before stopping early; 0 never stops.
         keep: which weights the run ends with: "best" on validation or "last".
+        ema: decay of an exponential moving average of the trained weights, taken after every adapter step and started
+            at the first: ``average ← ema · average + (1 − ema) · weights``. Evaluated and kept are the averaged
+            weights, α's included; training goes on with its own. It looks back over about 1/(1 − ema) steps, which
+            should be few of the run's. 0 takes none.
         save_every: steps between two checkpoints for resuming, besides those at evaluations; 0: only those.
         log_every: steps between two lines of metrics.
         seed: of data order, dropout, new parameters and the split for α.
@@ -112,6 +116,7 @@ class TrainingSettings:
     evaluate_every: int = 0
     patience: int = 0
     keep: str = "best"
+    ema: float = 0.0
     save_every: int = 200
     log_every: int = 10
     seed: int = 0
@@ -139,6 +144,9 @@ class TrainingSettings:
             _number("head_lr", self.head_lr, 0.0)
         if not 0.0 <= self.warmup < 1.0:
             raise ValueError(f"warmup is a fraction of the steps in [0, 1), got {self.warmup!r}")
+        _number("ema", self.ema, 0.0)
+        if self.ema >= 1.0:
+            raise ValueError(f"ema is a decay in [0, 1), got {self.ema!r}; 0.99 looks back over about 100 steps")
         _choice("schedule", self.schedule, SCHEDULES)
         _choice("precision", self.precision, PRECISIONS)
         _choice("split", self.split, ("train", "train+validation"))

@@ -7,6 +7,10 @@
 The scale is frozen while the Trainer works, so the Trainer neither optimizes it nor computes its gradient; the
 callback thaws it for its own steps. Checkpoints of the Trainer get a file of the callback's beside them, and
 ``train(resume_from_checkpoint=…)`` takes it up again.
+
+In several processes, each of which holds the whole model (data parallel), all take α's whole batch and average its
+gradient: α moves as it would in one process and is the same in all to the last bit, at the price that α's steps are not
+shared out.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -24,6 +30,7 @@ from glora.files import write_atomic
 from glora.optimizers import load_optimizer, optimizer_tensors
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
 from glora.settings import AlphaSettings
+from glora.state import unwrap
 from glora.tasks.base import device_of
 
 FILE = "alpha.safetensors"
@@ -89,10 +96,11 @@ class AlphaCallback(TrainerCallback):
         """Take up α's state if the Trainer resumes.
 
         Raises:
-            ValueError: several processes, which only `glora.training` supports, or a checkpoint without α.
+            ValueError: processes that each hold a part of the model, or a checkpoint without α.
         """
-        if args.world_size > 1:
-            raise ValueError(f"AlphaCallback runs in one process, got {args.world_size}; use glora.training.train")
+        kind = AcceleratorState().distributed_type.value
+        if kind != "NO" and not kind.startswith("MULTI_"):
+            raise ValueError(f"AlphaCallback needs the whole model in each process, got distribution {kind}; use DDP")
         if not state.global_step:
             return
         from safetensors.torch import load_file
@@ -111,7 +119,7 @@ class AlphaCallback(TrainerCallback):
         step = state.global_step
         if not self.schedule.due(step):
             return
-        model = kwargs["model"]
+        model = unwrap(kwargs["model"])  # past DistributedDataParallel, whose hooks belong to the Trainer's steps
         indices = self.order[step // self.schedule.settings.every - 1]
         batch = self.collate([self.dataset[i] for i in indices])
         batch = {key: value.to(device_of(model)) for key, value in batch.items() if isinstance(value, Tensor)}
@@ -119,7 +127,10 @@ class AlphaCallback(TrainerCallback):
         def fill_gradients(parameters: Sequence[nn.Parameter]) -> float:
             loss = model(**batch).loss
             gradients(loss, parameters)
-            return float(loss.detach())
+            for parameter in parameters:  # None in one process means None in all: they did the same
+                if parameter.grad is not None:
+                    parameter.grad = reduce(parameter.grad, "mean")
+            return float(reduce(loss.detach(), "mean"))
 
         self._require(True)
         device = device_of(model)
@@ -132,7 +143,9 @@ class AlphaCallback(TrainerCallback):
             self._require(False)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Put α and its optimizer's state beside the Trainer's checkpoint."""
+        """Put α and its optimizer's state beside the Trainer's checkpoint (where the Trainer writes one)."""
+        if not args.should_save:
+            return
         from safetensors.torch import save
 
         tensors = {f"alpha.{name}": parameter.detach().cpu() for name, parameter in self.scales.items()}

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from glora.averaging import Average
 from glora.optimizers import adapter_steps, learning_rate_factor, load_optimizer, optimizer_tensors
 from glora.run import Run
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
@@ -117,6 +118,7 @@ class _Loop:
         self.optimizer = self._adapter_optimizer({n: p for n, p in self.trained.items() if n not in apart}, joint)
         self.schedule = AlphaSchedule(scales.values(), settings.alpha) if self.scheduled else None
 
+        self.average = Average(self.trained, settings.ema) if settings.ema else None
         seed, size = settings.seed, task.size(settings.split)
         pool, alpha_pool = list(range(size)), list[int]()
         if self.scheduled:
@@ -164,9 +166,13 @@ class _Loop:
             while self.step < self.total and not self._out_of_patience:
                 self.step += 1
                 self._step()
+                if self.average is not None:
+                    self.average.update()
                 self._after_step()
         if self.settings.keep == "best" and self.best_step is not None:
             self._load_best()
+        elif self.average is not None:
+            self.average.apply()
         return TrainingResult(
             steps=self.step,
             alpha_steps=self._alpha_steps,
@@ -291,7 +297,8 @@ class _Loop:
             self._log({"step": self.step, "loss": mean, "lr": rate, "passes": self._passes})
             self.pending = []
         if evaluate:
-            self._evaluate()
+            with self.average.applied() if self.average is not None else nullcontext():
+                self._evaluate()
         if evaluate or last or (settings.save_every and self.step % settings.save_every == 0):
             self._save()
 
@@ -346,6 +353,8 @@ class _Loop:
         tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
         for name, optimizer in self._optimizers.items():
             tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
         state = {
             "step": self.step,
             "best": self.best,
@@ -364,13 +373,15 @@ class _Loop:
             self.run_folder.rewind(0)
             return
         tensors, state = stored
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "adapter": {}, "alpha": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "adapter": {}, "alpha": {}, "average": {}}
         for key, tensor in tensors.items():
             part, _, name = key.partition(".")
             parts[part][name] = tensor
         self._load_weights(parts["model"])
         for name, optimizer in self._optimizers.items():
             load_optimizer(optimizer, parts[name])
+        if self.average is not None:
+            self.average.load(parts["average"], state["step"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
         self.without_gain, self.pending = state["without_gain"], state["pending"]
         if self.accelerator.is_main_process:

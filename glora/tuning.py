@@ -89,6 +89,10 @@ def restore(run: Run) -> tuple[nn.Module, Task]:
     if stored is None:
         raise ValueError(f"the run in {str(run.folder)!r} has lost its checkpoints")
     weights = {name.removeprefix("model."): tensor for name, tensor in stored[0].items()}
+    # Where weights are averaged, a checkpoint for resuming holds the average beside what training goes on with.
+    weights |= {
+        name.removeprefix("average."): tensor for name, tensor in weights.items() if name.startswith("average.")
+    }
     known = model.state_dict()
     model.load_state_dict({**known, **{name: tensor for name, tensor in weights.items() if name in known}})
     return model, task

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch
-from glora.tasks.encoder import load_tokenizer, quiet
+from glora.tasks.encoder import gguf_options, load_tokenizer, quiet
 from glora.tasks.rows import expand
 
 #: Label of a token that no loss is taken of.
@@ -91,9 +91,34 @@ def pad(sequences: Sequence[Example], padding: int) -> Batch:
     return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
 
+def attention(examples: Tensor) -> Tensor:
+    """The additive mask by which a token sees its own example up to itself: block-diagonal and causal.
+
+    Args:
+        examples: number of each token's example, shape (rows, tokens).
+
+    Returns:
+        0 where token i may look at token j and the most negative float32 elsewhere, shape (rows, 1, i, j).
+    """
+    tokens = examples.shape[1]
+    earlier = torch.ones(tokens, tokens, dtype=torch.bool, device=examples.device).tril()
+    seen = (examples[:, :, None] == examples[:, None, :]) & earlier
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros(seen.shape, device=examples.device).masked_fill_(~seen, lowest)[:, None]
+
+
 def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of every target token, and where targets are; both (sequences, tokens − 1)."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
+    """Negative log-likelihood of every target token, and where targets are; both (rows, tokens − 1).
+
+    Args:
+        model: a causal language model.
+        batch: from `pad`, or from `glora.tasks.packing.pack`.
+    """
+    if "examples" in batch:
+        seen = {"attention_mask": attention(batch["examples"]), "position_ids": batch["position_ids"]}
+    else:
+        seen = {"attention_mask": batch["attention_mask"]}
+    logits = model(input_ids=batch["input_ids"], **seen).logits[:, :-1].float()
     labels = batch["labels"][:, 1:]
     losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     return losses, labels != IGNORED
@@ -105,7 +130,7 @@ class CausalTask:
 
     Args:
         model: hub name or folder of a causal language model; ``$VARIABLES`` are replaced.
-        gguf_file: name of a GGUF file in the model's folder, where the weights are in one.
+        gguf_file: name of a GGUF file in the model's folder, where the weights are in one (extra ``gguf``).
     """
 
     model: str
@@ -122,22 +147,31 @@ class CausalTask:
         """The pretrained model in float32; there is no new head, so `seed` draws nothing.
 
         Raises:
-            ValueError: there is no such model.
+            ValueError: there is no such model, or the reader of its file is not installed.
         """
         import transformers
 
-        extra = {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+        extra: dict[str, Any] = gguf_options(self.gguf_file)
         try:
             with quiet():
                 name = expand("task.model", self.model)
                 return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
-        except (OSError, ImportError) as error:
+        except OSError as error:
             raise ValueError(f"task.model={self.model!r} cannot be loaded: {error}") from None
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Negative log-likelihood, a mean over target tokens."""
         losses, wanted = token_losses(model, batch)
         return losses.sum() / wanted.sum()
+
+    def costs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Negative log-likelihood of each example's target tokens, their sum in nats: float64 (examples,)."""
+        losses, wanted = token_losses(model, batch)
+        if "examples" not in batch:
+            return losses.double().sum(1)
+        owners = batch["examples"]
+        sums = torch.zeros(int(owners.max()) + 1, dtype=torch.float64, device=losses.device)
+        return sums.index_add_(0, owners[:, 1:][wanted], losses[wanted].double())
 
     def weight(self, batch: Batch) -> float:
         """Number of target tokens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -99,16 +100,29 @@ def head_names(name: str, pooling: str) -> tuple[str, ...]:
     return tuple(child for child, _ in sketch.named_children() if child in HEADS)
 
 
+def gguf_options(gguf_file: str | None) -> dict[str, str]:
+    """What ``from_pretrained`` is told about weights in a GGUF file, if they are in one.
+
+    Raises:
+        ValueError: the package that reads such files is not installed.
+    """
+    if gguf_file is None:
+        return {}
+    if importlib.util.find_spec("gguf") is None:
+        raise ValueError(f"task.gguf_file={gguf_file!r} needs the package gguf; pip install 'rescale-and-adapt[gguf]'")
+    return {"gguf_file": gguf_file}
+
+
 def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or the reader of its file is not installed.
     """
     import transformers
 
+    extra = gguf_options(gguf_file)
     try:
-        extra = {} if gguf_file is None else {"gguf_file": gguf_file}
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
     except OSError as error:
         raise ValueError(f"the tokenizer of task.model={name!r} cannot be loaded: {error}") from None

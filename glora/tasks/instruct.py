@@ -21,6 +21,7 @@ from glora.tasks.causal import (
     pad,
     token_losses,
 )
+from glora.tasks.packing import check_packable, pack
 from glora.tasks.rows import column_problems, expand, read_rows
 
 
@@ -33,6 +34,9 @@ class Instruct(CausalTask):
         file: JSONL with the columns instruction, output and (optional) input.
         template: "alpaca", or "chat" for the tokenizer's chat template.
         max_length: longest example in tokens; longer responses are cut.
+        packing: put the examples of a batch one after another into rows of up to `max_length` tokens, none of which
+            sees another, instead of one a row with padding. The loss is the same. Examples of like length go
+            together anyway, so it pays only where many go through the model at once.
         drop_long: leave examples out whose prompt alone is too long (else they are an error).
         validation_fraction, test_fraction: parts of the file that these splits get.
         limit: examples used, drawn by `subset_seed`; None takes all.
@@ -42,6 +46,7 @@ class Instruct(CausalTask):
     file: str
     template: str = "alpaca"
     max_length: int = 512
+    packing: bool = False
     drop_long: bool = False
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
@@ -119,9 +124,18 @@ class Instruct(CausalTask):
         return len(self._examples(split)[index].tokens)
 
     def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
-        """Tokens padded to the longest of these examples, and labels that ignore prompts and padding."""
-        examples = self._examples(split)
-        return pad([examples[i] for i in indices], self.tokenizer.pad_token_id)
+        """Tokens padded to the longest of these examples (or packed), and labels that ignore prompts and padding."""
+        chosen = [self._examples(split)[i] for i in indices]
+        if self.packing:
+            return pack(chosen, self.tokenizer.pad_token_id, self.max_length)
+        return pad(chosen, self.tokenizer.pad_token_id)
+
+    def build_model(self, seed: int) -> nn.Module:
+        """See `CausalTask.build_model`; with packing, a model that cannot keep examples apart is a ValueError too."""
+        model = super().build_model(seed)
+        if self.packing:
+            check_packable(model)
+        return model
 
     @torch.no_grad()
     def metrics(self, model: nn.Module, split: str, *, batch_size: int = 16) -> dict[str, float]:

@@ -35,7 +35,7 @@ class MultipleChoice(CausalTask):
     """Multiple choice; the fields are the keys of ``[task]`` with ``name = "multiple_choice"``. See
     `glora.tasks.base.Task`, and `glora.tasks.causal.CausalTask` for ``model`` and ``gguf_file``.
 
-    Training, where there is a training file, raises the likelihood of right answers.
+    Training, where there is a training file, raises the likelihood of right answers; a search compares subnets by it.
 
     Args:
         file: JSONL with the columns question, choices (a list of texts) and answer (an index); the test split.

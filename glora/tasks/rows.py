@@ -85,7 +85,12 @@ def _read_jsonl(path: Path) -> list[Row]:
 
 
 def hub_split(dataset: str, config: str, split: str) -> list[Row]:
-    """The rows of a dataset on the Hugging Face hub (or in its local cache).
+    """The rows of a dataset on the Hugging Face hub, in its local cache, or in a folder that is laid out like one.
+
+    Args:
+        dataset: name on the hub, or folder.
+        config: which of its configurations.
+        split: which of its splits.
 
     Raises:
         ValueError: the library is not installed, or the dataset cannot be had.
@@ -94,12 +99,15 @@ def hub_split(dataset: str, config: str, split: str) -> list[Row]:
         from datasets import load_dataset
     except ImportError:
         raise ValueError(
-            f"{dataset}/{config} from the hub needs the package datasets; pip install datasets, or give folder="
+            f"{dataset}/{config} from the hub needs the package datasets; pip install 'rescale-and-adapt[hub]', or "
+            "give task.folder"
         ) from None
     try:
         return list(load_dataset(dataset, config, split=split))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{dataset}/{config} ({split}) cannot be had from the hub: {error}; or give folder=") from None
+        raise ValueError(
+            f"{dataset}/{config} ({split}) cannot be had from the hub: {error}; give task.folder to read files instead"
+        ) from None
 
 
 def column_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:

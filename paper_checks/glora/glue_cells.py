@@ -95,8 +95,12 @@ class Study:
         """Cells that see the development set."""
         return [f"{task}.{method}.seed{seed}" for seed in range(self.seeds)]
 
+    def costs(self) -> list[str]:
+        """Cells that measure what each method costs; no verdict needs them."""
+        return [f"cost.{task}.{method}" for task in self.tasks for method in self.methods]
+
     def cells(self) -> list[str]:
-        """All cells: the two methods of the claim on every task, seed by seed, then the others."""
+        """All cells a verdict needs: the two methods of the claim on every task, seed by seed, then the others."""
         pair, others = self.methods[:2], self.methods[2:]
         found: list[str] = []
         for task in self.tasks:
@@ -134,10 +138,35 @@ def train_one(
     Raises:
         NotAvailable: data, weights or a library are not there.
     """
+    task, settings = task_and_settings(study, context, task_name, method, rate, seed, split=split, alpha=alpha)
+    from glora.training import train
+
+    with one_thread(study.device == "cpu"):
+        model = task.build_model(seed)
+        model = adapt(model, method, task.heads, seed)
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return Trained(model, task, train(model, task, settings), parameters)
+
+
+def task_and_settings(
+    study: Study,
+    context: Context,
+    task_name: str,
+    method: Method,
+    rate: float,
+    seed: int,
+    *,
+    split: str,
+    alpha: Mapping[str, Any] | None = None,
+) -> tuple[Any, Any]:
+    """The task and the `glora.settings.TrainingSettings` of `train_one`.
+
+    Raises:
+        NotAvailable: data, weights or a library are not there.
+    """
     try:
         from glora.settings import AlphaSettings, TrainingSettings
         from glora.tasks.glue import Glue
-        from glora.training import train
     except ImportError as error:
         raise NotAvailable(f"needs {error.name}; pip install 'rescale-and-adapt[hf,learn]'") from None
     size = 60 if context.quick else study.tasks[task_name]
@@ -162,11 +191,7 @@ def train_one(
         device=study.device,
         alpha=AlphaSettings(**{**method.alpha, **(alpha or {})}),
     )
-    with one_thread(study.device == "cpu"):
-        model = task.build_model(seed)
-        model = _adapt(model, method, task.heads, seed)
-        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        return Trained(model, task, train(model, task, settings), parameters)
+    return task, settings
 
 
 def selection(study: Study, context: Context, task: str, name: str, rate: float) -> Figures:
@@ -279,7 +304,7 @@ def _answers(finals: list[Figures]) -> NDArray[np.floating[Any]]:
     return np.array([[float(one) for one in figures["correct"]] for figures in finals])
 
 
-def _adapt(model: Any, method: Method, heads: tuple[str, ...], seed: int) -> Any:
+def adapt(model: Any, method: Method, heads: tuple[str, ...], seed: int) -> Any:
     """The model with the method on it."""
     from glora import methods
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.glora.glue_cells import METHODS, Study, best_rate, final, paired, selection
+from paper_checks.glora import cost
+from paper_checks.glora.glue_cells import METHODS, Study, adapt, best_rate, final, paired, selection, task_and_settings
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 from rmt.storage import read_json
 
@@ -50,10 +52,12 @@ class GlueFair(Check):
     def cells(self, context: Context) -> Sequence[str]:
         if context.quick:
             return ["sst2.lora.rate0.002", "sst2.lora.seed0"]
-        return self.study.cells()
+        return [*self.study.cells(), *self.study.costs()]
 
     def compute(self, context: Context, cell: str) -> Figures:
         task, method, step = cell.split(".", 2)
+        if task == "cost":
+            return cost.measure(self, context, f"{method}.{step}", against=f"{method}.{self.baseline}")
         if step.startswith("rate"):
             return selection(self.study, context, task, method, float(step[4:]))
         rates = self.study.rates(task, method)
@@ -66,6 +70,13 @@ class GlueFair(Check):
         tried = {rate: read_json(path)["figures"] for rate, path in paths.items()}
         rate = best_rate(tried) if tried else METHODS[method].rates[0]
         return final(self.study, context, task, method, rate, int(step[4:]))
+
+    def subject(self, context: Context, method: str) -> cost.Subject:
+        """What is trained in the cell ``task.method``, for `paper_checks.glora.cost`."""
+        task_name, _, name = method.partition(".")
+        chosen = METHODS[name]
+        task, settings = task_and_settings(self.study, context, task_name, chosen, chosen.rates[0], 0, split="train")
+        return cost.Subject(task, settings, lambda model: adapt(model, chosen, task.heads, 0))
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         planned = self.study.cells()
@@ -80,6 +91,9 @@ class GlueFair(Check):
                 continue
             name = task.upper()
             rows += _rows(name, finals, self.baseline)
+            prefix = f"cost.{task}."
+            costs = {cell.removeprefix(prefix): figures for cell, figures in cells.items() if cell.startswith(prefix)}
+            rows += cost.rows(costs, partial(_label, name))
             sentence, sign = self._sentence(name, finals)
             sentences.append(sentence)
             if sign:
@@ -163,6 +177,11 @@ class GlueFair(Check):
         return figure
 
 
+def _label(task: str, method: str) -> str:
+    """What a method on a task is called in the rows."""
+    return f"{task}, {LABELS.get(method, method)}"
+
+
 def _accuracies(runs: list[Figures]) -> NDArray[np.floating[Any]]:
     """Accuracy of every run in percent."""
     return np.array([figures["accuracy"] for figures in runs])
@@ -172,7 +191,7 @@ def _rows(name: str, finals: Mapping[str, list[Figures]], baseline: str) -> list
     """Accuracy, gain over the baseline, size and time of every method on a task."""
     rows = []
     for method, runs in finals.items():
-        label, values = f"{name}, {LABELS.get(method, method)}", _accuracies(runs)
+        label, values = _label(name, method), _accuracies(runs)
         error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         rows.append(Row(f"{label}: accuracy (%), {len(values)} seeds", None, float(values.mean()), error))
         both = min(len(runs), len(finals.get(baseline, [])))

@@ -28,7 +28,7 @@ class GlueFull(GlueFair):
     )
 
     def cells(self, context: Context) -> Sequence[str]:
-        return self.study.cells()
+        return [*self.study.cells(), *self.study.costs()]
 
     def compute(self, context: Context, cell: str) -> Figures:
         if not _has_gpu():

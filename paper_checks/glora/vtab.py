@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Context, Figures, Outcome, Row
+from paper_checks.core import Context, Figures, Outcome, Row, Verdict
+from paper_checks.glora import cost
+from paper_checks.glora.vtab_methods import EXTRA, TUNED, label, parse, sized, style
 from paper_checks.glora.vtab_statistics import decide, paired, standard_error, table
-from paper_checks.glora.vtab_study import EXTRA, TUNED, Study
-from rmt.plot import COLOURS, legend, name_axes, panels
+from paper_checks.glora.vtab_study import Study
+from rmt.plot import name_axes, panels
 
 #: The paper's VTAB-1K averages (ViT-B/16), reprinted by PACE: GLoRA 78.0, LoRA 74.5.
 PAPER_GAIN = 3.5
@@ -32,12 +34,13 @@ class VtabStudy(Study):
 
     def cells(self, context: Context) -> Sequence[str]:
         claim, others = ("probe", "lora", "glora_searched"), ("glora_random", "alpha_lora", "glora_fixed")
-        return list(dict.fromkeys([*self.runs(claim), *self.runs(others), *self.runs(EXTRA)]))
+        trained = [*self.runs(claim), *self.runs(others), *self.runs(EXTRA)]
+        return list(dict.fromkeys([*trained, *self.costs((*TUNED, *EXTRA))]))
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         results = table(cells)
         rows = [
-            Row(f"{task}: {method} (test %)", None, float(np.mean(values)), standard_error(values))
+            Row(f"{task}: {label(method)} (test %)", None, float(np.mean(values)), standard_error(values))
             for (task, method), values in results.items()
         ]
         comparisons = (
@@ -47,39 +50,84 @@ class VtabStudy(Study):
             ("glora_searched", "glora_random", None),
         )
         for one, other, paper in comparisons:
-            difference = paired(cells, one, other)
-            if difference is not None:
-                rows.append(Row(f"{one} − {other} (points)", paper, difference.mean, difference.error))
+            for name, twin in self._at_each_budget(one, other):
+                difference = paired(cells, name, twin)
+                if difference is not None:
+                    what = f"{label(name)} − {label(twin)} (points)"
+                    rows.append(Row(what, paper, difference.mean, difference.known_error))
+        sizes = {method: parameters for _, method, parameters, _ in _finals(cells)}
+        rows += [Row(f"{label(method)}: adapter parameters", None, size) for method, size in sizes.items() if size]
+        costs = {cell.removeprefix("cost-"): figures for cell, figures in cells.items() if cell.startswith("cost-")}
+        rows += cost.rows(costs, label, self.lora)
         below = [
-            f"{method} on {task}"
+            f"{label(method)} on {task}"
             for (task, method), values in results.items()
-            if method in TUNED and np.mean(values) <= np.mean(results.get((task, "probe"), [0.0]))
+            if parse(method, self.plan.budgets)[0] in TUNED
+            and np.mean(values) <= np.mean(results.get((task, "probe"), 0.0))
         ]
-        verdict, summary = decide(paired(cells, "glora_searched", "lora"), "searched GLoRA − LoRA")
+        decided = [
+            decide(paired(cells, name, twin), f"{label(name)} − {label(twin)}")
+            for name, twin in self._at_each_budget("glora_searched", "lora")
+        ]
+        verdicts = {verdict for verdict, _ in decided}
+        verdict = verdicts.pop() if len(verdicts) == 1 else Verdict.UNDECIDED
+        if Verdict.NOT_REPRODUCED in (verdict, *verdicts):
+            verdict = Verdict.NOT_REPRODUCED
+        summary = ". ".join(text for _, text in decided)
         if below:
             summary += f"; NOT above the linear probe: {', '.join(below)}"
         done = sum(cell.startswith("final") for cell in cells)
         return Outcome(verdict, f"{summary} ({done} final runs of the study are done)", tuple(rows))
 
+    def _at_each_budget(self, one: str, other: str) -> list[tuple[str, str]]:
+        """The two methods' names at every budget of the plan."""
+        budgets = self.plan.budgets
+        return list(zip(sized(one, budgets), sized(other, budgets), strict=True))
+
     def draw(self, cells: Mapping[str, Figures]) -> Any:
-        finals = {cell: figures for cell, figures in cells.items() if cell.startswith("final")}
-        tasks = sorted({cell.split("-")[1] for cell in finals})
+        """Test accuracy against trained parameters; bars are two standard errors over seeds."""
+        runs = _finals(cells)
+        tasks = sorted({task for task, *_ in runs})
         if not tasks:
             return None
-        figure, axes = panels(len(tasks), width=4.2)
+        figure, axes = panels(len(tasks), width=4.4, height=4.4)
         for axis, task in zip(axes[0], tasks, strict=True):
-            methods = list(dict.fromkeys(cell.split("-")[2] for cell in finals if cell.split("-")[1] == task))
-            for number, method in enumerate(methods):
-                runs = [f for cell, f in finals.items() if cell.startswith(f"final-{task}-{method}-")]
-                values = [run["accuracy"] for run in runs]
-                axis.errorbar(
-                    runs[0]["parameters"] / 1e6, np.mean(values), yerr=2 * (standard_error(values) or 0.0), fmt="o",
-                    color=COLOURS[number % len(COLOURS)], label=method.replace("_", " "), capsize=2,
-                )  # fmt: skip
+            points: dict[str, list[tuple[float, float, float]]] = {}
+            for one, name, parameters, values in runs:
+                if one == task:
+                    error = 2 * (standard_error(values) or 0.0)
+                    method = parse(name, self.plan.budgets)[0]
+                    points.setdefault(method, []).append((parameters / 1e6, float(np.mean(values)), error))
+            for method, found in points.items():
+                x, y, errors = np.array(sorted(found)).T
+                if method in TUNED:  # methods of one budget stand side by side
+                    x = x * 1.08 ** (TUNED.index(method) - 2)
+                axis.errorbar(x, y, yerr=errors, capsize=2, markersize=5, linewidth=1, **style(method))
             axis.set_xscale("symlog", linthresh=0.05)
-            name_axes(axis, "adapter parameters (million)", "test accuracy (%)", task)
-            legend(axis)
+            ticks = [0, 0.05, 0.1, 0.3, 1, 3, 10, 20]
+            axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_xlim(-0.012, 30)
+            axis.minorticks_off()
+            name_axes(axis, "trained parameters (million; equal budgets side by side)", "test accuracy (%)", task)
+        handles = {
+            text: handle for axis in axes[0] for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        columns = 3 if len(tasks) == 1 else 5
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=7.5, frameon=False)
         return figure
+
+
+def _finals(cells: Mapping[str, Figures]) -> list[tuple[str, str, int, list[float]]]:
+    """Task, method, parameters (the mean, where seeds differ) and accuracies of the final runs."""
+    found: dict[tuple[str, str], list[Figures]] = {}
+    for cell, figures in cells.items():
+        if cell.startswith("final-"):
+            _, task, method, _ = cell.split("-")
+            found.setdefault((task, method), []).append(figures)
+    return [
+        (task, method, round(np.mean([run["parameters"] for run in runs])), [run["accuracy"] for run in runs])
+        for (task, method), runs in found.items()
+    ]
 
 
 CHECK = VtabStudy()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from paper_checks.core import Context, Figures, Outcome, Row, Verdict
+from paper_checks.glora.vtab_methods import label, style
 from paper_checks.glora.vtab_statistics import Difference, decide
 from paper_checks.glora.vtab_study import Study
+from rmt.plot import name_axes, panels
 
 
 class VtabCorruptions(Study):
@@ -35,14 +38,12 @@ class VtabCorruptions(Study):
         from scipy.stats import t as student
 
         rows, differences = [], []
-        finals = {
-            cell: f["corruptions"] for cell, f in cells.items() if cell.startswith("final") and f.get("corruptions")
-        }
+        finals = _corrupted(cells)
         for cell, found in finals.items():
             task, method = cell.split("-")[1:3]
             corrupted = [value for name, value in found.items() if name != "clean"]
-            rows.append(Row(f"{task}: {method}, corrupted (%)", None, float(np.mean(corrupted))))
-            rows.append(Row(f"{task}: {method}, clean, the same images (%)", None, found["clean"]))
+            rows.append(Row(f"{task}: {label(method)}, corrupted (%)", None, float(np.mean(corrupted))))
+            rows.append(Row(f"{task}: {label(method)}, clean, the same images (%)", None, found["clean"]))
             twin = finals.get(f"final-{task}-lora-s0")
             if method == "glora_searched" and twin:
                 differences += [found[name] - twin[name] for name in found if name != "clean"]
@@ -53,6 +54,38 @@ class VtabCorruptions(Study):
         difference = Difference(mean, error, mean - width, mean + width, len(differences))
         verdict, summary = decide(difference, "searched GLoRA − LoRA under corruption")
         return Outcome(verdict, summary, tuple(rows))
+
+    def draw(self, cells: Mapping[str, Figures]) -> Any:
+        """Accuracy of each method under each corruption; bars are the binomial standard error twice."""
+        finals = _corrupted(cells)
+        tasks = sorted({cell.split("-")[1] for cell in finals})
+        if not tasks:
+            return None
+        figure, axes = panels(len(tasks), width=4.6, height=4.0)
+        for axis, task in zip(axes[0], tasks, strict=True):
+            runs = {cell.split("-")[2]: found for cell, found in finals.items() if cell.split("-")[1] == task}
+            names = list(dict.fromkeys(name for found in runs.values() for name in found))
+            for place, (method, found) in enumerate(runs.items()):
+                x = [names.index(name) + 0.16 * (place - (len(runs) - 1) / 2) for name in found]
+                values = np.array(list(found.values()))
+                errors = 2 * np.sqrt(values * (100 - values) / self.plan.corrupted)
+                axis.errorbar(x, values, yerr=errors, linestyle="", capsize=2, markersize=4, **style(method))
+            axis.set_xticks(range(len(names)), [_words(name) for name in names], rotation=60, ha="right")
+            name_axes(axis, "", f"accuracy on {self.plan.corrupted} test images (%)", task)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)
+        return figure
+
+
+def _corrupted(cells: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
+    """Accuracies under corruption of the final runs that have them."""
+    return {cell: f["corruptions"] for cell, f in cells.items() if cell.startswith("final") and f.get("corruptions")}
+
+
+def _words(name: str) -> str:
+    """``gaussian_noise-3`` as it stands below an axis."""
+    kind, _, severity = name.partition("-")
+    return f"{kind.replace('_', ' ')}, {severity}" if severity else kind
 
 
 CHECK = VtabCorruptions()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from paper_checks.core import Context, Figures, Outcome, Row
+from paper_checks.glora.vtab_methods import label, style
 from paper_checks.glora.vtab_statistics import decide, paired, standard_error
-from paper_checks.glora.vtab_study import FEW_SHOT, SHOTS, Study
+from paper_checks.glora.vtab_study import Study, answers
+from rmt.plot import legend, name_axes, panels
+
+SHOTS = (1, 2, 4, 8, 16)
+FEW_SHOT = ("probe", "lora", "glora_searched")
 
 
 class VtabFewShot(Study):
@@ -33,17 +39,58 @@ class VtabFewShot(Study):
         ]
         return [*dict.fromkeys(first), *few]
 
+    def cell(self, context: Context, kind: str, task: str, words: Sequence[str]) -> Figures:
+        """So many images a class, drawn by the seed; the learning rate is that of the full training set."""
+        if kind != "few":
+            return super().cell(context, kind, task, words)
+        method, shots, seed = words[0], int(words[1][1:]), int(words[2][1:])
+        few = self._task(context, task).few(shots, seed)
+        if method == "probe":
+            return self._probe(few, "train", "test", seed)
+        rate = self._best_rate(context, task, method)
+        # As many steps as 200 images a class would need in an epoch or two, whatever the shots.
+        epochs = max(4, 100 * self.plan.batch_size // few.size("train"))
+        model, figures = self._tune(context, few, method, epochs, rate, seed, "train")
+        return {**figures, **answers(few, model, "test")}
+
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         rows = []
         for shots in SHOTS:
             for method in FEW_SHOT:
-                prefix = f"few-cifar10-{method}-k{shots}-"
-                values = [figures["accuracy"] for cell, figures in cells.items() if cell.startswith(prefix)]
+                values = _accuracies(cells, method, shots)
                 if values:
-                    name = f"{method}, {shots} a class (test %)"
+                    name = f"{label(method)}, {shots} a class (test %)"
                     rows.append(Row(name, None, float(np.mean(values)), standard_error(values)))
         verdict, summary = decide(paired(cells, "glora_searched", "lora", "few"), "searched GLoRA − LoRA, few-shot")
         return Outcome(verdict, summary, tuple(rows))
+
+    def draw(self, cells: Mapping[str, Figures]) -> Any:
+        """Test accuracy against images a class; bars are two standard errors over draws."""
+        figure, axes = panels(1)
+        axis, drawn = axes[0, 0], False
+        for place, method in enumerate(FEW_SHOT):
+            runs = {shots: values for shots in SHOTS if (values := _accuracies(cells, method, shots))}
+            if not runs:
+                continue
+            means = [float(np.mean(values)) for values in runs.values()]
+            errors = [2 * (standard_error(values) or 0.0) for values in runs.values()]
+            # A little apart, so that bars do not cover one another.
+            x = [shots * 1.04 ** (place - 1) for shots in runs]
+            axis.errorbar(x, means, yerr=errors, capsize=2, markersize=4, linewidth=1.2, **style(method))
+            drawn = True
+        if not drawn:
+            return None
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(SHOTS, [str(shots) for shots in SHOTS])
+        name_axes(axis, "images a class", "test accuracy (%)", "cifar10, learning rates of the full training set")
+        legend(axis)
+        return figure
+
+
+def _accuracies(cells: Mapping[str, Figures], method: str, shots: int) -> list[float]:
+    """Test accuracy of every draw of so many images a class."""
+    prefix = f"few-cifar10-{method}-k{shots}-"
+    return [figures["accuracy"] for cell, figures in cells.items() if cell.startswith(prefix)]
 
 
 CHECK = VtabFewShot()

@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paper_checks.core import Context, Figures, Outcome, Row, Verdict
 from paper_checks.glora.vtab_study import Study
-from rmt.plot import COLOURS, legend, name_axes, panels
+from rmt.plot import COLOURS, GREY, legend, name_axes, panels
+
+#: Linear layers of a block of ViT-S by the last part of their names: outputs and inputs.
+SHAPES = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), (384, 384)),
+    "fc1": (1536, 384),
+    "fc2": (384, 1536),
+}
+BLOCKS = 12
 
 
 class VtabLayers(Study):
@@ -50,17 +59,60 @@ class VtabLayers(Study):
         return Outcome(verdict, summary, rows)
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
-        layers = {cell: figures["layers"] for cell, figures in cells.items() if cell.startswith("supernet")}
-        if not layers:
+        """Parameters by layer type, as in the paper, and by support tensor."""
+        found = {cell: figures for cell, figures in cells.items() if cell.startswith("supernet")}
+        if not found:
             return None
-        figure, axes = panels(1, width=5.2)
-        axis, names = axes[0, 0], list("ABCDE")
-        for number, (cell, layer) in enumerate(layers.items()):
-            counts = [layer["by_tensor"][name] / 1e3 for name in names]
-            axis.plot(names, counts, "o-", color=COLOURS[number % len(COLOURS)], label=cell.removeprefix("supernet-"))
-        name_axes(axis, "support tensor", "parameters (thousand)", "where the searched subnets spend their budget")
-        legend(axis)
+        figure, axes = panels(2, width=4.6)
+        tables = np.array([by_type(one["config"]) for one in found.values()]) / 1e3  # (searches, types, tensors)
+        mean, places = tables.mean(axis=0), np.arange(len(SHAPES))
+        bottom = np.zeros(len(SHAPES))
+        for tensor, heights, colour in zip("ABCDE", mean.T, COLOURS, strict=False):
+            axes[0, 0].bar(places, heights, bottom=bottom, color=colour, width=0.6, label=tensor)
+            bottom += heights
+        spread = 2 * tables.sum(axis=2).std(axis=0, ddof=1) / np.sqrt(len(tables)) if len(tables) > 1 else None
+        axes[0, 0].errorbar(places, bottom, yerr=spread, fmt="none", ecolor="k", capsize=3, linewidth=1)
+        chance = random_by_type(self.plan.budgets[0]) / 1e3
+        axes[0, 0].plot(places, chance, "D", color=GREY, markersize=4, label="random subnets")
+        axes[0, 0].set_xticks(places, [name.removesuffix("_proj") for name in SHAPES])
+        number = f"{len(found)} search{'es' if len(found) > 1 else ''}"
+        name_axes(axes[0, 0], "layer type", "parameters (thousand)", f"by layer type, mean of {number}")
+        legend(axes[0, 0], ncols=2)
+        tasks = sorted({cell.split("-")[1] for cell in found})
+        for number_of_task, task in enumerate(tasks):
+            counts = [f["layers"]["by_tensor"] for cell, f in found.items() if cell.split("-")[1] == task]
+            x = np.arange(5) + 0.2 * (number_of_task - (len(tasks) - 1) / 2)
+            for place, one in enumerate(counts):
+                y = [one[name] / 1e3 for name in "ABCDE"]
+                text = task if place == 0 else None
+                axes[0, 1].plot(x, y, "o", color=COLOURS[number_of_task % len(COLOURS)], markersize=4, label=text)
+        axes[0, 1].set_xticks(range(5), list("ABCDE"))
+        name_axes(axes[0, 1], "support tensor", "parameters (thousand)", "by support tensor, a dot a search")
+        legend(axes[0, 1])
         return figure
+
+
+def by_type(config: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Parameters of a stored subnet by layer type and support tensor, shape (types of `SHAPES`, 5)."""
+    from glora.config import GLoRAConfig
+
+    subnet = GLoRAConfig.from_dict(config)
+    found = np.zeros((len(SHAPES), 5), dtype=np.int64)
+    for name in subnet.target if isinstance(subnet.target, tuple) else ():
+        kind = name.rpartition(".")[2]
+        found[list(SHAPES).index(kind)] += list(subnet.layer_for(name).count(*SHAPES[kind]).values())
+    return found
+
+
+def random_by_type(budget: int, draws: int = 50) -> NDArray[np.float64]:
+    """What the layer types receive on average in random subnets of the budget, shape (types of `SHAPES`,)."""
+    from glora.engines import random_subnet
+    from glora.space import Budget, SearchLayer, SearchSpace
+
+    layers = [SearchLayer(f"{block}.{kind}", *shape) for block in range(BLOCKS) for kind, shape in SHAPES.items()]
+    space, rng = SearchSpace(tuple(layers), 4), np.random.default_rng(0)
+    sizes = [space.gene_costs(random_subnet(space, Budget.around(budget), rng)).sum(axis=1) for _ in range(draws)]
+    return np.mean(sizes, axis=0).reshape(BLOCKS, len(SHAPES)).sum(axis=0)
 
 
 CHECK = VtabLayers()

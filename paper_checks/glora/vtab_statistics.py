@@ -39,6 +39,11 @@ class Difference:
     high: float
     pairs: int
 
+    @property
+    def known_error(self) -> float | None:
+        """The standard error, or None where one seed leaves it unknown."""
+        return self.error if np.isfinite(self.error) else None
+
 
 def paired(cells: Mapping[str, Figures], one: str, other: str, prefix: str = "final") -> Difference | None:
     """``one`` minus ``other`` over all pairs of runs with the same task and seed; None without a pair."""
@@ -76,8 +81,20 @@ def table(cells: Mapping[str, Figures]) -> dict[tuple[str, str], list[float]]:
         if kind == "final":
             found.setdefault((task, rest[0]), []).append(figures["accuracy"])
         if kind == "supernet":
-            found.setdefault((task, "glora_inherited"), []).append(figures["inherited"]["accuracy"])
+            for size, one in searches(figures).items():
+                name = f"glora_inherited.{size}" if size else "glora_inherited"
+                found.setdefault((task, name), []).append(one["inherited"]["accuracy"])
     return found
+
+
+def searches(supernet: Figures) -> dict[str, Figures]:
+    """The searches of a supernet's cell by the size in the names of methods; "" in a study of one budget."""
+    return {"": supernet} if "config" in supernet or "search" in supernet else supernet
+
+
+def searched(supernet: Figures, method: str) -> Figures:
+    """The search at the budget that the method's name ends with."""
+    return searches(supernet)[method.partition(".")[2]]
 
 
 def decide(difference: Difference | None, what: str) -> tuple[Verdict, str]:
@@ -93,6 +110,8 @@ def decide(difference: Difference | None, what: str) -> tuple[Verdict, str]:
     if difference.high < 0:
         return Verdict.NOT_REPRODUCED, text
     seeds = int(np.ceil(difference.pairs * (1.96 * difference.error / max(abs(difference.mean), 1e-3)) ** 2))
+    # By the normal law this may come out below what there is: few seeds have a wider interval.
+    seeds = max(seeds, difference.pairs + 1)
     return Verdict.UNDECIDED, f"{text}; about {min(seeds, 9999)} pairs would decide a difference of this size"
 
 

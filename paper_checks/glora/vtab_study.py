@@ -25,20 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import COMMITTED, Check, Context, Figures, NotAvailable
-from paper_checks.glora.vtab_statistics import pack
+from paper_checks.glora import cost
+from paper_checks.glora.vtab_methods import by_layer, configuration, parse, sized, suffix
+from paper_checks.glora.vtab_statistics import pack, searched
 from rmt.storage import read_json
 
 STUDY = "glora.vtab"
 BUDGET = 290_304
-TUNED = ("lora", "alpha_lora", "glora_fixed", "glora_random", "glora_searched")
-EXTRA = ("bitfit", "ssf", "full")
 CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "contrast", "jpeg", "pixelate")
 SEVERITIES = (3, 5)
-SHOTS = (1, 2, 4, 8, 16)
-FEW_SHOT = ("probe", "lora", "glora_searched")
-
-#: Layer names of a transformers ViT or Dinov2 that belong to a block's attention; all other adapted layers are MLP.
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,8 @@ class Plan:
     population: int = 24
     corrupted: int = 300  #: test images a corruption is measured on
     precision: str = "float32"
+    budgets: tuple[int, ...] = (BUDGET,)
+    target: str = "all-linear"  #: layers of LoRA, α-LoRA and fixed GLoRA; searched and random subnets take all
 
 
 CPU = Plan()
@@ -99,31 +96,54 @@ class Study(Check):
             for task in self.plan.tasks:
                 if "glora_searched" in methods:
                     yield f"supernet-{task}-s{seed}"
-                for method in methods:
+                for method in (name for one in methods for name in sized(one, self.plan.budgets)):
                     if method != "probe" and seed == 0:
                         yield from (f"rate-{task}-{method}-{rate:g}" for rate in self._rates(method))
                     yield from waiting
                     waiting = [f"final-{task}-{method}-s{seed}"]
         yield from waiting
 
+    def costs(self, methods: Sequence[str]) -> list[str]:
+        """Cells that measure what each method costs; they come last, and no verdict needs them."""
+        return [f"cost-{name}" for one in methods if one != "probe" for name in sized(one, self.plan.budgets)]
+
     # ------------------------------------------------------------------------------------------------------- cells
 
     def compute(self, context: Context, cell: str) -> Figures:
         kind, task, *rest = cell.split("-", 2)
-        rest = rest[0].split("-") if rest else []
+        words = rest[0].split("-") if rest else []
         self._check_libraries()
         if context.quick:
             raise NotAvailable("a small version of this study says nothing; the demo has a section on digits instead")
         with _one_thread():
-            if kind == "latency":
-                return self._latency(context)
-            if kind == "supernet":
-                return self._supernet(context, task, int(rest[0][1:]))
-            if kind == "rate":
-                return self._rate(context, task, rest[0], float("-".join(rest[1:])))
-            if kind == "final":
-                return self._final(context, task, rest[0], int(rest[1][1:]))
-            return self._few_shot(context, task, rest[0], int(rest[1][1:]), int(rest[2][1:]))
+            return self.cell(context, kind, task, words)
+
+    def cell(self, context: Context, kind: str, task: str, words: Sequence[str]) -> Figures:
+        """The figures of the cell ``kind-task-words``; checks with kinds of their own add them here."""
+        if kind == "supernet":
+            return self._supernet(context, task, int(words[0][1:]))
+        if kind == "rate":
+            return self._rate(context, task, words[0], float("-".join(words[1:])))
+        if kind == "cost":
+            if parse(task, self.plan.budgets)[0] == "glora_searched":
+                self._need(context, f"supernet-{self.plan.tasks[0]}-s0")
+            return cost.measure(self, context, task, against=self.lora(task))
+        return self._final(context, task, words[0], int(words[1][1:]))
+
+    def lora(self, name: str) -> str:
+        """LoRA at the budget of a method; at the first where it has a size of its own."""
+        return sized("lora", self.plan.budgets)[self.plan.budgets.index(parse(name, self.plan.budgets)[1])]
+
+    def subject(self, context: Context, method: str) -> cost.Subject:
+        """What is trained with a method on the first task, for `paper_checks.glora.cost`."""
+        task = self._task(context, self.plan.tasks[0])
+        settings = self._settings(1, self.plan.rates[0], 0, "train", method)
+
+        def adapt(model: Any) -> Any:
+            self._adapt(context, task, model, method, 0)
+            return model
+
+        return cost.Subject(task, settings, adapt)
 
     def _check_libraries(self) -> None:
         try:
@@ -146,9 +166,11 @@ class Study(Check):
                 raise NotAvailable(reason)
         return read_json(self._path(context, cell))["figures"]
 
-    def _settings(self, epochs: float, rate: float, seed: int, split: str) -> Any:
+    def _settings(self, epochs: float, rate: float, seed: int, split: str, method: str = "") -> Any:
         from glora.settings import AlphaSettings, TrainingSettings
 
+        # α-LoRA trains by the paper's Algorithm 1; elsewhere a vector A is one support tensor among five.
+        alone = parse(method, self.plan.budgets)[0] == "alpha_lora"
         return TrainingSettings(
             epochs=epochs,
             batch_size=self.plan.batch_size,
@@ -161,31 +183,19 @@ class Study(Check):
             keep="last",
             seed=seed,
             precision=self.plan.precision,
-            alpha=AlphaSettings(mode="joint", lr=rate),
+            alpha=AlphaSettings() if alone else AlphaSettings(mode="joint", lr=rate),
         )
 
     def _tune(
         self, context: Context, task: Any, method: str, epochs: float, rate: float, seed: int, split: str
     ) -> tuple[Any, Figures]:
         """Train one method on one split: the model and what the training took."""
-        import torch
-
-        import glora
-        from glora.settings import AlphaSettings
         from glora.training import train
 
         model = task.build_model(seed)
-        settings = self._settings(epochs, rate, seed, split)
+        settings = self._settings(epochs, rate, seed, split, method)
         settings = replace(settings, batch_size=min(settings.batch_size, task.size(split)))
-        if method == "full":
-            model.requires_grad_(True)
-            parameters = sum(p.numel() for p in model.backbone.parameters())
-        else:
-            config = self._config(context, task, method, seed)
-            report = glora.attach(model, config, generator=torch.Generator().manual_seed(seed))
-            parameters = report.adapter_parameters
-        if method == "alpha_lora":
-            settings = replace(settings, alpha=AlphaSettings())  # the paper's Algorithm 1
+        parameters = self._adapt(context, task, model, method, seed)
         start = time.perf_counter()
         done = train(model, task, settings)
         return model, {
@@ -193,31 +203,31 @@ class Study(Check):
             "lr": rate,
             "steps": done.steps,
             "seconds_a_step": (time.perf_counter() - start) / done.steps,
-            "peak_memory_mib": _peak_memory(),
         }
 
-    def _config(self, context: Context, task: Any, method: str, seed: int) -> Any:
-        """Each method as a layer configuration, at the same budget where it has a free size."""
-        import glora
-        from glora.engines import random_subnet
-        from glora.space import Budget, SearchSpace
+    def _adapt(self, context: Context, task: Any, model: Any, method: str, seed: int) -> int:
+        """Put a method onto a model; how many parameters it trains besides the head."""
+        import torch
 
-        heads: dict[str, Any] = {"modules_to_save": list(task.heads)}
-        if method == "lora":
-            even = {r"\.\d*[02468]\.": glora.LayerConfig(B="lora", rank=3)}
-            return glora.GLoRAConfig(B="lora", rank=4, overrides=even, **heads)
-        if method == "alpha_lora":
-            return glora.presets.alpha_lora(rank=3, **heads)
-        if method == "glora_fixed":
-            return glora.presets.glora(rank=1, **heads)
-        if method in ("bitfit", "ssf"):
-            return getattr(glora.presets, method)(**heads)
-        if method == "glora_random":
-            space = SearchSpace.of(task.build_model(0), 4, modules_to_save=task.heads)
-            rng = np.random.default_rng([1, seed])
-            return space.config(random_subnet(space, Budget.around(BUDGET), rng), task.heads)
-        name = Path(task.folder).name
-        return glora.GLoRAConfig.from_dict(self._need(context, f"supernet-{name}-s{seed}")["config"])
+        import glora
+
+        if method == "full":
+            model.requires_grad_(True)
+            return sum(p.numel() for p in model.backbone.parameters())
+        config = self._config(context, task, method, seed)
+        return glora.attach(model, config, generator=torch.Generator().manual_seed(seed)).adapter_parameters
+
+    def _config(self, context: Context, task: Any, name: str, seed: int) -> Any:
+        """Each method as a layer configuration, at its budget where it has a free size."""
+        import glora
+
+        method, budget = parse(name, self.plan.budgets)
+        if method != "glora_searched":
+            return configuration(
+                method, budget, lambda: task.build_model(0), task.heads, target=self.plan.target, seed=seed
+            )
+        found = self._need(context, f"supernet-{Path(task.folder).name}-s{seed}")
+        return glora.GLoRAConfig.from_dict(searched(found, name)["config"])
 
     def _rate(self, context: Context, name: str, method: str, rate: float) -> Figures:
         task = self._task(context, name)
@@ -243,7 +253,7 @@ class Study(Check):
         model, figures = self._tune(context, task, method, self.plan.epochs, rate, seed, "train+validation")
         plain = model if method == "full" else glora.merged_copy(model)
         figures["corruptions"] = self._corruptions(task, plain) if seed == 0 else {}
-        return {**figures, **_answers(task, plain, "test")}
+        return {**figures, **answers(task, plain, "test")}
 
     def _probe(self, task: Any, train: str, judged: str, seed: int) -> Figures:
         """Logistic regression on the frozen features; C is chosen on validation, as the others' rates are."""
@@ -295,64 +305,31 @@ class Study(Check):
         wrapped: Any = SuperNetTask(task, supernet, seed=seed)
         settings = self._settings(self.plan.supernet_epochs, self.plan.supernet_rate, seed, "train")
         done = train(model, wrapped, settings, before_step=wrapped.before_step)
-        engine = Evolution(
-            supernet.space,
-            Budget.around(BUDGET),
-            seed=seed,
-            generations=self.plan.generations,
-            population=self.plan.population,
-            parents=10,
-            mutations=self.plan.population // 2,
-            crossovers=self.plan.population // 2,
-        )
-        found = search(supernet, task, engine)
-        genome = found.best.genome
-        with supernet.merged(genome):
-            inherited = _answers(task, model, "test")
-        return {
-            "config": supernet.config(genome).to_dict(),
-            "genome": genome_text(genome),
-            "search": found.summary(),
-            "training_seconds": done.seconds,
-            "inherited": inherited,
-            "layers": _by_layer(supernet.space, genome),
-        }
-
-    def _few_shot(self, context: Context, name: str, method: str, shots: int, seed: int) -> Figures:
-        """So many images a class, drawn by the seed; the learning rate is that of the full training set."""
-        task = self._task(context, name).few(shots, seed)
-        if method == "probe":
-            return self._probe(task, "train", "test", seed)
-        rate = self._best_rate(context, name, method)
-        # As many steps as 200 images a class would need in an epoch or two, whatever the shots.
-        epochs = max(4, 100 * self.plan.batch_size // task.size("train"))
-        model, figures = self._tune(context, task, method, epochs, rate, seed, "train")
-        return {**figures, **_answers(task, model, "test")}
-
-    def _latency(self, context: Context) -> Figures:
-        """Seconds a batch of 8 images: the base model, GLoRA in the layers, GLoRA merged; interleaved."""
-        import torch
-
-        import glora
-
-        task = self._task(context, self.plan.tasks[0])
-        batch = task.batch("validation", range(8))["pixel_values"]
-        base, tuned = task.build_model(0).eval(), task.build_model(0).eval()
-        glora.attach(tuned, self._config(context, task, "glora_random", 0))
-        merged = glora.merged_copy(tuned).eval()
-        seconds: dict[str, list[float]] = {"base": [], "unmerged": [], "merged": []}
-        with torch.no_grad():
-            for _ in range(41):
-                for name, model in zip(seconds, (base, tuned, merged), strict=True):
-                    start = time.perf_counter()
-                    model(batch)
-                    seconds[name].append(time.perf_counter() - start)
-        ratios = {name: np.array(seconds[name][1:]) / np.array(seconds["base"][1:]) for name in ("unmerged", "merged")}
-        return {
-            "seconds": {name: float(np.median(values[1:])) for name, values in seconds.items()},
-            "ratio": {name: float(np.median(values)) for name, values in ratios.items()},
-            "error": {name: float(1.2533 * values.std() / np.sqrt(len(values))) for name, values in ratios.items()},
-        }
+        results = {}
+        for budget in self.plan.budgets:
+            engine = Evolution(
+                supernet.space,
+                Budget.around(budget),
+                seed=seed,
+                generations=self.plan.generations,
+                population=self.plan.population,
+                parents=10,
+                mutations=self.plan.population // 2,
+                crossovers=self.plan.population // 2,
+            )
+            found = search(supernet, task, engine)
+            genome = found.best.genome
+            with supernet.merged(genome):
+                inherited = answers(task, model, "test")
+            results[suffix(budget)] = {
+                "config": supernet.config(genome).to_dict(),
+                "genome": genome_text(genome),
+                "search": found.summary(),
+                "training_seconds": done.seconds,
+                "inherited": inherited,
+                "layers": by_layer(supernet.space, genome, budget),
+            }
+        return results if len(results) > 1 else results.popitem()[1]
 
 
 @contextmanager
@@ -368,7 +345,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _answers(task: Any, model: Any, split: str) -> Figures:
+def answers(task: Any, model: Any, split: str) -> Figures:
     """Accuracy in percent, and each image's answer for paired comparisons."""
     import torch
 
@@ -381,32 +358,3 @@ def _answers(task: Any, model: Any, split: str) -> Figures:
         ]
     bits = np.concatenate(right)
     return {"accuracy": 100 * float(bits.mean()), "right": pack(bits)}
-
-
-def _by_layer(space: Any, genome: Any) -> dict[str, Any]:
-    """Parameters a layer type (attention or MLP) received, and what random subnets of the budget give it."""
-    from glora.engines import random_subnet
-    from glora.space import Budget
-
-    mlp = np.array([not layer.name.endswith(ATTENTION) for layer in space.layers])
-    rng = np.random.default_rng(0)
-    draws = [random_subnet(space, Budget.around(BUDGET), rng) for _ in range(400)]
-    shares = [mlp_share(space.gene_costs(draw).sum(axis=1), mlp) for draw in draws]
-    costs = space.gene_costs(genome)
-    return {
-        "mlp_share": mlp_share(costs.sum(axis=1), mlp),
-        "random_mlp_share": float(np.mean(shares)),
-        "random_spread": float(np.std(shares)),
-        "by_tensor": {t: int(count) for t, count in zip("ABCDE", costs.sum(axis=0), strict=True)},
-    }
-
-
-def mlp_share(parameters: NDArray[np.int64], mlp: NDArray[np.bool_]) -> float:
-    """Part of a subnet's parameters that lies in MLP layers."""
-    return float(parameters[mlp].sum() / max(1, parameters.sum()))
-
-
-def _peak_memory() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

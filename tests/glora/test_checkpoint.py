@@ -245,3 +245,20 @@ def test_a_linear_probe_is_saved_too(tmp_path):
     glora.load(other, tmp_path)
     assert torch.equal(other(images()), model(images()))
     assert LayerConfig().is_empty
+
+
+def test_a_base_with_more_numbers_than_a_float32_can_count(tmp_path):
+    """The embedding of a language model: 2²⁴ + 4 numbers, whose last position rounds to one beyond the end."""
+
+    def model():
+        table = nn.Embedding.from_pretrained(torch.zeros(2**22 + 1, 4, dtype=torch.bfloat16))
+        return nn.Sequential(table, nn.Linear(4, 3, dtype=torch.bfloat16))
+
+    first = model()
+    glora.attach(first, presets.lora(rank=1, target=["1"]))
+    perturb(first)
+    glora.save(first, tmp_path)
+    before = first(torch.tensor([5]))
+    glora.detach(first)
+    glora.load(first, tmp_path)
+    assert torch.equal(first(torch.tensor([5])), before)

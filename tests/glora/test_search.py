@@ -15,9 +15,9 @@ import pytest
 
 import glora
 from glora.engines import Evolution, Random
-from glora.fitness import Answers, Best, Fitness, Scored
+from glora.fitness import Best, Costs, Fitness, Scored, Sealed
 from glora.knapsack import Knapsack, estimate_gains, one_hot, solve
-from glora.search import Found, Sealed, genome_text, save_found, search
+from glora.search import Found, genome_text, save_found, search
 from glora.space import Budget, SearchLayer, SearchSpace
 from tests.glora.toy import Points, bare, toy_supernet
 
@@ -31,7 +31,7 @@ def evolution(supernet, seed=0, **options):
 
 def ranks(found: Found, keep: int):
     inside = [c for c in found.candidates if c.exact and BUDGET.holds(c.parameters)]
-    return [(c.correct, c.parameters, c.number) for c in sorted(inside, key=lambda c: c.rank)[:keep]]
+    return [(c.cost, c.parameters, c.number) for c in sorted(inside, key=lambda c: c.rank)[:keep]]
 
 
 class TestFitness:
@@ -41,42 +41,44 @@ class TestFitness:
         rng = np.random.default_rng(0)
         for _ in range(10):
             genome = supernet.space.sample(rng)
-            answers = fitness.ask(genome)
-            fitness.note(answers)  # so that the next order is another one
+            costs = fitness.ask(genome)
+            fitness.note(costs)  # so that the next order is another one
             supernet.select(genome)
-            assert answers.exact
-            assert answers.most / 60 == pytest.approx(task.metrics(supernet.model, "validation")["accuracy"])
+            assert costs.exact
+            assert 1 - costs.least / 60 == pytest.approx(task.metrics(supernet.model, "validation")["accuracy"])
 
-    def test_answers_survive_text(self):
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_costs_survive_the_log(self, whole):
         rng = np.random.default_rng(0)
-        asked = rng.random(61) < 0.7
-        answers = Answers(asked, asked & (rng.random(61) < 0.5))
-        again = Answers.from_text(*answers.to_text(), 61)
-        assert np.array_equal(again.asked, answers.asked)
-        assert np.array_equal(again.right, answers.right)
-        assert again.most == answers.most
+        values = rng.integers(0, 2, 61).astype(float) if whole else np.exp(20 * rng.normal(size=61))
+        values[rng.random(61) < 0.3] = np.nan
+        costs = Costs(values)
+        line = json.dumps(costs.to_json(), allow_nan=False)
+        again = Costs.from_json(json.loads(line))
+        assert again.values.tobytes() == values.tobytes()
+        assert (again.least, again.exact) == (costs.least, False)
 
     def test_hopeless_is_exactly_not_entering(self):
         """`hopeless` says True if and only if a candidate with that score would not enter, ties included."""
         genome = iter(range(10**6))
 
-        def candidate(correct, parameters):
+        def candidate(cost, parameters):
             number = next(genome)
-            return Scored(np.array([[number]]), parameters, correct, True, number)
+            return Scored(np.array([[number]]), parameters, cost, True, number)
 
         rng = np.random.default_rng(0)
         for _ in range(300):
             best = Best(3)
             for _ in range(rng.integers(0, 6)):
                 best.add(candidate(int(rng.integers(5)), int(rng.integers(3))))
-            correct, parameters = int(rng.integers(5)), int(rng.integers(3))
-            said = best.hopeless(correct, parameters)
-            best.add(new := candidate(correct, parameters))
+            cost, parameters = int(rng.integers(5)), int(rng.integers(3))
+            said = best.hopeless(cost, parameters)
+            best.add(new := candidate(cost, parameters))
             assert said == all(c is not new for c in best.candidates)
 
     def test_what_it_needs(self):
         supernet = toy_supernet()
-        with pytest.raises(ValueError, match="correct"):
+        with pytest.raises(ValueError, match=r"task object cannot be searched: .*correct\(model, batch\)"):
             Fitness(supernet, object())
         with pytest.raises(ValueError, match="batch_size"):
             Fitness(supernet, Points(), batch_size=0)
@@ -100,7 +102,7 @@ class TestSearch:
                     supernet, task, made, batch_size=5, merged=merged, caching=caching, early_stopping=stopping
                 )
                 proposed = [genome_text(c.genome) for c in found.candidates]
-                outcomes.append((proposed, genome_text(found.best.genome), found.best.correct, ranks(found, made.keep)))
+                outcomes.append((proposed, genome_text(found.best.genome), found.best.cost, ranks(found, made.keep)))
                 plain = len(found.candidates) * found.total
                 assert (found.images < plain) == (stopping or found.cached > 0)
             assert all(outcome == outcomes[0] for outcome in outcomes[1:])
@@ -110,9 +112,9 @@ class TestSearch:
         for seed in range(2):
             supernet = toy_supernet(seed=seed)
             found = search(supernet, task, evolution(supernet, generations=6))
-            first = max(c.correct for c in found.candidates[:12])
-            assert found.best.correct >= first
-            gains.append(found.best.correct - first)
+            first = min(c.cost for c in found.candidates[:12])
+            assert found.best.cost <= first
+            gains.append(first - found.best.cost)
         assert max(gains) > 0
 
     def test_every_candidate_fits_and_no_two_are_equal(self):
@@ -146,7 +148,7 @@ class TestSearch:
         for split in ("test", "train", "train+validation", "test:jpeg:3"):
             for call in (
                 lambda split=split: Sealed(task).batch(split, [0]),
-                lambda split=split: Sealed(task).metrics(supernet.model, split),
+                lambda split=split: Sealed(task).by_length(split),
                 lambda split=split: Sealed(task).size(split),
             ):
                 with pytest.raises(ValueError, match="validation"):
@@ -297,7 +299,7 @@ class TestKnapsack:
         for number in range(400):
             genome = space.sample(rng)
             score = float((one_hot(space, genome) * truth[space.allowed]).sum())
-            scored.append(Scored(genome, 0, score, True, number))
+            scored.append(Scored(genome, 0, -score, True, number))
         gains = estimate_gains(space, scored, ridge=1e-6)
         for place in itertools.product(range(2), range(5)):
             mask = space.allowed[place]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from glora.tasks.causal import IGNORED, alpaca_prompt, chat_prompt, token_losses
 from glora.tasks.encoder import load_tokenizer
 from glora.tasks.instruct import Instruct
 from glora.tasks.multiple_choice import MultipleChoice, bootstrap_interval
+from glora.tasks.packing import check_packable, rows_of
 from glora.training import train
 from paper_checks.glora.tiny_text import save_model, write_jsonl
 
@@ -121,6 +123,15 @@ def test_bad_instructions(llama: Path, tmp_path: Path) -> None:
         instruct(llama, file, test_fraction=0.95)
 
 
+def test_gguf_files_need_their_reader(llama: Path, instructions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else real(name))
+    task = instruct(llama, instructions, gguf_file="x.gguf")
+    for call in (task.check, lambda: task.build_model(0)):
+        with pytest.raises(ValueError, match=r"task.gguf_file='x.gguf' needs .* 'rescale-and-adapt\[gguf\]'"):
+            call()
+
+
 def choice(llama: Path, file: Path, **options: Any) -> MultipleChoice:
     return MultipleChoice(model=str(llama), file=str(file), **options)
 
@@ -186,3 +197,69 @@ def test_padding_is_invisible(llama: Path, instructions: Path) -> None:
     for row in range(3):
         alone, mask = token_losses(model, task.batch("train", [row]))
         torch.testing.assert_close(together[row][wanted[row]], alone[0][mask[0]], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sdpa", "eager"])
+def test_packed_losses_and_gradients_are_those_of_one_example_a_row(llama: Path, tmp_path: Path, kind: str) -> None:
+    rows = [{"instruction": "good " * (i % 7 + 1), "output": "yes no film " * (i % 5 + 1)} for i in range(40)]
+    file = write_jsonl(tmp_path / "mixed.jsonl", rows)
+    plain, packed = (
+        instruct(llama, file, template="chat", max_length=48, packing=packing) for packing in (False, True)
+    )
+    model = packed.build_model(0).eval()
+    model.set_attn_implementation(kind)
+    glora.attach(model, glora.presets.alpha_lora(rank=2), generator=torch.Generator().manual_seed(0))
+    found = []
+    for task in (plain, packed):
+        batch = task.batch("train", range(12))
+        loss = task.loss(model, batch)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        found.append((loss.detach(), torch.autograd.grad(loss, parameters), task.costs(model, batch), batch))
+    (loss, gradients, costs, wide), (same, equal, each, dense) = found
+    torch.testing.assert_close(same, loss, rtol=1e-5, atol=1e-6)
+    for one, other in zip(equal, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(each, costs, rtol=1e-5, atol=1e-5)
+    assert plain.weight(wide) == packed.weight(dense)
+    assert dense["input_ids"].numel() < wide["input_ids"].numel()
+    assert plain.metrics(model, "test")["loss"] == pytest.approx(packed.metrics(model, "test")["loss"], rel=1e-5)
+
+
+def test_packed_examples_do_not_see_each_other(llama: Path, instructions: Path) -> None:
+    task = instruct(llama, instructions, template="chat", packing=True)
+    model = task.build_model(0).eval()
+    batch = task.batch("train", range(6))
+    assert len(batch["input_ids"]) == 1
+    costs = task.costs(model, batch)
+    batch["input_ids"][batch["examples"] == 2] = 7
+    changed = task.costs(model, batch)
+    assert (changed != costs).tolist() == [i == 2 for i in range(6)]
+
+
+def test_rows_are_filled() -> None:
+    lengths = [5, 9, 3, 7, 1, 10, 2]
+    rows = rows_of(lengths, 10)
+    assert sorted(i for row in rows for i in row) == list(range(7))
+    assert [sum(lengths[i] for i in row) for row in rows] == [10, 10, 10, 7]
+
+
+def test_packing_needs_a_model_that_keeps_examples_apart(llama: Path, instructions: Path) -> None:
+    model = instruct(llama, instructions).build_model(0)
+    check_packable(model)
+    model.config.sliding_window = 8
+    with pytest.raises(ValueError, match="needs full attention in every layer"):
+        check_packable(model)
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="needs attention eager or sdpa, the model has 'flash_attention_2'"):
+        check_packable(model)
+
+
+def test_a_packed_run_is_trained_like_any_other(llama: Path, instructions: Path) -> None:
+    losses = []
+    for packing in (False, True):
+        task = instruct(llama, instructions, template="chat", packing=packing)
+        model = task.build_model(0)
+        glora.attach(model, glora.presets.lora(rank=2), generator=torch.Generator().manual_seed(0))
+        train(model, task, TrainingSettings(steps=4, batch_size=8, lr=1e-2, device="cpu"))
+        losses.append(task.metrics(model, "test")["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

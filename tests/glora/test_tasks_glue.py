@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from glora.settings import TrainingSettings
 from glora.tasks import make_task
 from glora.tasks.base import Task, batches
 from glora.tasks.glue import DATASETS, Glue, score
+from glora.tasks.rows import hub_split, read_rows
 from glora.training import train
 from paper_checks.glora.tiny_text import reviews, save_model, save_reviews, write_jsonl
 
@@ -236,3 +238,46 @@ def test_minilm_starts_near_a_coin_and_learns(shared: Path) -> None:
     assert before == pytest.approx(0.69, abs=0.1)
     result = train(model, task, TrainingSettings(steps=3, batch_size=8, lr=1e-3, device="cpu"))
     assert result.history[-1]["validation"]["loss"] != before
+
+
+class Hub:
+    """A stand-in for the package datasets: GLUE's SST-2 with three splits."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+
+    def load_dataset(self, path: str, name: str, *, split: str) -> list[dict[str, Any]]:
+        self.asked.append((path, name, split))
+        if name != "sst2":
+            raise FileNotFoundError(f"{path} has no {name}")
+        return reviews(40, {"train": 0, "validation": 1}[split])
+
+
+def test_without_a_folder_the_rows_come_from_the_hub(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    monkeypatch.setitem(sys.modules, "datasets", hub)  # type: ignore[arg-type]
+    task = Glue(dataset="sst2", model=str(bert), pooling="mean")
+    assert (task.size("train+validation"), task.size("test")) == (40, 40)
+    assert hub.asked == [("nyu-mll/glue", "sst2", "train"), ("nyu-mll/glue", "sst2", "validation")]
+    assert task.metrics(task.build_model(0), "test")["accuracy"] >= 0
+    with pytest.raises(ValueError, match=r"nyu-mll/glue/rte \(train\) cannot be had from the hub: .*give task.folder"):
+        Glue(dataset="rte", model=str(bert)).check()
+
+
+def test_the_hub_needs_its_package(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"pip install 'rescale-and-adapt\[hub\]', or give task.folder"):
+        Glue(dataset="sst2", model=str(bert)).check()
+
+
+def test_a_folder_laid_out_like_a_hub_dataset(data: Path, tmp_path: Path) -> None:
+    """The real package on local files: what it hands out are rows."""
+    pytest.importorskip("datasets")
+    lines = ["---", "configs:", "- config_name: sst2", "  data_files:"]
+    for split in ("train", "validation"):
+        lines += [f"  - split: {split}", f"    path: {split}.jsonl"]
+        (tmp_path / f"{split}.jsonl").write_text((data / f"{split}.jsonl").read_text())
+    (tmp_path / "README.md").write_text("\n".join([*lines, "---", ""]))
+    assert hub_split(str(tmp_path), "sst2", "validation") == read_rows(data / "validation.jsonl")
+    with pytest.raises(ValueError, match="cannot be had from the hub"):
+        hub_split(str(tmp_path), "rte", "train")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +43,9 @@ class Examples(torch.utils.data.Dataset[int]):
         return index
 
 
-def setup(task: Glue, folder: Path, steps: int, **arguments: Any) -> tuple[Trainer, AlphaCallback, list[list[int]]]:
+def setup(
+    task: Glue, folder: Path, steps: int, *, batch_size: int = 8, dropout: bool = True, **arguments: Any
+) -> tuple[Trainer, AlphaCallback, list[list[int]]]:
     diary: list[list[int]] = []
 
     def collate(indices: Any) -> dict[str, Any]:
@@ -48,12 +53,15 @@ def setup(task: Glue, folder: Path, steps: int, **arguments: Any) -> tuple[Train
         return dict(task.batch("train", indices))
 
     model = task.build_model(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout) and not dropout:
+            module.p = 0.0
     config = glora.presets.alpha_lora(rank=2, target="query|value", modules_to_save=task.heads)
     glora.attach(model, config, generator=torch.Generator().manual_seed(0))
     adapter_part, alpha_part = split_dataset(Examples(task.size("train")), SETTINGS, seed=0)
     callback = AlphaCallback(model, alpha_part, collate, SETTINGS, batch_size=8)
     args = TrainingArguments(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=8, learning_rate=1e-2, use_cpu=True,
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=batch_size, learning_rate=1e-2, use_cpu=True,
         report_to="none", remove_unused_columns=False, disable_tqdm=True, seed=1, lr_scheduler_type="constant",
         dataloader_pin_memory=False, **arguments,
     )  # fmt: skip
@@ -123,3 +131,66 @@ def test_errors(task: Glue, tmp_path: Path) -> None:
     again, _, _ = setup(task, tmp_path, 6, save_strategy="no")
     with pytest.raises(ValueError, match="cannot resume"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+def worker(rank: int, port: int, folder: str, resume: bool) -> None:
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+        "GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true",
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    task = Glue(dataset="sst2", model=f"{folder}/model", folder=f"{folder}/data")
+    trainer, callback, _ = setup(
+        task,
+        Path(folder) / "out",
+        6,  # all within the first epoch, whose last batch two processes fill up
+        batch_size=4,
+        dropout=False,
+        optim="sgd",
+        average_tokens_across_devices=False,  # the Trainer would double the loss of a model that counts examples
+        ddp_find_unused_parameters=False,
+        save_strategy="steps",
+        save_steps=4,
+        ddp_backend="gloo",
+    )
+    checkpoint = f"{folder}/out/checkpoint-4"
+    trainer.train(resume_from_checkpoint=checkpoint if resume else None)
+    assert [step for step, _ in callback.losses] == ([6] if resume else [3, 6])
+    torch.save([dict(numbers(trainer)), callback.losses], f"{folder}/{'resumed' if resume else 'whole'}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    """Global batches of 8 by two processes of 4: the same α in both to the last bit, and that of one process. The
+    adapter's optimizer is SGD, since Adam makes large steps of what rounding leaves of a gradient."""
+    save_model(tmp_path / "model")
+    save_reviews(tmp_path / "data")
+    for resume in (False, True):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        torch.multiprocessing.spawn(worker, (port, str(tmp_path), resume), nprocs=2)
+    (one, losses), (other, _), (resumed, _) = (
+        torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole-0", "whole-1", "resumed-0")
+    )
+    for name, parameter in one.items():
+        torch.testing.assert_close(parameter, other[name], rtol=0, atol=0)
+        torch.testing.assert_close(parameter, resumed[name], rtol=0, atol=0)
+    task = Glue(dataset="sst2", model=str(tmp_path / "model"), folder=str(tmp_path / "data"))
+    alone, callback, _ = setup(task, tmp_path / "alone", 6, dropout=False, optim="sgd", save_strategy="no")
+    alone.train()
+    for (step, loss), (same, expected) in zip(losses, callback.losses, strict=True):
+        assert step == same
+        assert loss == pytest.approx(expected, rel=1e-4)
+    for name, parameter in numbers(alone).items():
+        torch.testing.assert_close(one[name], parameter, rtol=1e-3, atol=1e-4)
+
+
+def test_sharded_models_are_refused(task: Glue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, callback, _ = setup(task, tmp_path, 3, save_strategy="no")
+    monkeypatch.setattr(
+        "glora.trainer.AcceleratorState", lambda: SimpleNamespace(distributed_type=SimpleNamespace(value="FSDP"))
+    )
+    with pytest.raises(ValueError, match="needs the whole model in each process, got distribution FSDP; use DDP"):
+        callback.on_train_begin(None, None, None)  # type: ignore[arg-type]

@@ -33,6 +33,9 @@ class TinyCheck(GlueFair):
     id = "glora.glue_tiny"
     study = TINY
 
+    def cells(self, context: Context) -> list[str]:
+        return self.study.cells()  # costs are measured by a test of their own
+
 
 def test_a_whole_study_can_be_interrupted_and_continued(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,6 +203,30 @@ def test_methods_beside_the_claim_do_not_delay_its_verdict() -> None:
     outcome = CHECK.judge(cells)
     assert outcome.verdict is Verdict.REPRODUCED
     assert "Not complete: 59 of 60 cells" in outcome.summary
+
+
+def test_cost_cells_come_last_and_are_not_waited_for() -> None:
+    cells = list(CHECK.cells(Context(out=Path("unused"))))
+    assert cells[: -len(CHECK.study.costs())] == CHECK.study.cells()
+    assert cells[-1] == "cost.mrpc.glora"
+    stored = study_cells({"sst2": 0.05, "mrpc": 0.04})
+    cost = {"memory_mib": 20.0, "seconds": 0.1, "ratio": 1.2, "error": 0.01, "device": "cpu"}
+    costs = {"cost.sst2.lora": cost, "cost.sst2.glora": cost}
+    outcome = CHECK.judge(stored | costs)
+    assert outcome.verdict is Verdict.REPRODUCED
+    rows = {row.name: row.ours for row in outcome.rows}
+    assert rows["SST2, GLoRA (A vector, B low-rank, E vector) / LoRA: time of a training step"] == 1.2
+    stored.pop("mrpc.glora.seed2")
+    assert "Not complete: 59 of 60 cells" in CHECK.judge(stored | costs).summary
+
+
+def test_a_method_s_cost(data: Path, tmp_path: Path) -> None:
+    """α-LoRA's steps on α are part of it; the base model is not."""
+    figures = TinyCheck().compute(Context(out=tmp_path, data=data), "cost.sst2.alpha_scheduled")
+    assert figures["parameters"] > 0
+    assert 0 <= figures["memory_mib"] < 200
+    assert 0.3 < figures["ratio"] < 3
+    assert figures["steps"] == 8
 
 
 def test_a_task_at_the_majority_class_decides_nothing() -> None:

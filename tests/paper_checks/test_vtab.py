@@ -9,6 +9,7 @@ import pytest
 
 from paper_checks.core import Context, Verdict
 from paper_checks.glora import (
+    gpu_hours,
     vtab,
     vtab_corruptions,
     vtab_fewshot,
@@ -18,7 +19,8 @@ from paper_checks.glora import (
     vtab_paper,
     vtab_search,
 )
-from paper_checks.glora.vtab_statistics import pack, paired, unpack
+from paper_checks.glora.vtab_methods import EXTRA, QUERY_VALUE, TUNED, configuration, label, parse, sized
+from paper_checks.glora.vtab_statistics import pack, paired, searched, table, unpack
 from paper_checks.glora.vtab_study import BUDGET, CPU
 
 CHECKS = [m.CHECK for m in (vtab, vtab_corruptions, vtab_fewshot, vtab_layers, vtab_merging, vtab_search)]
@@ -71,7 +73,7 @@ class TestEveryCheck:
 def test_the_gpu_version_has_a_folder_of_its_own(tmp_path):
     context = Context(out=tmp_path)
     assert vtab_gpu.CHECK._path(context, "x").parent == tmp_path / "glora.vtab_gpu"
-    assert sum(cell.startswith("final") for cell in vtab_gpu.CHECK.cells(context)) == 3 * 5 * 9
+    assert sum(cell.startswith("final") for cell in vtab_gpu.CHECK.cells(context)) == 3 * 5 * (3 * 5 + 4)
     assert vtab_gpu.CHECK.judge({}).verdict is Verdict.UNDECIDED
 
 
@@ -84,28 +86,114 @@ def test_final_runs_come_after_what_they_rest_on(tmp_path):
         assert cells.index(f"final-{task}-lora-s1") > final
 
 
-def test_budgets_agree_within_five_percent():
-    """Counted on the layers of a ViT-S: 72 linear layers of the shapes 384 and 1536."""
+def test_cost_cells_come_last_and_decide_nothing(tmp_path):
+    cells = list(vtab.CHECK.cells(Context(out=tmp_path)))
+    costs = [cell for cell in cells if cell.startswith("cost-")]
+    assert costs == cells[-len(costs) :] == [f"cost-{method}" for method in (*TUNED, *EXTRA)]
+    stored = finals(0.05, 3)
+    figures = {"memory_mib": 20.0, "seconds": 0.1, "ratio": 1.1, "error": 0.01, "device": "cpu"}
+    plain, costed = vtab.CHECK.judge(stored), vtab.CHECK.judge(stored | {"cost-lora": figures, "cost-ssf": figures})
+    assert (plain.verdict, plain.summary) == (costed.verdict, costed.summary)
+    assert {row.name for row in costed.rows} - {row.name for row in plain.rows} == {
+        "LoRA: training memory above the base model (MiB)",
+        "LoRA: CPU seconds a training step",
+        "SSF: training memory above the base model (MiB)",
+        "SSF: CPU seconds a training step",
+        "SSF / LoRA: training memory",
+        "SSF / LoRA: time of a training step",
+    }
+
+
+@pytest.fixture(scope="module")
+def vit_s():
+    """The shapes of a ViT-S: 72 linear layers of 384 and 1536."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
-    import glora
-
     with torch.device("meta"):
-        backbone = transformers.Dinov2Model(
+        return transformers.Dinov2Model(
             transformers.Dinov2Config(hidden_size=384, num_attention_heads=6, num_hidden_layers=12)
         )
 
-    class Task:
-        heads = ()
 
-        def build_model(self, seed):
-            return backbone
+class TestBudgets:
+    """Counted on a ViT-S; every method of free size meets every budget of the plans within 5 %."""
 
-    context = Context(out=None)
-    for method in ("lora", "alpha_lora", "glora_fixed", "glora_random"):
-        config = vtab.CHECK._config(context, Task(), method, seed=0)
-        parameters = glora.count_parameters(config, backbone).adapter_parameters
-        assert 0.95 * BUDGET <= parameters <= 1.001 * BUDGET, method
+    @pytest.mark.parametrize("plan", [CPU, vtab_gpu.CHECK.plan], ids=["cpu", "gpu"])
+    @pytest.mark.parametrize("method", ["lora", "alpha_lora", "glora_fixed", "glora_random"])
+    def test_within_five_percent(self, vit_s, plan, method):
+        import glora
+
+        for budget in plan.budgets:
+            config = configuration(method, budget, lambda: vit_s, (), target=plan.target)
+            parameters = glora.count_parameters(config, vit_s).adapter_parameters
+            assert 0.95 * budget <= parameters <= 1.015 * budget, budget
+
+    def test_the_studys_own_structures(self, vit_s):
+        """What the module's docstring says of the budget of 290,304."""
+        ranks = {}
+        for method in ("lora", "alpha_lora", "glora_fixed"):
+            config = configuration(method, BUDGET, lambda: vit_s, ())
+            layers = [config.layer_for(name) for name in config.target]
+            assert len(layers) == 72
+            ranks[method] = [layer.rank for layer in layers[::6]]
+        assert ranks == {"lora": [3, 4] * 6, "alpha_lora": [3] * 12, "glora_fixed": [1] * 12}
+
+    def test_blocks_without_a_rank_keep_their_vectors(self, vit_s):
+        config = configuration("glora_fixed", 50_000, lambda: vit_s, (), target=QUERY_VALUE)
+        layers = [config.layer_for(name) for name in config.target]
+        assert [layer.summary for layer in layers].count("D=vector E=vector") == 8
+        assert len(layers) == 24
+
+    def test_an_impossible_budget(self, vit_s):
+        with pytest.raises(ValueError, match=r"alpha_lora has no size within 5% of budget=45,000 on 72 layers"):
+            configuration("alpha_lora", 45_000, lambda: vit_s, ())
+
+    def test_names(self):
+        budgets = vtab_gpu.CHECK.plan.budgets
+        assert sized("lora", budgets) == ["lora.50k", "lora.100k", "lora.200k"]
+        assert sized("lora", [BUDGET]) == sized("lora", (BUDGET,)) == ["lora"]
+        assert sized("full", budgets) == ["full"]
+        assert parse("glora_searched.100k", budgets) == ("glora_searched", 100_000)
+        assert parse("lora", [BUDGET]) == ("lora", BUDGET)
+        assert label("alpha_lora.50k") == "α-LoRA (50k)"
+        assert vtab_gpu.CHECK.lora("ssf") == "lora.50k"
+        assert vtab_gpu.CHECK.lora("alpha_lora.200k") == "lora.200k"
+        assert vtab.CHECK.lora("alpha_lora") == "lora"
+
+    @pytest.mark.parametrize(
+        ("gains", "verdict"),
+        [((0.05, 0.05, 0.05), "reproduced"), ((0.05, 0.0, 0.05), "undecided"), ((0.05, 0.0, -0.05), "not reproduced")],
+    )
+    def test_verdict_over_budgets(self, gains, verdict):
+        cells, size = {}, "50k 100k 200k".split()
+        for gain, name in zip(gains, size, strict=True):
+            for cell, figures in finals(gain, 3).items():
+                kind, task, method, seed = cell.split("-")
+                cells[f"{kind}-{task}-{method}.{name}-{seed}"] = figures
+        inherited = {name: {"config": {}, "inherited": {"accuracy": 50.0}} for name in size}
+        cells["supernet-gtsrb-s0"] = inherited
+        outcome = vtab_gpu.CHECK.judge(cells)
+        assert outcome.verdict == verdict
+        assert "GLoRA, searched (100k) − LoRA (100k)" in outcome.summary
+        assert vtab_gpu.CHECK.draw(cells) is not None
+        assert table(cells)["gtsrb", "glora_inherited.50k"] == [50.0]
+        assert searched(inherited, "glora_searched.50k") is inherited["50k"]
+        assert searched(inherited["50k"], "glora_searched") is inherited["50k"]
+
+
+def test_one_estimate_of_gpu_hours(tmp_path):
+    """The figures in texts are those of the one derivation."""
+    gpu, paper = vtab_gpu.CHECK, vtab_paper.CHECK
+    work = gpu_hours.study(gpu.plan, gpu.cells(Context(out=tmp_path)))
+    assert (round(work.trained / 1e6, 1), round(work.asked / 1e6, 1)) == (34.5, 9.4)
+    hours = work.hours(gpu_hours.VIT_S14, gpu.plan.side)
+    assert f"about {hours:.0f} GPU hours" in gpu.needs[-1]
+    assert f"about {hours:.0f}\nGPU hours" in vtab_gpu.__doc__
+    assert f"(98 px: {work.hours(gpu_hours.VIT_S14, 98):.1f})" in vtab_gpu.__doc__
+    one = gpu_hours.paper_task().hours(gpu_hours.VIT_B16, 224)
+    assert f"about {one:.1f} GPU hours a task and {19 * one:.0f} in all" in vtab_paper.__doc__
+    assert f"about {19 * one:.0f} GPU hours" in paper.needs[-1]
+    assert f"About {one:.1f} GPU hours a task" in vtab_paper.CONFIG.read_text()
 
 
 class TestStatistics:
@@ -146,7 +234,7 @@ class TestStatistics:
     def test_a_method_below_the_probe_is_named(self):
         cells = finals(0.05, 2) | {"final-gtsrb-probe-s0": run(0.9, 3), "final-cifar10-probe-s0": run(0.1, 3)}
         summary = vtab.CHECK.judge(cells).summary
-        assert "NOT above the linear probe: glora_searched on gtsrb, lora on gtsrb" in summary
+        assert "NOT above the linear probe: GLoRA, searched on gtsrb, LoRA on gtsrb" in summary
 
     def test_few_shot_pairs_by_shots(self):
         cells = {}
@@ -156,11 +244,23 @@ class TestStatistics:
                     cells[f"few-cifar10-{method}-k{shots}-s{seed}"] = run(0.2 + 0.1 * shots + gain, 7 * seed + shots)
         assert paired(cells, "glora_searched", "lora", "few").pairs == 6
         assert vtab_fewshot.CHECK.judge(cells).verdict is Verdict.REPRODUCED
+        axis = vtab_fewshot.CHECK.draw(cells).axes[0]
+        assert axis.get_legend_handles_labels()[1] == ["LoRA", "GLoRA, searched"]
 
     def test_layers_and_merging(self):
+        import glora
+
         layer = {"random_mlp_share": 0.5, "random_spread": 0.02, "by_tensor": dict.fromkeys("ABCDE", 10)}
+        subnet = {
+            "layer.0.q_proj": glora.LayerConfig(A="vector", rank=4),
+            "layer.3.fc1": glora.LayerConfig(B="lora", rank=4),
+        }
+        config = glora.GLoRAConfig.explicit(subnet).to_dict()
+        found = vtab_layers.by_type(config)
+        assert found.sum() == 384 + 4 * (1536 + 384)
+        assert found[0].tolist() == [384, 0, 0, 0, 0]
         for share, verdict in ((0.6, "reproduced"), (0.4, "not reproduced"), (0.505, "undecided")):
-            cells = {"supernet-cifar10-s0": {"layers": {**layer, "mlp_share": share}}}
+            cells = {"supernet-cifar10-s0": {"config": config, "layers": {**layer, "mlp_share": share}}}
             assert vtab_layers.CHECK.judge(cells).verdict == verdict
             assert vtab_layers.CHECK.draw(cells) is not None
         for ratio, verdict in ((1.01, "reproduced"), (1.2, "not reproduced")):
@@ -176,6 +276,29 @@ class TestStatistics:
             "final-cifar10-glora_searched-s0": {**run(0.6, 0), "corruptions": clean | better},
         }
         assert vtab_corruptions.CHECK.judge(cells).verdict is Verdict.REPRODUCED
+        cells.pop("final-cifar10-lora-s0")
+        assert vtab_corruptions.CHECK.judge(cells).verdict is Verdict.UNDECIDED
+        ticks = vtab_corruptions.CHECK.draw(cells).axes[0].get_xticklabels()
+        assert [tick.get_text() for tick in ticks][:2] == ["clean", "a, 3"]
+
+    def test_search_savings(self):
+        one = {"images": 30, "images_of_plain_evaluation": 60, "candidates": 20, "cached": 5, "stopped": 10}
+        search = {**one, "validation_accuracy": 70.0}
+        cells = {
+            f"supernet-gtsrb-s{seed}": {"config": {}, "search": search, "inherited": run(0.5, seed)} for seed in (0, 1)
+        }
+        outcome = vtab_search.CHECK.judge(cells)
+        assert "2 searches asked 50% of the images" in outcome.summary
+        rows = {row.name: row.ours for row in outcome.rows}
+        assert rows["searches: images of plain evaluation / images asked"] == 2.0
+        assert rows["searches: candidates answered from earlier ones (%)"] == 25.0
+        assert rows["gtsrb, seed 1: best on val200 with inherited weights (%)"] == 70.0
+
+    def test_one_seed_has_no_error(self):
+        """A standard error that is not known is left out, not shown as "nan"."""
+        rows = vtab.CHECK.judge(finals(0.05, 1)).rows
+        assert all(row.error is None or np.isfinite(row.error) for row in rows)
+        assert vtab.CHECK.draw(finals(0.05, 1)) is not None
 
 
 def test_the_papers_row(tmp_path):
