@@ -198,6 +198,7 @@ def _rows(name: str, finals: Mapping[str, list[Figures]], baseline: str) -> list
         if method != baseline and both:
             gain = paired(runs[:both], finals[baseline][:both])
             rows.append(Row(f"{label} − {LABELS[baseline]} (points)", None, gain.mean, gain.error))
+        rows.append(Row(f"{label}: chosen learning rate", None, float(runs[0]["rate"])))
         rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
         seconds = float(np.median([figures["train_seconds"] for figures in runs]))
         rows.append(Row(f"{label}: training (s, on a machine that did other things too)", None, seconds))

@@ -174,7 +174,7 @@ def study_cells(gains: Mapping[str, float], level: float = 0.8) -> dict[str, Any
             base[flip] = 1 - base[flip]
         text = "".join("01"[int(one)] for one in base)
         cells[name] = {"accuracy": 100 * base.mean(), "correct": text, "majority": 55.0}
-        cells[name] |= {"parameters": 1000, "train_seconds": 1.0}
+        cells[name] |= {"parameters": 1000, "train_seconds": 1.0, "rate": 2e-3}
     return cells
 
 
