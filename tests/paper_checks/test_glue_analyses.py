@@ -110,7 +110,7 @@ def test_they_say_what_they_need(tmp_path: Path, check: Any) -> None:
 
 def test_the_full_study_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = glue_full.CHECK
-    assert len(check.cells(Context(out=tmp_path))) == 440
+    assert len(check.cells(Context(out=tmp_path))) == 440 + 55  # runs, and what each method costs on each task
     monkeypatch.setattr(glue_full, "_has_gpu", lambda: False)
     with pytest.raises(NotAvailable, match="needs a GPU"):
         check.compute(Context(out=tmp_path), "mrpc.lora.rate0.002")
