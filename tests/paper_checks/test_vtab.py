@@ -272,12 +272,15 @@ class TestStatistics:
         better = {f"{kind}-{s}": 50.0 + i for i, kind in enumerate("abc") for s in (3, 5)}
         worse = {name: value - 2 - 0.1 * i for i, (name, value) in enumerate(better.items())}
         cells = {
-            "final-cifar10-lora-s0": {**run(0.6, 0), "corruptions": clean | worse},
-            "final-cifar10-glora_searched-s0": {**run(0.6, 0), "corruptions": clean | better},
+            f"final-{task}-{method}-s0": {**run(0.6, 0), "corruptions": clean | found}
+            for task in ("cifar10", "gtsrb")
+            for method, found in (("lora", worse), ("glora_searched", better))
         }
         assert vtab_corruptions.CHECK.judge(cells).verdict is Verdict.REPRODUCED
         cells.pop("final-cifar10-lora-s0")
-        assert vtab_corruptions.CHECK.judge(cells).verdict is Verdict.UNDECIDED
+        outcome = vtab_corruptions.CHECK.judge(cells)
+        assert outcome.verdict is Verdict.UNDECIDED
+        assert "1 of 2 tasks" in outcome.summary
         ticks = vtab_corruptions.CHECK.draw(cells).axes[0].get_xticklabels()
         assert [tick.get_text() for tick in ticks][:2] == ["clean", "a, 3"]
 
