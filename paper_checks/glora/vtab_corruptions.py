@@ -23,8 +23,9 @@ class VtabCorruptions(Study):
     rule = (
         "The tuned models of one seed are judged on 300 test images under five corruptions at two severities. "
         "Reproduced (not reproduced) if the 95 % t-interval of the paired difference of mean corrupted accuracy over "
-        "tasks and corruptions lies above (below) 0; else, or with a task missing, undecided. The corruptions of a task share its images, so "
-        "the interval is optimistic; it speaks of these corruptions, not of ImageNet's shifts."
+        "tasks and corruptions lies above (below) 0; else, or with a task missing, undecided. The corruptions of a "
+        "task share its images, so the interval is optimistic; it speaks of these corruptions, not of ImageNet's "
+        "shifts."
     )
 
     def cells(self, context: Context) -> Sequence[str]:

@@ -6,7 +6,7 @@ The budgets are .05, .1 and .2 million parameters. α-LoRA of rank 1 on all 72 l
 LoRA, α-LoRA and fixed GLoRA adapt query and value here (LoRA's published .29 million on ViT-B are rank 8 on these two);
 subnets may take any layer. One supernet a task and seed is searched at each budget.
 
-Expected cost: 34.5 million images forward and backward through a ViT-S/14 at 224 px and 9.4 million forward, about 13
+Expected cost: 35.8 million images forward and backward through a ViT-S/14 at 224 px and 9.4 million forward, about 13
 GPU hours in all by the estimate of `paper_checks.glora.gpu_hours` (98 px: 2.3). Nothing of this is measured.
 """
 
