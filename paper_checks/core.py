@@ -111,6 +111,11 @@ class Check(ABC):
     rule: str  #: how the verdict follows from the figures, in words
     needs: Sequence[str] = ()  #: for the reader: data folders, GPU, hours
 
+    @property
+    def home(self) -> str:
+        """Folder of its cells below the results; checks that share cells have the same one."""
+        return self.id
+
     @abstractmethod
     def cells(self, context: Context) -> Sequence[str]:
         """Names of the cells, in the order of their value. They are file names: letters, digits, ``._-``."""
@@ -134,7 +139,7 @@ class Check(ABC):
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
         """Stored records (figures, seed, versions, seconds) of the finished cells, in the order of the cells."""
         order = {cell: place for place, cell in enumerate(self.cells(Context(out=folder)))}
-        paths = sorted((folder / self.id).glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path))
+        paths = sorted((folder / self.home).glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path))
         return {path.stem: read_json(path) for path in paths}
 
     def finished(self, folder: Path = COMMITTED) -> dict[str, Figures]:
@@ -161,7 +166,7 @@ class Check(ABC):
         return replace(self.judge(stored), missing=tuple(missing))
 
     def _path(self, context: Context, cell: str) -> Path:
-        return context.out / self.id / f"{cell}.json"
+        return context.out / self.home / f"{cell}.json"
 
     def _stored(self, context: Context, cell: str) -> bool:
         try:

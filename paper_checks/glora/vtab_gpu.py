@@ -21,7 +21,7 @@ from paper_checks.glora.vtab_study import Plan
 class VtabGPU(VtabStudy):
     """See the module's docstring; claim and statistics are those of `VtabStudy`."""
 
-    id = study = "glora.vtab_gpu"
+    id = "glora.vtab_gpu"
     where = "GLoRA, Table 1 (VTAB-1K); here ViT-S/14 at 224 px on three VTAB-1K-shaped tasks"
     rule = (
         "Protocol and intervals as in glora.vtab, at each of three budgets. Reproduced if at every budget the interval "
@@ -43,6 +43,11 @@ class VtabGPU(VtabStudy):
         budgets=(50_000, 100_000, 200_000),
         target=QUERY_VALUE,
     )
+
+    @property
+    def home(self) -> str:
+        """A folder of its own: another study."""
+        return self.id
 
     def compute(self, context: Context, cell: str) -> Figures:
         try:

@@ -74,15 +74,16 @@ class Study(Check):
     """A check that draws on the study's cells; subclasses say which, and judge them."""
 
     plan = CPU
-    study = STUDY  #: the folder of its cells
     needs: Sequence[str] = ("data/vtab", "models/vit-s14", "PyTorch, transformers and Pillow", "about 2.5 h in all")
 
-    def _path(self, context: Context, cell: str) -> Path:
-        return context.out / self.study / f"{cell}.json"
+    @property
+    def home(self) -> str:
+        """The study's folder, whichever of its checks computes a cell."""
+        return STUDY
 
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
         """Stored records of this check's cells, in their order; others of the study lie in the same folder."""
-        paths = {cell: folder / self.study / f"{cell}.json" for cell in self.cells(Context(out=folder))}
+        paths = {cell: folder / self.home / f"{cell}.json" for cell in self.cells(Context(out=folder))}
         return {cell: read_json(path) for cell, path in paths.items() if path.is_file()}
 
     def runs(self, methods: Sequence[str]) -> Iterator[str]:
