@@ -63,12 +63,12 @@ def encode(tokenizer: Any, prompt: str, target: str, *, special: bool, end: bool
     Args:
         tokenizer: of transformers.
         prompt, target: texts.
-        special: whether the tokenizer's leading special tokens are put before the prompt (a chat template brings
-            its own).
+        special: whether the token that the tokenizer itself begins a text with, if it does, is put before the prompt
+            (a chat template brings its own).
         end: whether the end-of-text token follows the target.
     """
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    if special and tokenizer.bos_token_id is not None:
+    if special and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
         before = [tokenizer.bos_token_id, *before]
     after = tokenizer(target, add_special_tokens=False)["input_ids"]
     if end and tokenizer.eos_token_id is not None:
@@ -91,18 +91,22 @@ def pad(sequences: Sequence[Example], padding: int) -> Batch:
     return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
 
-def attention(examples: Tensor) -> Tensor:
+def attention(examples: Tensor, shared: Tensor | None = None) -> Tensor:
     """The additive mask by which a token sees its own example up to itself: block-diagonal and causal.
 
     Args:
         examples: number of each token's example, shape (rows, tokens).
+        shared: true where a token is seen by all later ones of its row, whatever their example; the same shape.
 
     Returns:
         0 where token i may look at token j and the most negative float32 elsewhere, shape (rows, 1, i, j).
     """
     tokens = examples.shape[1]
     earlier = torch.ones(tokens, tokens, dtype=torch.bool, device=examples.device).tril()
-    seen = (examples[:, :, None] == examples[:, None, :]) & earlier
+    seen = examples[:, :, None] == examples[:, None, :]
+    if shared is not None:
+        seen = seen | shared[:, None, :]
+    seen = seen & earlier
     lowest = torch.finfo(torch.float32).min
     return torch.zeros(seen.shape, device=examples.device).masked_fill_(~seen, lowest)[:, None]
 
@@ -112,10 +116,11 @@ def token_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
     Args:
         model: a causal language model.
-        batch: from `pad`, or from `glora.tasks.packing.pack`.
+        batch: from `pad`, or from `glora.tasks.packing`.
     """
     if "examples" in batch:
-        seen = {"attention_mask": attention(batch["examples"]), "position_ids": batch["position_ids"]}
+        mask = attention(batch["examples"], batch.get("shared"))
+        seen = {"attention_mask": mask, "position_ids": batch["position_ids"]}
     else:
         seen = {"attention_mask": batch["attention_mask"]}
     logits = model(input_ids=batch["input_ids"], **seen).logits[:, :-1].float()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch, chunks, device_of, to_device
-from glora.tasks.causal import CausalTask, Example, chat_prompt, encode, pad, token_losses
+from glora.tasks.causal import CausalTask, Example, chat_prompt, encode, pad
+from glora.tasks.packing import share_prompts, why_not_packable
 from glora.tasks.rows import column_problems, expand, read_rows
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Question:
-    """A question: one sequence a choice, the length of each choice in bytes, and which is right."""
+    """A question: one sequence a choice, all with the same prompt, the length of each choice in bytes, and which is
+    right."""
 
     choices: tuple[Example, ...]
     lengths: tuple[int, ...]
@@ -43,7 +45,8 @@ class MultipleChoice(CausalTask):
         template: "question" (``Question: …\\nAnswer:``), or "chat" for the tokenizer's chat template.
         limit: questions used of `file`, drawn by `subset_seed`; None takes all.
         validation_fraction: part of the training file that "validation" gets.
-        max_length: longest prompt with choice in tokens; the beginning of longer ones is cut off.
+        max_length: longest prompt with choice in tokens; the beginning of a question is cut off, for all its choices
+            alike, until its longest choice fits.
         subset_seed: of the draw, of the shuffles of choices and of the bootstrap.
     """
 
@@ -61,10 +64,10 @@ class MultipleChoice(CausalTask):
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             raise ValueError(f"task.template must be one of {', '.join(TEMPLATES)}; got {self.template!r}")
-        for name in ("limit", "max_length"):
+        for name, low in (("limit", 1), ("max_length", 2)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"task.{name} must be a whole number ≥ 1, got {value!r}")
+            if value is not None and (not isinstance(value, int) or value < low):
+                raise ValueError(f"task.{name} must be a whole number ≥ {low}, got {value!r}")
         if not 0.0 < self.validation_fraction < 1.0:
             raise ValueError(f"task.validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
 
@@ -103,14 +106,20 @@ class MultipleChoice(CausalTask):
         texts = [("" if chat else " ") + str(row["choices"][i]) for i in order]
         examples = [encode(self.tokenizer, prompt, text, special=not chat, end=False) for text in texts]
         return Question(
-            tuple(self._cut(example) for example in examples),
+            self._cut(examples),
             tuple(max(1, len(text.encode())) for text in texts),
             order.index(row["answer"]),
         )
 
-    def _cut(self, example: Example) -> Example:
-        beyond = max(0, len(example.tokens) - self.max_length)
-        return Example(example.tokens[beyond:], max(1, example.prompt - beyond))
+    def _cut(self, choices: Sequence[Example]) -> tuple[Example, ...]:
+        """The choices with as much of their common prompt as fits beside the longest, a token at least."""
+        beyond = max(0, max(len(choice.tokens) for choice in choices) - self.max_length)
+        found = []
+        for choice in choices:
+            prompt = choice.tokens[min(beyond, choice.prompt - 1) : choice.prompt]
+            target = choice.tokens[choice.prompt :][len(prompt) - self.max_length :]
+            found.append(Example([*prompt, *target], len(prompt)))
+        return tuple(found)
 
     def _questions(self, split: str) -> list[Question]:
         if split not in self._splits:
@@ -133,17 +142,32 @@ class MultipleChoice(CausalTask):
 
     @torch.no_grad()
     def likelihoods(self, model: nn.Module, split: str, *, batch_size: int = 32) -> list[Tensor]:
-        """Log-likelihood of every choice of every question, not normalised."""
+        """Log-likelihood of every choice of every question, not normalised.
+
+        The choices of a question share its prompt in one row, where the model can keep them apart (see
+        `glora.tasks.packing`); else each has a row of its own.
+
+        Args:
+            model: a causal language model.
+            split: whose questions.
+            batch_size: choices that go through the model at once, or those of one question if they are more.
+
+        Returns:
+            A tensor a question, shape (choices,).
+        """
         questions, training, device = self._questions(split), model.training, device_of(model)
-        flat = [(number, choice) for number, question in enumerate(questions) for choice in question.choices]
-        order = sorted(range(len(flat)), key=lambda i: len(flat[i][1].tokens))
-        values = torch.zeros(len(flat))
+        padding, together = self.tokenizer.pad_token_id, not why_not_packable(model)
+        order = sorted(range(len(questions)), key=lambda i: self.length(split, i))
+        most = max(len(question.choices) for question in questions)
+        found: dict[int, Tensor] = {}
         model.eval()
-        for part in chunks(order, batch_size):
-            batch = to_device(pad([flat[i][1] for i in part], self.tokenizer.pad_token_id), device)
-            values[torch.tensor(part)] = -token_losses(model, batch)[0].sum(1).cpu()
+        for part in chunks(order, max(1, batch_size // most)):
+            groups = [questions[i].choices for i in part]
+            batch = share_prompts(groups, padding) if together else pad([e for group in groups for e in group], padding)
+            values = -self.costs(model, to_device(batch, device)).cpu()
+            found.update(zip(part, values.split([len(group) for group in groups]), strict=True))
         model.train(training)
-        return list(values.split([len(question.choices) for question in questions]))
+        return [found[i] for i in range(len(questions))]
 
     def correct(self, model: nn.Module, split: str, *, per_byte: bool = True, batch_size: int = 32) -> list[bool]:
         """Which questions are answered rightly, by likelihood per byte or by plain likelihood."""

@@ -2,7 +2,7 @@
 
 Each token carries the number of its example. Positions start anew with every example, and a token attends to the tokens
 of its own example up to itself (`glora.tasks.causal.attention`). The losses are those of one example a row, up to
-rounding.
+rounding. Examples that begin with the same prompt, such as the choices of a question, can share it as well.
 """
 
 from __future__ import annotations
@@ -74,16 +74,60 @@ def pack(sequences: Sequence[Example], padding: int, longest: int) -> Batch:
     return batch
 
 
+def share_prompts(groups: Sequence[Sequence[Example]], padding: int) -> Batch:
+    """A row a group of examples that have the same prompt, which stands in the row once.
+
+    The last token of the prompt foretells the first of the target, so every example after the first repeats it:
+    ``prompt target₁ last target₂ last target₃ …``. Positions are those of each example alone.
+
+    Args:
+        groups: examples with one prompt of at least one token each.
+        padding: token that fills rows up.
+
+    Returns:
+        As `pack`, examples numbered through all groups, and ``shared``: true for the prompt without its last token.
+    """
+    width = max(len(group[0].tokens) + sum(len(e.tokens) - e.prompt + 1 for e in group[1:]) for group in groups)
+    # shape: all (groups, width)
+    fills = {"input_ids": padding, "labels": IGNORED, "position_ids": 0, "examples": -1}
+    batch = {name: torch.full((len(groups), width), fill) for name, fill in fills.items()}
+    batch["shared"] = torch.zeros((len(groups), width), dtype=torch.bool)
+    number = 0
+    for row, group in enumerate(groups):
+        batch["shared"][row, : group[0].prompt - 1] = True
+        start = 0
+        for example in group:
+            first = 0 if start == 0 else example.prompt - 1
+            tokens = torch.tensor(example.tokens[first:])
+            place = (row, slice(start, start + len(tokens)))
+            batch["input_ids"][place] = tokens
+            batch["position_ids"][place] = torch.arange(first, len(example.tokens))
+            batch["examples"][place] = number
+            target = example.prompt - first
+            batch["labels"][row, start + target : start + len(tokens)] = tokens[target:]
+            start += len(tokens)
+            number += 1
+    return batch
+
+
 def check_packable(model: nn.Module) -> None:
     """Raise ValueError unless the model takes positions, and a mask that says who sees whom in every layer."""
-    config = model.config
+    reason = why_not_packable(model)
+    if reason:
+        raise ValueError(f"task.packing: {reason}; leave packing out")
+
+
+def why_not_packable(model: nn.Module) -> str:
+    """What the model lacks for examples that share rows; empty if it lacks nothing."""
+    config = getattr(model, "config", None)
     kind = getattr(config, "_attn_implementation", None)
     if kind not in ATTENTION:
-        raise ValueError(f"task.packing needs attention {' or '.join(ATTENTION)}, the model has {kind!r}; leave it out")
+        return f"needs attention {' or '.join(ATTENTION)}, the model has {kind!r}"
     if "position_ids" not in inspect.signature(model.forward).parameters:
-        raise ValueError(f"task.packing: {type(model).__name__} takes no position_ids; leave packing out")
+        return f"{type(model).__name__} takes no position_ids"
     if (
         getattr(config, "sliding_window", None)
         or len(set(getattr(config, "layer_types", None) or ("full_attention",))) > 1
     ):
-        raise ValueError("task.packing needs full attention in every layer, the model's has windows; leave packing out")
+        return "needs full attention in every layer, the model's has windows"
+    return ""

@@ -29,7 +29,8 @@ class Method:
     Args:
         name, options: as in the ``[method]`` section of a run; a name of PEFT's begins with "peft:".
         rates: the learning rates to choose from; of a single one no run is spent on the choice.
-        alpha: as in ``[training.alpha]``.
+        alpha: as in ``[training.alpha]``; the rate of α-LoRA's α is the paper's own, in other methods a vector A is one
+            support tensor among five and has the rate of the others.
     """
 
     name: str
@@ -179,6 +180,7 @@ def task_and_settings(
         train_size=size,
     )
     epochs = 1.0 if context.quick else study.epochs
+    own_rate = {} if method.name == "alpha_lora" else {"lr": rate}
     settings = TrainingSettings(
         epochs=epochs,
         batch_size=study.batch_size,
@@ -189,7 +191,7 @@ def task_and_settings(
         keep="last",
         seed=seed,
         device=study.device,
-        alpha=AlphaSettings(**{**method.alpha, **(alpha or {})}),
+        alpha=AlphaSettings(**{**own_rate, **method.alpha, **(alpha or {})}),
     )
     return task, settings
 

@@ -14,11 +14,11 @@ import glora
 from glora.settings import TrainingSettings
 from glora.tasks import make_task
 from glora.tasks.base import Task
-from glora.tasks.causal import IGNORED, alpaca_prompt, chat_prompt, token_losses
+from glora.tasks.causal import IGNORED, alpaca_prompt, chat_prompt, encode, token_losses
 from glora.tasks.encoder import load_tokenizer
 from glora.tasks.instruct import Instruct
 from glora.tasks.multiple_choice import MultipleChoice, bootstrap_interval
-from glora.tasks.packing import check_packable, rows_of
+from glora.tasks.packing import check_packable, rows_of, share_prompts, why_not_packable
 from glora.training import train
 from paper_checks.glora.tiny_text import save_model, write_jsonl
 
@@ -74,6 +74,20 @@ def test_the_loss_is_that_of_transformers(llama: Path, instructions: Path) -> No
     assert task.metrics(model, "validation")["perplexity"] == pytest.approx(
         math.exp(task.metrics(model, "validation", batch_size=2)["loss"]), rel=1e-4
     )
+
+
+def test_a_text_begins_as_the_tokenizer_begins_it(llama: Path) -> None:
+    tokenizer = load_tokenizer(str(llama))
+    start = tokenizer.bos_token_id
+    assert tokenizer("")["input_ids"][:1] == [start]
+    assert encode(tokenizer, "good film", "yes", special=True, end=False).tokens[0] == start
+
+    def silent(text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": tokenizer(text, add_special_tokens=False)["input_ids"]}
+
+    # It knows a first token, as SmolLM2's does, and puts it before no text.
+    silent.bos_token_id = start  # type: ignore[attr-defined]
+    assert start not in encode(silent, "good film", "yes", special=True, end=False).tokens
 
 
 def test_prompts() -> None:
@@ -136,16 +150,50 @@ def choice(llama: Path, file: Path, **options: Any) -> MultipleChoice:
     return MultipleChoice(model=str(llama), file=str(file), **options)
 
 
-def test_likelihoods_are_those_of_one_choice_at_a_time(llama: Path, questions: Path) -> None:
+@pytest.mark.parametrize(("kind", "window"), [("sdpa", None), ("eager", None), ("sdpa", 100)])
+def test_likelihoods_are_those_of_one_choice_at_a_time(
+    llama: Path, questions: Path, kind: str, window: int | None
+) -> None:
     task = choice(llama, questions)
     model = task.build_model(0).eval()
+    model.set_attn_implementation(kind)
+    model.config.sliding_window = window  # which keeps choices from sharing a row, and is wider than any of them
+    assert bool(why_not_packable(model)) == bool(window)
     found = task.likelihoods(model, "test", batch_size=7)
     for question, values in list(zip(task._questions("test"), found, strict=True))[:4]:
         for example, value in zip(question.choices, values, strict=True):
             tokens = torch.tensor([example.tokens])
             logs = model(input_ids=tokens).logits[0, :-1].log_softmax(-1)
             one_by_one = logs.gather(1, tokens[0, 1:, None])[example.prompt - 1 :].sum()
-            torch.testing.assert_close(value, one_by_one.detach(), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(value, one_by_one.detach().double(), rtol=1e-4, atol=1e-4)
+
+
+def test_choices_share_a_prompt_and_do_not_see_each_other(llama: Path, tmp_path: Path) -> None:
+    row = {"question": "was the film good ?", "choices": ["yes", "no no", "fine film yes"], "answer": 0}
+    task = choice(llama, write_jsonl(tmp_path / "one.jsonl", [row, {**row, "question": "bad ?"}]))
+    model = task.build_model(0).eval()
+    groups = [question.choices for question in task._questions("test")]
+    batch = share_prompts(groups, 0)
+    assert batch["input_ids"].numel() < sum(len(example.tokens) for group in groups for example in group)
+    costs = task.costs(model, batch)
+    changed = {**batch, "input_ids": batch["input_ids"].clone()}
+    changed["input_ids"][(batch["examples"] == 1) & (batch["labels"] != IGNORED)] = 7
+    assert (task.costs(model, changed) != costs).tolist() == [False, True, False, False, False, False]
+
+
+def test_the_choices_of_a_long_question_keep_the_same_end_of_it(llama: Path, tmp_path: Path) -> None:
+    row = {"question": "good " * 30, "choices": ["yes", "no no no"], "answer": 0}
+    task = choice(llama, write_jsonl(tmp_path / "long.jsonl", [row]), max_length=12)
+    whole = choice(llama, write_jsonl(tmp_path / "long.jsonl", [row]))._questions("test")[0].choices
+    cut = task._questions("test")[0].choices
+    assert max(len(example.tokens) for example in cut) == 12
+    assert len({tuple(example.tokens[: example.prompt]) for example in cut}) == 1
+    assert all(one.tokens == other.tokens[-len(one.tokens) :] for one, other in zip(cut, whole, strict=True))
+    longer = {**row, "choices": ["yes", "no " * 20]}
+    cut = choice(llama, write_jsonl(tmp_path / "l.jsonl", [longer]), max_length=12)._questions("test")[0].choices
+    assert sorted((example.prompt, len(example.tokens)) for example in cut) == [(1, 2), (1, 12)]
+    with pytest.raises(ValueError, match=r"task\.max_length must be a whole number ≥ 2"):
+        choice(llama, tmp_path / "l.jsonl", max_length=1)
 
 
 def test_choices_are_shuffled_and_lengths_counted(llama: Path, questions: Path) -> None:
