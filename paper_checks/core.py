@@ -196,6 +196,18 @@ class Check(ABC):
         write_json(self._path(context, cell), record)
         return None
 
+    def need(self, context: Context, cell: str) -> Figures:
+        """The figures of a cell that another one rests on, computed first if they are not stored.
+
+        Raises:
+            NotAvailable: what it needs is not there.
+        """
+        if not self._stored(context, cell):
+            reason = self._save_cell(context, cell)
+            if reason is not None:
+                raise NotAvailable(reason)
+        return read_json(self._path(context, cell))["figures"]
+
     def recall(self, folder: Path = COMMITTED) -> Outcome:
         """The outcome from stored cells alone; nothing is computed."""
         stored = self.finished(folder)

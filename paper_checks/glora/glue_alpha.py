@@ -31,7 +31,7 @@ class GlueAlpha(Check):
         "From the runs of glora.glue_fair. Reproduced if in every task the mean of α lies within .02 of 1 "
         "and the mean rank correlation of α (row by row, within each matrix) between seeds is above the 99 % "
         "quantile of its null, in which rows are permuted; not reproduced if either fails in a task; "
-        "undecided with fewer than two seeds. The correlation between tasks is reported."
+        "undecided with fewer than two seeds. The correlation between tasks is reported with its own null."
     )
     needs = ("finished cells of glora.glue_fair",)
 
@@ -63,6 +63,7 @@ class GlueAlpha(Check):
             "between_seeds": _mean_correlation(pairs),
             "between_tasks": _mean_correlation(between),
             "null": _null(pairs, seed),
+            "null_tasks": _null(between, seed + 1),
         }
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
@@ -81,6 +82,7 @@ class GlueAlpha(Check):
                 good.append(abs(mean - 1) <= 0.02 and figures["between_seeds"] > figures["null"])
             if figures["between_tasks"] is not None:
                 rows.append(Row(f"{name}: rank correlation with the other task", None, figures["between_tasks"]))
+                rows.append(Row(f"{name}: the same, 99 % quantile of the null", None, figures["null_tasks"]))
             sentences.append(text + ".")
         if len(good) < len(STUDY.study.tasks):
             verdict = Verdict.UNDECIDED

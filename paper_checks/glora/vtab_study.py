@@ -1,10 +1,10 @@
 """The vision study behind the ``glora.vtab…`` checks: methods at one parameter budget on the same images and weights.
 
-Protocol, the same for every method: learning rates are compared on val200 after training on train800 (one seed); the
-best one trains on train800val200 for each seed; test is looked at once, at the end. A search sees val200 only. The
-head has one learning rate everywhere, so that the grid is about adapters alone. Every cell is one training run or one
-search, so that a stretch of any length makes progress, and every check of the study stores its cells below
-``glora.vtab``, so that what two claims need is computed once.
+Protocol, the same for every method: learning rates are compared on val200 after training on train800 (one seed), over
+a grid that is extended while its best rate lies at an end; the best one trains on train800val200 for each seed; test is
+looked at once, at the end. A search sees val200 only. The head has one learning rate everywhere, so that the grid is
+about adapters alone. Every cell is one training run or one search, so that a stretch of any length makes progress, and
+every check of the study stores its cells below ``glora.vtab``, so that what two claims need is computed once.
 
 The budget is what α-LoRA of rank 3 has on the 72 linear layers of a ViT-S: 248,832 + 41,472 = 290,304. LoRA of rank
 3 and 4 in turn has exactly as much, GLoRA with all tensors low-rank of rank 1 has 290,376, and a uniform subnet of the
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from paper_checks.core import COMMITTED, Check, Context, Figures, NotAvailable
 from paper_checks.glora import cost
+from paper_checks.glora.rates import settle
 from paper_checks.glora.vtab_methods import by_layer, configuration, parse, sized, suffix
 from paper_checks.glora.vtab_statistics import pack, searched
 from rmt.storage import read_json
@@ -127,7 +128,7 @@ class Study(Check):
             return self._rate(context, task, words[0], float("-".join(words[1:])))
         if kind == "cost":
             if parse(task, self.plan.budgets)[0] == "glora_searched":
-                self._need(context, f"supernet-{self.plan.tasks[0]}-s0")
+                self.need(context, f"supernet-{self.plan.tasks[0]}-s0")
             return cost.measure(self, context, task, against=self.lora(task))
         return self._final(context, task, words[0], int(words[1][1:]))
 
@@ -158,14 +159,6 @@ class Study(Check):
     def _task(self, context: Context, name: str) -> Any:
         context.folder("models", "vit-s14")
         return load_task(context.folder("data", "vtab", name).parents[2], name, self.plan.side)
-
-    def _need(self, context: Context, cell: str) -> Figures:
-        """The figures of a cell that this one rests on, computed first if they are not there."""
-        if not self._stored(context, cell):
-            reason = self._save_cell(context, cell)
-            if reason is not None:
-                raise NotAvailable(reason)
-        return read_json(self._path(context, cell))["figures"]
 
     def _settings(self, epochs: float, rate: float, seed: int, split: str, method: str = "") -> Any:
         from glora.settings import AlphaSettings, TrainingSettings
@@ -227,7 +220,7 @@ class Study(Check):
             return configuration(
                 method, budget, lambda: task.build_model(0), task.heads, target=self.plan.target, seed=seed
             )
-        found = self._need(context, f"supernet-{Path(task.folder).name}-s{seed}")
+        found = self.need(context, f"supernet-{Path(task.folder).name}-s{seed}")
         return glora.GLoRAConfig.from_dict(searched(found, name)["config"])
 
     def _rate(self, context: Context, name: str, method: str, rate: float) -> Figures:
@@ -239,10 +232,11 @@ class Study(Check):
         return self.plan.full_rates if method == "full" else self.plan.rates
 
     def _best_rate(self, context: Context, name: str, method: str) -> float:
-        """The learning rate with the best validation accuracy, the smaller one of equals."""
-        cells = {rate: f"rate-{name}-{method}-{rate:g}" for rate in self._rates(method)}
-        scores = {rate: self._need(context, cell)["validation"] for rate, cell in cells.items()}
-        return max(scores, key=lambda rate: (scores[rate], -rate))
+        """The learning rate with the best validation accuracy, see `paper_checks.glora.rates`."""
+        return settle(
+            self._rates(method),
+            lambda rate: self.need(context, f"rate-{name}-{method}-{rate:g}")["validation"],
+        )
 
     def _final(self, context: Context, name: str, method: str, seed: int) -> Figures:
         import glora

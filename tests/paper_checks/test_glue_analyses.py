@@ -16,7 +16,9 @@ from paper_checks.glora.glue_fair import CLAIMED
 from rmt.storage import write_json
 
 
-def store(folder: Path, shared: float, *, shift: float = 0.0, drop: float = 0.0, seeds: int = 3) -> Context:
+def store(
+    folder: Path, shared: float, *, shift: float = 0.0, drop: float = 0.0, seeds: int = 3, majority: float = 55.0
+) -> Context:
     """Finished α-LoRA runs whose scales have a pattern in common to the degree `shared`."""
     draw = np.random.default_rng(0)
     for task in STUDY.study.tasks:
@@ -24,10 +26,9 @@ def store(folder: Path, shared: float, *, shift: float = 0.0, drop: float = 0.0,
         for cell in STUDY.study.finals(task, CLAIMED)[:seeds]:
             noise = {name: draw.standard_normal(200) for name in pattern}
             alpha = {name: 1 + shift + 0.05 * (shared * pattern[name] + (1 - shared) * noise[name]) for name in pattern}
-            points = [
-                {"a": a, "b": b, "accuracy": 85.0 - (drop if (a, b) in glue_affine.TESTED else 0.0)} for a, b in AFFINE
-            ]
-            figures = {"alpha": alpha, "affine": points, "majority": 55.0}
+            right = {point: 850 - (round(10 * drop) if point in glue_affine.TESTED else 0) for point in AFFINE}
+            points = [{"a": a, "b": b, "correct": "1" * n + "0" * (1000 - n)} for (a, b), n in right.items()]
+            figures = {"alpha": alpha, "affine": points, "majority": majority, "rate": 2e-3}
             write_json(folder / STUDY.id / f"{cell}.json", {"figures": figures, "quick": False, "seed": 0})
     return Context(out=folder)
 
@@ -64,9 +65,17 @@ def test_the_null_holds_its_level() -> None:
     assert exceeded <= 2
 
 
-@pytest.mark.parametrize(("drop", "verdict"), [(20.0, Verdict.REPRODUCED), (1.0, Verdict.NOT_REPRODUCED)])
-def test_affine(tmp_path: Path, drop: float, verdict: Verdict) -> None:
-    context = store(tmp_path, 0.5, drop=drop)
+@pytest.mark.parametrize(
+    ("drop", "majority", "verdict"),
+    [
+        (20.0, 55.0, Verdict.REPRODUCED),
+        (1.0, 55.0, Verdict.REPRODUCED),
+        (0.1, 55.0, Verdict.NOT_REPRODUCED),
+        (0.1, 84.0, Verdict.UNDECIDED),
+    ],
+)
+def test_affine(tmp_path: Path, drop: float, majority: float, verdict: Verdict) -> None:
+    context = store(tmp_path, 0.5, drop=drop, majority=majority)
     assert glue_affine.CHECK.run(context).verdict is verdict
     cells = glue_affine.CHECK.finished(tmp_path)
     assert glue_affine.CHECK.draw(cells) is not None
@@ -74,24 +83,32 @@ def test_affine(tmp_path: Path, drop: float, verdict: Verdict) -> None:
     assert glue_affine.CHECK.judge(cells).verdict is Verdict.UNDECIDED
 
 
-def sensitivity(changes: dict[str, float]) -> dict[str, Any]:
+def sensitivity(changes: dict[str, float], level: float = 0.5) -> dict[str, Any]:
+    draw = np.random.default_rng(0)
+    easy = level + 0.1 * draw.standard_normal(300)
     return {
-        f"{variant}.seed{seed}": {"accuracy": 75.0 + changes.get(variant, 0.0), "examples": 300}
+        f"{variant}.seed{seed}": {
+            "losses": easy + changes.get(variant, 0.0) + 0.005 * draw.standard_normal(300) + 1e-4 * seed,
+            "accuracy": 75.0,
+            "constant": 0.65,
+        }
         for variant in glue_sensitivity.VARIANTS
         for seed in range(2)
     }
 
 
 @pytest.mark.parametrize(
-    ("changes", "verdict"),
+    ("changes", "level", "verdict"),
     [
-        ({"T1": 0.5}, Verdict.REPRODUCED),
-        ({"T1": -3.0}, Verdict.UNDECIDED),
-        ({"T1": -15.0}, Verdict.NOT_REPRODUCED),
+        ({"T1": 0.01}, 0.5, Verdict.REPRODUCED),
+        ({"T1": 0.02}, 0.5, Verdict.UNDECIDED),
+        ({"T1": 0.1}, 0.5, Verdict.NOT_REPRODUCED),
+        ({"T1": -0.1}, 0.5, Verdict.NOT_REPRODUCED),
+        ({"T1": 0.1}, 0.65, Verdict.UNDECIDED),
     ],
 )
-def test_sensitivity(changes: dict[str, float], verdict: Verdict) -> None:
-    cells = sensitivity(changes)
+def test_sensitivity(changes: dict[str, float], level: float, verdict: Verdict) -> None:
+    cells = sensitivity(changes, level)
     assert glue_sensitivity.CHECK.judge(cells).verdict is verdict
     assert glue_sensitivity.CHECK.draw(cells) is not None
     cells.pop("overlap.seed1")

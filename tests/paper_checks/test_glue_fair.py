@@ -12,7 +12,7 @@ import pytest
 
 from paper_checks.core import Context, NotAvailable, Verdict
 from paper_checks.glora import glue_cells
-from paper_checks.glora.glue_cells import METHODS, Study, best_rate, paired, train_one
+from paper_checks.glora.glue_cells import METHODS, Study, best_rate, bits, paired, train_one
 from paper_checks.glora.glue_fair import CHECK, GlueFair
 from paper_checks.glora.glue_recipe import CHECK as RECIPE
 from paper_checks.glora.glue_recipe import GlueRecipe
@@ -60,7 +60,8 @@ def test_a_whole_study_can_be_interrupted_and_continued(
     assert "Not complete: 4 of 15 cells" in partial.summary
     outcome = check.run(context)
     cells = check.finished(tmp_path)
-    assert set(cells) == set(TINY.cells())
+    assert set(cells) >= set(TINY.cells())
+    assert all(".rate" in cell for cell in set(cells) - set(TINY.cells()))  # beyond the grid, where its end was best
     assert outcome.verdict in set(Verdict)
     assert check.draw(cells) is not None
     passes = {f["passes"] for name, f in cells.items() if ".seed" in name}
@@ -69,8 +70,7 @@ def test_a_whole_study_can_be_interrupted_and_continued(
     assert alpha["alpha_steps"] == alpha["steps"] // 10
     assert len(alpha["affine"]) == len(glue_cells.AFFINE)
     same = next(point for point in alpha["affine"] if (point["a"], point["b"]) == (1.0, 0.0))
-    first = alpha["correct"][:200]
-    assert same["accuracy"] == pytest.approx(100 * first.count("1") / len(first))
+    assert same["correct"] == alpha["correct"]
 
 
 def test_learning_rates_never_see_the_development_set(data: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -106,18 +106,30 @@ def test_every_method_trains(data: Path, tmp_path: Path, name: str) -> None:
     assert done.parameters > 0
 
 
-def test_finals_need_their_learning_rates(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotAvailable, match=r"needs the cells sst2.lora.rate0.0005, .* first"):
-        TinyCheck().compute(Context(out=tmp_path, data=data), "sst2.lora.seed0")
+def test_finals_compute_the_learning_rates_they_rest_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the smallest rate of the grid, whose loss is the least, the choice goes on downwards."""
     with pytest.raises(NotAvailable, match="models/tiny"):
         TinyCheck().compute(Context(out=tmp_path, data=tmp_path), "sst2.lora.rate0.002")
+    losses = {5e-4: 0.5, 2e-3: 0.6, 8e-3: 0.7, 1.25e-4: 0.4, 3.125e-5: 0.45}
+    monkeypatch.setattr(
+        "paper_checks.glora.glue_fair.selection",
+        lambda study, context, task, method, rate: {"rate": rate, "validation": {"loss": losses[rate]}},
+    )
+    monkeypatch.setattr(
+        "paper_checks.glora.glue_fair.final", lambda study, context, task, method, rate, seed: {"rate": rate}
+    )
+    check, context = TinyCheck(), Context(out=tmp_path, data=data)
+    assert check.compute(context, "sst2.lora.seed0") == {"rate": 1.25e-4}
+    assert set(check.finished(tmp_path)) == {f"sst2.lora.rate{rate:g}" for rate in losses}
 
 
-def test_the_best_rate_breaks_ties_by_loss() -> None:
+def test_the_best_rate_has_the_smallest_loss() -> None:
     def cell(rate: float, accuracy: float, loss: float) -> dict[str, Any]:
         return {"rate": rate, "validation": {"accuracy": accuracy, "loss": loss}}
 
-    assert best_rate({"a": cell(1, 80, 0.5), "b": cell(2, 81, 0.9), "c": cell(3, 81, 0.8)}) == 3
+    assert best_rate({"a": cell(1, 80, 0.5), "b": cell(2, 81, 0.9), "c": cell(3, 81, 0.8)}) == 1
 
 
 def answers(rate: float, seed: int, examples: int = 2000) -> str:
@@ -141,22 +153,25 @@ def test_the_papers_recipe_tunes_nothing_and_does_more_work(data: Path, tmp_path
 
 
 def test_paired_differences_cover_the_truth() -> None:
-    """The 95 % interval holds the true difference in at least nine of ten draws."""
+    """The 95 % interval holds the true difference, whether examples or seeds make most of the spread.
+
+    Satterthwaite's degrees of freedom are an approximation: with three seeds that differ much it holds in 91 to 93 %.
+    """
     draw = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        easy = draw.random(500)  # how hard each example is, the same for both methods and all seeds
-        runs = [
-            [
-                {"correct": "".join("01"[int(d)] for d in draw.random(500) < np.clip(easy + shift, 0, 1))}
-                for _ in range(3)
+    for seed_spread, size in ((0.0, 500), (0.03, 500), (0.03, 4000)):
+        covered, truth = 0, 2.0
+        for _ in range(200):
+            easy = 0.2 + 0.6 * draw.random(size)  # how hard each example is, the same for both methods and all seeds
+            runs = [
+                [
+                    {"correct": bits(draw.random(size) < easy + shift + seed_spread * draw.standard_normal())}
+                    for _ in range(3)
+                ]
+                for shift in (0.02, 0.0)
             ]
-            for shift in (0.02, 0.0)
-        ]
-        truth = 100 * np.mean(np.clip(easy + 0.02, 0, 1) - easy)
-        low, high = paired(*runs).interval
-        covered += low <= truth <= high
-    assert covered >= 180
+            low, high = paired(*runs).interval
+            covered += low <= truth <= high
+        assert covered >= 180, (seed_spread, size)
 
 
 def study_cells(gains: Mapping[str, float], level: float = 0.8) -> dict[str, Any]:
