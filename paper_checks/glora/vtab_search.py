@@ -28,19 +28,23 @@ class VtabSearch(Study):
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         difference = paired(cells, "glora_searched", "glora_random")
-        verdict, summary = decide(difference, "searched − random subnet")
+        verdict, summary = decide(difference, "searched − random subnet", len(self.plan.tasks))
         rows = []
         if difference is not None:
-            rows.append(Row("searched − random (points)", None, difference.mean, difference.known_error))
+            rows.append(Row("searched − random (points, 95 % interval)", None, difference.text))
         results = table(cells)
         for (task, method), values in results.items():
             if method in ("glora_searched", "glora_random", "glora_inherited"):
                 rows.append(Row(f"{task}: {label(method)} (test %)", None, sum(values) / len(values)))
-        done = {cell: figures for cell, figures in cells.items() if cell.startswith("supernet")}
-        found = [one["search"] for figures in done.values() for one in searches(figures).values()]
-        for cell, one in zip(done, found, strict=True):
-            name = cell.removeprefix("supernet-").replace("-s", ", seed ")
-            rows.append(Row(f"{name}: best on val200 with inherited weights (%)", None, one["validation_accuracy"]))
+        found: list[Figures] = []
+        for cell, figures in cells.items():
+            if not cell.startswith("supernet"):
+                continue
+            for size, one in searches(figures).items():
+                name = cell.removeprefix("supernet-").replace("-s", ", seed ") + (f", {size}" if size else "")
+                best = one["search"]["validation_accuracy"]
+                rows.append(Row(f"{name}: best on val200 with inherited weights (%)", None, best))
+                found.append(one["search"])
         return Outcome(verdict, summary + _savings(found), (*rows, *_rows(found)))
 
 

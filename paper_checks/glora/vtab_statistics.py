@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ class Difference:
         error: standard error: spread over seeds within tasks, and the sampling of test images.
         low, high: the interval, by Student's t with the seeds' degrees of freedom; infinite with one seed.
         pairs: number of (task, seed) pairs.
+        tasks: number of tasks.
     """
 
     mean: float
@@ -38,26 +39,54 @@ class Difference:
     low: float
     high: float
     pairs: int
+    tasks: int
 
     @property
-    def known_error(self) -> float | None:
-        """The standard error, or None where one seed leaves it unknown."""
-        return self.error if np.isfinite(self.error) else None
+    def text(self) -> str:
+        """The difference with its interval, where more than one seed gives it one."""
+        if not np.isfinite(self.low):
+            return f"{self.mean:+.2f} (one seed a task)"
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def paired(cells: Mapping[str, Figures], one: str, other: str, prefix: str = "final") -> Difference | None:
-    """``one`` minus ``other`` over all pairs of runs with the same task and seed; None without a pair."""
+def whole_test(figures: Figures) -> NDArray[np.float64]:
+    """A run's answers on the test split, 0 or 1 an image."""
+    return unpack(figures["right"]).astype(float)
+
+
+def paired(
+    cells: Mapping[str, Figures],
+    one: str,
+    other: str,
+    prefix: str = "final",
+    answers: Callable[[Figures], NDArray[np.float64]] = whole_test,
+) -> Difference | None:
+    """``one`` minus ``other`` over all pairs of runs with the same task and seed; None without a pair.
+
+    Runs of a task and seed in several sizes (images a class) share their test images and their structure, so they are
+    averaged first and count as one; a seed that lacks sizes which others have is left out.
+
+    Args:
+        cells: figures by cell, named ``prefix-task-method[-size]-seed``.
+        one, other: the methods.
+        prefix: kind of the cells.
+        answers: how right a run was on each image.
+    """
     from scipy.stats import t as student
 
-    by_task: dict[str, list[NDArray[np.float64]]] = {}
+    found: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     for cell, figures in cells.items():
         kind, task, *rest = cell.split("-")
         twin = "-".join([kind, task, other, *rest[1:]])
         if kind == prefix and rest[0] == one and twin in cells:
-            right = unpack(figures["right"]).astype(float) - unpack(cells[twin]["right"])
-            by_task.setdefault("-".join([task, *rest[1:-1]]), []).append(100 * right)
-    if not by_task:
+            difference = 100 * (answers(figures) - answers(cells[twin]))
+            found.setdefault(task, {}).setdefault(rest[-1], []).append(difference)
+    if not found:
         return None
+    by_task: dict[str, list[NDArray[np.float64]]] = {}
+    for task, by_seed in found.items():
+        sizes = max(map(len, by_seed.values()))
+        by_task[task] = [np.stack(runs).mean(axis=0) for runs in by_seed.values() if len(runs) == sizes]
     means = [np.mean([d.mean() for d in seeds]) for seeds in by_task.values()]
     within = [float(np.var([d.mean() for d in seeds], ddof=1)) for seeds in by_task.values() if len(seeds) > 1]
     freedom = sum(len(seeds) - 1 for seeds in by_task.values())
@@ -70,7 +99,7 @@ def paired(cells: Mapping[str, Figures], one: str, other: str, prefix: str = "fi
     mean = float(np.mean(means))
     width = float(student.ppf(0.975, freedom)) * error if freedom else float("inf")
     pairs = sum(map(len, by_task.values()))
-    return Difference(mean, error, mean - width, mean + width, pairs)
+    return Difference(mean, error, mean - width, mean + width, pairs, len(by_task))
 
 
 def table(cells: Mapping[str, Figures]) -> dict[tuple[str, str], list[float]]:
@@ -97,14 +126,22 @@ def searched(supernet: Figures, method: str) -> Figures:
     return searches(supernet)[method.partition(".")[2]]
 
 
-def decide(difference: Difference | None, what: str) -> tuple[Verdict, str]:
-    """The rule for every "one beats the other": the 95 % interval lies above, below, or on both sides of 0."""
+def decide(difference: Difference | None, what: str, tasks: int) -> tuple[Verdict, str]:
+    """The rule for every "one beats the other": the 95 % interval lies above, below, or on both sides of 0.
+
+    Args:
+        difference: from `paired`.
+        what: its name in the sentence.
+        tasks: how many tasks the claim is about; with fewer it stays undecided.
+    """
     if difference is None:
         return Verdict.UNDECIDED, f"no pair of runs of {what} is finished yet"
     text = f"{what}: {difference.mean:+.2f} points from {difference.pairs} pairs of runs"
     if not np.isfinite(difference.low):
         return Verdict.UNDECIDED, f"{text}; one seed a task has no spread, so two at least are needed"
     text += f", 95 % interval {difference.low:+.2f} to {difference.high:+.2f}"
+    if difference.tasks < tasks:
+        return Verdict.UNDECIDED, f"{text}; {difference.tasks} of {tasks} tasks are done"
     if difference.low > 0:
         return Verdict.REPRODUCED, text
     if difference.high < 0:
