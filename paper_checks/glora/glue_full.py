@@ -1,4 +1,8 @@
-"""The GLUE study at full size: five tasks, eleven methods, five seeds; for a GPU."""
+"""The GLUE study at full size: five tasks, eleven methods, five seeds; for a GPU.
+
+α-LoRA with α fixed at 1 has no row of its own: it is LoRA. About 770,000 steps of 32 examples; at 35 ms a step, which
+small kernels rather than arithmetic set, that is 8 hours.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +18,25 @@ class GlueFull(GlueFair):
 
     id = "glora.glue_full"
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, five tasks"
-    needs = ("data/glue", "models/minilm-l6", "a GPU, about 4 hours (estimated, not measured)")
+    needs = ("data/glue", "models/minilm-l6", "a GPU, about 8 hours (estimated, not measured)")
     study = Study(
-        tasks={"mrpc": None, "rte": None, "sst2": 10_000, "mnli": None, "qnli": None},
+        tasks={"mrpc": None, "rte": None, "sst2": None, "mnli": None, "qnli": None},
         methods=(
             *("lora", "alpha_scheduled", "linear_probe", "alpha_joint", "glora", "dora", "alpha_scalar"),
             *("glora_fixed", "ia3", "bitfit", "full"),
         ),
         seeds=5,
         batch_size=32,
-        max_length=256,
+        max_length=512,
         device="auto",
     )
 
     def cells(self, context: Context) -> Sequence[str]:
-        return [*self.study.cells(), *self.study.costs()]
+        return self.study.cells()[:1] if context.quick else [*self.study.cells(), *self.study.costs()]
 
     def compute(self, context: Context, cell: str) -> Figures:
         if not _has_gpu():
-            raise NotAvailable("needs a GPU (440 runs, about 4 hours there; weeks on a CPU)")
+            raise NotAvailable("needs a GPU (440 runs, about 8 hours there; weeks on a CPU)")
         return super().compute(context, cell)
 
 
