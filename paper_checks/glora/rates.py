@@ -8,17 +8,18 @@ rate from both sides".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 STEP = 4.0  #: ratio of a rate beyond the grid to the rate at its end
 BEYOND = 3  #: rates tried beyond the grid at most
 
 
-def settle(grid: Sequence[float], score: Callable[[float], float]) -> float:
+def settle(grid: Sequence[float], score: Callable[[float], Any]) -> float:
     """The rate with the highest score, the smaller one of equals.
 
     Args:
         grid: the rates tried in any case; of a single one nothing is tried.
-        score: how good a rate is on validation; called once a rate.
+        score: how good a rate is on validation, a number or a tuple of them; called once a rate.
     """
     if len(grid) == 1:
         return grid[0]

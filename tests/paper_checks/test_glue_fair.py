@@ -12,7 +12,7 @@ import pytest
 
 from paper_checks.core import Context, NotAvailable, Verdict
 from paper_checks.glora import glue_cells
-from paper_checks.glora.glue_cells import METHODS, Study, best_rate, bits, paired, train_one
+from paper_checks.glora.glue_cells import CRITERIA, METHODS, Study, bits, paired, score, train_one
 from paper_checks.glora.glue_fair import CHECK, GlueFair
 from paper_checks.glora.glue_recipe import CHECK as RECIPE
 from paper_checks.glora.glue_recipe import GlueRecipe
@@ -57,7 +57,7 @@ def test_a_whole_study_can_be_interrupted_and_continued(
     assert len(check.finished(tmp_path)) == 4
     partial = check.recall(tmp_path)
     assert partial.verdict is Verdict.UNDECIDED
-    assert "Not complete: 4 of 15 cells" in partial.summary
+    assert "Not complete: 4 of 19 cells" in partial.summary
     outcome = check.run(context)
     cells = check.finished(tmp_path)
     assert set(cells) >= set(TINY.cells())
@@ -115,21 +115,35 @@ def test_finals_compute_the_learning_rates_they_rest_on(
     losses = {5e-4: 0.5, 2e-3: 0.6, 8e-3: 0.7, 1.25e-4: 0.4, 3.125e-5: 0.45}
     monkeypatch.setattr(
         "paper_checks.glora.glue_fair.selection",
-        lambda study, context, task, method, rate: {"rate": rate, "validation": {"loss": losses[rate]}},
+        lambda study, context, task, method, rate: {
+            "rate": rate,
+            "validation": {"loss": losses[rate], "accuracy": 80.0 + (rate == 2e-3)},
+        },
     )
-    monkeypatch.setattr(
-        "paper_checks.glora.glue_fair.final", lambda study, context, task, method, rate, seed: {"rate": rate}
-    )
+    runs: list[float] = []
+
+    def final(*arguments: Any, **options: Any) -> dict[str, Any]:
+        runs.append(arguments[4])
+        return {"rate": arguments[4]}
+
+    monkeypatch.setattr("paper_checks.glora.glue_fair.final", final)
     check, context = TinyCheck(), Context(out=tmp_path, data=data)
     assert check.compute(context, "sst2.lora.seed0") == {"rate": 1.25e-4}
     assert set(check.finished(tmp_path)) == {f"sst2.lora.rate{rate:g}" for rate in losses}
+    assert check.compute(context, "sst2.lora.accuracy.seed0") == {"rate": 2e-3}
+    losses |= {1.25e-4: 0.6, 2e-3: 0.4}
+    for cell in (tmp_path / check.id).glob("*.json"):
+        cell.unlink()
+    assert check.compute(context, "sst2.lora.seed1") == {"rate": 2e-3}
+    done = len(runs)
+    check.need(context, "sst2.lora.seed0")
+    assert check.compute(context, "sst2.lora.accuracy.seed0") == {"rate": 2e-3}
+    assert len(runs) == done + 1  # both choices are the same: one run
 
 
-def test_the_best_rate_has_the_smallest_loss() -> None:
-    def cell(rate: float, accuracy: float, loss: float) -> dict[str, Any]:
-        return {"rate": rate, "validation": {"accuracy": accuracy, "loss": loss}}
-
-    assert best_rate({"a": cell(1, 80, 0.5), "b": cell(2, 81, 0.9), "c": cell(3, 81, 0.8)}) == 1
+def test_criteria_of_the_choice() -> None:
+    tried = [{"validation": {"accuracy": a, "loss": b}} for a, b in ((80, 0.5), (81, 0.9), (81, 0.8))]
+    assert [max(tried, key=lambda figures: score(figures, by)) for by in CRITERIA] == [tried[0], tried[2]]
 
 
 def answers(rate: float, seed: int, examples: int = 2000) -> str:
@@ -209,7 +223,7 @@ def test_verdicts(gains: dict[str, float], verdict: Verdict) -> None:
         assert "would take about" in outcome.summary
     cells.pop("mrpc.alpha_scheduled.seed2")
     assert CHECK.judge(cells).verdict is Verdict.UNDECIDED
-    assert "Not complete: 59 of 60 cells" in CHECK.judge(cells).summary
+    assert "Not complete: 71 of 72 cells" in CHECK.judge(cells).summary
 
 
 def test_methods_beside_the_claim_do_not_delay_its_verdict() -> None:
@@ -217,7 +231,7 @@ def test_methods_beside_the_claim_do_not_delay_its_verdict() -> None:
     cells.pop("mrpc.glora.seed2")
     outcome = CHECK.judge(cells)
     assert outcome.verdict is Verdict.REPRODUCED
-    assert "Not complete: 59 of 60 cells" in outcome.summary
+    assert "Not complete: 71 of 72 cells" in outcome.summary
 
 
 def test_cost_cells_come_last_and_are_not_waited_for() -> None:
@@ -232,7 +246,7 @@ def test_cost_cells_come_last_and_are_not_waited_for() -> None:
     rows = {row.name: row.ours for row in outcome.rows}
     assert rows["SST2, GLoRA (A vector, B low-rank, E vector) / LoRA: time of a training step"] == 1.2
     stored.pop("mrpc.glora.seed2")
-    assert "Not complete: 59 of 60 cells" in CHECK.judge(stored | costs).summary
+    assert "Not complete: 71 of 72 cells" in CHECK.judge(stored | costs).summary
 
 
 def test_a_method_s_cost(data: Path, tmp_path: Path) -> None:
