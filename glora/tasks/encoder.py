@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-#: Names that transformers gives to the heads of its sequence classifiers.
-HEADS = ("classifier", "score")
+#: A part of a pretrained model that many checkpoints lack, because their training did not need it.
+POOLER = "pooler"
 
 
 @contextmanager
@@ -75,7 +75,10 @@ def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Modu
         torch.manual_seed(seed)
         try:
             if pooling == "mean":
-                encoder = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+                encoder, info = transformers.AutoModel.from_pretrained(
+                    name, dtype=torch.float32, output_loading_info=True
+                )
+                _require_pretrained(name, info["missing_keys"])
                 return MeanPooledClassifier(encoder, labels)
             model = transformers.AutoModelForSequenceClassification.from_pretrained(
                 name, num_labels=labels, dtype=torch.float32
@@ -87,17 +90,64 @@ def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Modu
     return model
 
 
-def head_names(name: str, pooling: str) -> tuple[str, ...]:
-    """Names of the modules that `build_classifier` adds to the pretrained model."""
+def head_names(name: str, labels: int, pooling: str) -> tuple[str, ...]:
+    """Names of the modules that are new in a model of `build_classifier`, and of those that stand above its base.
+
+    What transformers puts above the base model is the head, one module (BERT's classifier) or several (DistilBERT's
+    pre_classifier and classifier); it trains in full even if the checkpoint has one. A pooler inside the base model
+    belongs to it where the checkpoint has none, and would stay as it was drawn otherwise.
+
+    Args:
+        name, labels, pooling: as for `build_classifier`.
+
+    Raises:
+        ValueError: there is no such model, it has no head that can be told from its base, or the checkpoint lacks
+            weights of the base.
+    """
     if pooling == "mean":
         return ("classifier",)
     import transformers
 
-    with torch.device("meta"):
-        sketch = transformers.AutoModelForSequenceClassification.from_config(
-            transformers.AutoConfig.from_pretrained(name)
+    try:
+        with quiet():  # on the meta device, the names are read and no weight is
+            sketch, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+                name, num_labels=labels, device_map="meta", output_loading_info=True
+            )
+    except OSError as error:
+        raise ValueError(f"task.model={name!r} cannot be loaded: {error}") from None
+    base = sketch.base_model
+    heads = [
+        key for key, child in sketch.named_children() if child is not base and any(True for _ in child.parameters())
+    ]
+    if base is sketch or not heads:
+        raise ValueError(
+            f"task.model={name!r}: {type(sketch).__name__} has no head above a base model; use task.pooling='mean'"
         )
-    return tuple(child for child, _ in sketch.named_children() if child in HEADS)
+    missing = [key for key in info["missing_keys"] if key.split(".")[0] not in heads]
+    return (*heads, *_require_pretrained(name, missing))
+
+
+def _require_pretrained(name: str, missing: Iterable[str]) -> tuple[str, ...]:
+    """The poolers among parameters that a checkpoint lacks.
+
+    Raises:
+        ValueError: it lacks others too; they would be random and frozen.
+    """
+    poolers: dict[str, None] = {}
+    others = []
+    for key in sorted(missing):
+        parts = key.split(".")
+        if POOLER in parts:
+            poolers[".".join(parts[: parts.index(POOLER) + 1])] = None
+        else:
+            others.append(key)
+    if others:
+        shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
+        raise ValueError(
+            f"task.model={name!r} lacks {len(others)} weights of the pretrained model ({shown}); "
+            "give a complete checkpoint of the architecture that its config.json names"
+        )
+    return tuple(poolers)
 
 
 def gguf_options(gguf_file: str | None) -> dict[str, str]:

@@ -116,8 +116,12 @@ class Glue:
 
     @cached_property
     def heads(self) -> tuple[str, ...]:
-        """The classification head."""
-        return head_names(self._model_path, self.pooling)
+        """The classification head, and a pooler that the checkpoint lacks."""
+        return head_names(self._model_path, self._outputs, self.pooling)
+
+    @property
+    def _outputs(self) -> int:
+        return max(1, len(self.spec.labels))
 
     @cached_property
     def _model_path(self) -> str:
@@ -232,7 +236,7 @@ class Glue:
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model with a new head."""
-        return build_classifier(self._model_path, max(1, len(self.spec.labels)), self.pooling, seed)
+        return build_classifier(self._model_path, self._outputs, self.pooling, seed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or squared error for STS-B; a mean over examples."""
