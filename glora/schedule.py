@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from glora.layer import AdaptedLayer, Adapter
 from glora.settings import AlphaSettings
 from glora.state import adapted_modules, get_state
-from glora.tensors import Diagonal, Scalar, Vector
+from glora.tensors import Diagonal, Scalar, Vector, share_value
 
 #: How α is shared: one a row (the paper), a row vector shared by query, key and value of a block, one number a
 #: matrix, one a block of the network ("layer"), one for the model.
@@ -70,7 +70,7 @@ def share_alpha(model: nn.Module, share: str) -> int:
     first: dict[tuple[object, ...], nn.Parameter] = {}
     for name, adapter in layers.items():
         assert isinstance(adapter.A, Scalar | Vector)
-        adapter.A.value = first.setdefault(_group(name, share, adapter.A.value), adapter.A.value)
+        share_value(adapter.A, first.setdefault(_group(name, share, adapter.A.value), adapter.A.value))
     return len(first)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import glora
@@ -235,6 +237,15 @@ def test_sharing(share: str, number: int, numbers: int, tmp_path: Path) -> None:
             parameter.fill_(0.1 * (i + 1))
     x = torch.randn(3, 4)
     expected = model(x)
+    save_file(model.state_dict(), tmp_path / "plain.safetensors")  # which refuses tensors that share memory
+    stored = load_file(tmp_path / "plain.safetensors")
+    assert stored.keys() == {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(stored)
+    torch.testing.assert_close(other(x), expected)
     glora.save(model, tmp_path)
     fresh = nn.Sequential(_Block(), _Block())
     fresh.load_state_dict(glora.merged_copy(model).state_dict())
