@@ -46,7 +46,7 @@ from glora.space import Budget, SearchSpace
 from glora.supernet import SAMPLINGS, SuperNet
 from glora.tasks import make_task
 from glora.tasks.base import device_of
-from glora.training import train
+from glora.training import check, train
 from glora.tuning import tune
 
 ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
@@ -163,6 +163,7 @@ class SearchRun:
             generator=torch.Generator().manual_seed(training.seed),
         )
         supernet.space.fits(self.method.budget)
+        self.method.make_engine(supernet.space, training.seed)  # checks its options
         wrapped: Any = SuperNetTask(
             self.task, supernet, seed=training.seed, sampling=self.method.sampling, count=self.method.draws
         )
@@ -173,7 +174,10 @@ class SearchRun:
             out=str(self.folder / "supernet"),
             test=False,
         )
-        run = Run.create(part, resume=self.resume).start()
+        run = Run.create(part, resume=self.resume)
+        check(model, wrapped, training)
+        self.run.start()  # only now: a refused search leaves no folder behind
+        run.start()
         train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step)
         return supernet
 
@@ -220,7 +224,6 @@ class SearchRun:
         if self.run.result is not None:
             return self.run.result
         self.task.check()
-        self.run.start()
         supernet = self.supernet()
         found = self.search(supernet, progress=progress)
         inherited = None

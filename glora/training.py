@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glora.averaging import Average
 from glora.optimizers import adapter_steps, learning_rate_factor, load_optimizer, optimizer_tensors
+from glora.processes import sum_over_processes
 from glora.run import Run
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
 from glora.settings import TrainingSettings
@@ -85,6 +86,20 @@ def train(
         TrainingDiverged: a loss or gradient is not finite; the weights are those before it was used.
     """
     return _Loop(model, task, settings, run, before_step).run(resume)
+
+
+def check(model: nn.Module, task: Task, settings: TrainingSettings) -> None:
+    """Find what `train` would refuse, before anything is written; the model ends up on its device.
+
+    Raises:
+        ValueError: see `train`; or α would be trained apart and yet never move.
+    """
+    loop = _Loop(model, task, settings, None, None)
+    if loop.schedule is not None and loop.total < settings.alpha.every:
+        raise ValueError(
+            f"training.alpha.every={settings.alpha.every}, but the run has only {loop.total} adapter steps, so α would "
+            "never be trained; lower it, train longer, or set training.alpha.mode to joint or fixed"
+        )
 
 
 class _Loop:
@@ -251,7 +266,7 @@ class _Loop:
             gradients(loss, parameters, share)
             mean += loss.detach() * share
         if world > 1:
-            self._sum_over_processes(parameters)
+            sum_over_processes(parameters, accelerator)
             mean = accelerator.reduce(mean, "sum")
         # Looked at only now, so that all processes see the same and none waits for one that has stopped.
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -259,15 +274,6 @@ class _Loop:
             if not math.isfinite(value):
                 raise self._diverged(f"{what} of α" if stream == _ALPHA_STEP else what, value)
         return float(mean)
-
-    def _sum_over_processes(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum ``.grad`` over processes; a parameter that got none in any process keeps none."""
-        present = torch.tensor([float(p.grad is not None) for p in parameters], device=self.accelerator.device)
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-        present, flat = (self.accelerator.reduce(tensor, "sum") for tensor in (present, flat))
-        pieces = flat.split([p.numel() for p in parameters])
-        for parameter, piece, count in zip(parameters, pieces, present.tolist(), strict=True):
-            parameter.grad = piece.view_as(parameter) if count else None
 
     def _autocast(self) -> torch.autocast:
         enabled = self.settings.precision == "bfloat16"

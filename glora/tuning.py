@@ -11,7 +11,7 @@ from glora.run import Run
 from glora.settings import RunConfig
 from glora.state import get_state
 from glora.tasks import Task, make_task
-from glora.training import train
+from glora.training import check, train
 
 
 def prepare(config: RunConfig) -> tuple[nn.Module, Task]:
@@ -44,6 +44,7 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     if run.result is not None:
         return run.result
     model, task = prepare(config)
+    check(model, task, config.training)
     state.wait_for_everyone()  # all have looked at the folder before it changes
     if state.is_main_process:
         run.start()

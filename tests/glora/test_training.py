@@ -22,7 +22,7 @@ import glora
 from glora.run import Run
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, share_alpha, split_for_alpha
 from glora.settings import AlphaSettings, RunConfig, TrainingSettings
-from glora.training import TrainingDiverged, train
+from glora.training import TrainingDiverged, check, train
 
 
 @dataclass(frozen=True)
@@ -459,6 +459,16 @@ def test_bfloat16_autocast_trains_float32_adapters() -> None:
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert result.best is not None
     assert result.best > 65
+
+
+def test_check_finds_what_training_refuses() -> None:
+    task = Blobs()
+    check(prepared(task), task, SETTINGS)
+    assert not task.diary
+    with pytest.raises(ValueError, match=r"training.alpha.every=30, but the run has only 24 adapter steps"):
+        check(prepared(task), task, replace(SETTINGS, alpha=AlphaSettings(every=30)))
+    with pytest.raises(ValueError, match=r"alpha.fraction=0.001 of 60 training examples"):
+        check(prepared(task), task, replace(SETTINGS, alpha=AlphaSettings(fraction=0.001)))
 
 
 def test_nothing_to_train() -> None:
