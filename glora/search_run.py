@@ -256,7 +256,8 @@ def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> Train
             given[other] = None
     settings = dataclasses.replace(training, **given)
     # A vector or scalar A is one support tensor among five here, not α-LoRA's scale: it trains with the others.
-    if "alpha" not in changes:
-        alpha = dataclasses.replace(settings.alpha, mode="joint", lr=settings.lr)
+    asked = changes.get("alpha")
+    if asked is None or (isinstance(asked, Mapping) and "mode" not in asked):
+        alpha = dataclasses.replace(settings.alpha, mode="joint", lr=(asked or {}).get("lr", settings.lr))
         settings = dataclasses.replace(settings, alpha=alpha)
     return settings

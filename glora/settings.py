@@ -30,6 +30,10 @@ PRECISIONS = ("float32", "bfloat16")
 class AlphaSettings:
     """How the scale α = 1 + A is trained (``[training.alpha]``); ignored by methods without a trainable scale.
 
+    The defaults are those of α-LoRA. In a run's file they hold for the method alpha_lora; with any other one a scalar
+    or vector A is a trained tensor among others, hence "joint" with the adapter's learning rate unless the file says
+    otherwise (`RunConfig.from_dict`).
+
     Args:
         mode: "scheduled" is α-LoRA's Algorithm 1: every `every` adapter steps one step of a separate optimizer on
             a batch of its own. "joint" trains α in the adapter's steps with its own learning rate. "fixed" leaves
@@ -204,7 +208,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """A run from nested tables.
+        """A run from nested tables; what they leave out is as the method has it (see `AlphaSettings`).
 
         Raises:
             ValueError: a section or key is unknown, missing or has an impossible value.
@@ -219,7 +223,13 @@ class RunConfig:
         training = values.get("training", {})
         if not isinstance(training, Mapping):
             raise ValueError(f"section [training] must be a table, got {training!r}")
-        return cls(**{**values, "training": _from_mapping(TrainingSettings, "training", training)})
+        settings = _from_mapping(TrainingSettings, "training", training)
+        config = cls(**{**values, "training": settings})
+        given = training.get("alpha", {})
+        if config.method["name"] == "alpha_lora" or "mode" in given:
+            return config
+        alpha = dataclasses.replace(settings.alpha, mode="joint", lr=given.get("lr", settings.lr))
+        return dataclasses.replace(config, training=dataclasses.replace(settings, alpha=alpha))
 
 
 def read(path: str | Path, changes: Sequence[str] = ()) -> RunConfig:

@@ -31,7 +31,7 @@ batch_size = 16
 lr = 3e-2
 evaluate_every = 10
 device = "cpu"
-alpha = {{ every = 4 }}
+alpha = {{ every = 2 }}
 """
 
 
@@ -116,6 +116,9 @@ def test_a_searched_configuration(config: Path, tmp_path: Path, capsys: pytest.C
         (["training.patience=3", "training.evaluate_every=0"], "give evaluate_every as well"),
         (["training.split=train+validation"], "leaves no validation examples"),
         (["method.target=qury"], "near misses: query"),
+        (["training.alpha.every=900"], "training.alpha.every=900, but the run has only"),
+        (["training.alpha.fraction=0.001"], "alpha.fraction=0.001 of 64 training examples"),
+        (["training.epochs=0.1"], "is less than one batch of batch_size=16"),
     ],
 )
 def test_errors_come_before_any_training(
@@ -127,6 +130,36 @@ def test_errors_come_before_any_training(
     assert message in captured.err
     assert captured.out == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_a_corrected_command_runs_in_the_folder_of_a_refused_one(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--set", f"out={tmp_path / 'run'}", "--set", "training.epochs=1"]
+    assert main(["tune", str(config), *words, "--set", "training.batch_size=100"]) == 2
+    assert "is less than one batch" in capsys.readouterr().err
+    call(capsys, "tune", config, *words)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "expected"),
+    [
+        ("alpha_lora", [], ("scheduled", 5e-3)),
+        ("ssf", [], ("joint", 3e-2)),
+        ("custom", ["training.alpha.lr=0.1"], ("joint", 0.1)),
+        ("output_scale", ["training.alpha.mode=scheduled"], ("scheduled", 5e-3)),
+        ("ssf", ["training.alpha.mode=joint"], ("joint", 5e-3)),
+    ],
+)
+def test_algorithm_1_is_the_default_of_alpha_lora_alone(
+    config: Path, method: str, changes: list[str], expected: tuple[str, float]
+) -> None:
+    from glora.settings import RunConfig, read
+
+    run = read(config, [f"method={{name='{method}'}}", *changes])
+    assert (run.training.alpha.mode, run.training.alpha.lr) == expected
+    assert run.training.alpha.every == 2
+    assert RunConfig.from_dict(json.loads(json.dumps(run.to_dict()))) == run  # as a run is opened again
 
 
 def test_folders_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
