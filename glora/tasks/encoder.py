@@ -13,6 +13,9 @@ from torch import Tensor, nn
 #: A part of a pretrained model that many checkpoints lack, because their training did not need it.
 POOLER = "pooler"
 
+#: Names that transformers gives to tables of positions.
+POSITIONS = ("position_embeddings", "wpe", "embed_positions")
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -148,6 +151,43 @@ def _require_pretrained(name: str, missing: Iterable[str]) -> tuple[str, ...]:
             "give a complete checkpoint of the architecture that its config.json names"
         )
     return tuple(poolers)
+
+
+def check_length(name: str, max_length: int) -> None:
+    """Raise ValueError if inputs of `max_length` tokens go beyond a model's table of positions.
+
+    A model that computes positions (rotary, relative) has no such table and no such limit.
+
+    Args:
+        name: hub name or folder of a text model.
+        max_length: the task's.
+    """
+    limits = [
+        table.num_embeddings - _first_position(table)
+        for key, table in _sketch(name).named_modules()
+        if isinstance(table, nn.Embedding) and key.rpartition(".")[2] in POSITIONS
+    ]
+    if limits and max_length > min(limits):
+        raise ValueError(
+            f"task.max_length={max_length} is more than the {min(limits)} positions of task.model={name!r}; lower it"
+        )
+
+
+def _first_position(table: nn.Embedding) -> int:
+    """Where the first token stands: RoBERTa's relatives count on from their padding, BART's from an offset."""
+    return int(getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1))
+
+
+def _sketch(name: str) -> Any:
+    """The model without weights."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+        with torch.device("meta"):
+            return transformers.AutoModel.from_config(config)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"task.model={name!r} cannot be loaded: {error}") from None
 
 
 def gguf_options(gguf_file: str | None) -> dict[str, str]:

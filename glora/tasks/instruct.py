@@ -21,6 +21,7 @@ from glora.tasks.causal import (
     pad,
     token_losses,
 )
+from glora.tasks.encoder import check_length
 from glora.tasks.packing import check_packable, pack
 from glora.tasks.rows import column_problems, expand, read_rows
 
@@ -71,8 +72,10 @@ class Instruct(CausalTask):
             )
 
     def check(self) -> None:
-        """Read and tokenize the file."""
+        """Read and tokenize the file, and see that the model takes texts of such a length."""
         _ = self._splits
+        if self.gguf_file is None:  # models that come in such files compute their positions
+            check_length(expand("task.model", self.model), self.max_length)
 
     @cached_property
     def _splits(self) -> dict[str, list[Example]]:

@@ -20,6 +20,7 @@ dataset = "sst2"
 folder = "{data}"
 model = "{model}"
 pooling = "mean"
+max_length = 64
 
 [method]
 name = "alpha_lora"
@@ -118,6 +119,7 @@ def test_a_searched_configuration(config: Path, tmp_path: Path, capsys: pytest.C
         (["method.target=qury"], "near misses: query"),
         (["training.alpha.every=900"], "training.alpha.every=900, but the run has only"),
         (["training.alpha.fraction=0.001"], "alpha.fraction=0.001 of 64 training examples"),
+        (["task.max_length=65"], "task.max_length=65 is more than the 64 positions of task.model="),
         (["training.epochs=0.1"], "is less than one batch of batch_size=16"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,18 @@ def test_a_model_without_a_head_above_a_base(data: Path, tmp_path: Path, monkeyp
     task = Glue(dataset="sst2", model=str(save_model(tmp_path)), folder=str(data))
     with pytest.raises(ValueError, match=r"BertForSequenceClassification has no head above a base model"):
         _ = task.heads
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("bert", 64), ("roberta", 63), ("llama", None), ("deberta", 64)])
+def test_no_input_is_longer_than_the_models_positions(data: Path, tmp_path: Path, kind: str, limit: int | None) -> None:
+    save = save_tiny if kind == "deberta" else save_model
+    folder = save(tmp_path / "model", kind)
+    if limit is None:  # positions are computed
+        Glue(dataset="sst2", model=str(folder), folder=str(data), max_length=10_000).check()
+        return
+    task = Glue(dataset="sst2", model=str(folder), folder=str(data), max_length=limit)
+    task.check()
+    longest = {"input_ids": torch.full((1, limit), 7), "attention_mask": torch.ones(1, limit, dtype=torch.long)}
+    assert task.build_model(0)(**longest).logits.shape == (1, 2)
+    with pytest.raises(ValueError, match=f"task.max_length={limit + 1} is more than the {limit} positions of task.mod"):
+        replace(task, max_length=limit + 1).check()

@@ -112,7 +112,7 @@ def test_every_task(bert: Path, tmp_path: Path, dataset: str) -> None:
     names = {"train", *DATASETS[dataset].tests}
     for name in names:
         write_jsonl(tmp_path / f"{name}.jsonl", [{**columns, "label": label}] * 6)
-    task = Glue(dataset=dataset, model=str(bert), folder=str(tmp_path))
+    task = Glue(dataset=dataset, model=str(bert), folder=str(tmp_path), max_length=64)
     task.check()
     model = task.build_model(0)
     loss = task.loss(model, task.batch("train", [0, 1]))
