@@ -13,6 +13,9 @@ from torch import Tensor, nn
 #: A part of a pretrained model that many checkpoints lack, because their training did not need it.
 POOLER = "pooler"
 
+#: A tokenizer with fewer tokens, special ones not counted, has lost its vocabulary.
+FEWEST_TOKENS = 10
+
 #: Names that transformers gives to tables of positions.
 POSITIONS = ("position_embeddings", "wpe", "embed_positions")
 
@@ -153,18 +156,27 @@ def _require_pretrained(name: str, missing: Iterable[str]) -> tuple[str, ...]:
     return tuple(poolers)
 
 
-def check_length(name: str, max_length: int) -> None:
-    """Raise ValueError if inputs of `max_length` tokens go beyond a model's table of positions.
+def check_inputs(name: str, tokenizer: Any, max_length: int) -> None:
+    """Raise ValueError if a text model cannot take what its tokenizer makes of texts, cut to `max_length` tokens.
 
-    A model that computes positions (rotary, relative) has no such table and no such limit.
+    Tokens must be in its table of embeddings, and positions in its table of positions, if it has one: a model that
+    computes positions (rotary, relative) has no such limit.
 
     Args:
-        name: hub name or folder of a text model.
+        name: hub name or folder of the model.
+        tokenizer: from `load_tokenizer`.
         max_length: the task's.
     """
+    sketch = _sketch(name)
+    words = sketch.get_input_embeddings()
+    if isinstance(words, nn.Embedding) and len(tokenizer) > words.num_embeddings:
+        raise ValueError(
+            f"task.model={name!r} has embeddings of {words.num_embeddings} tokens, but its tokenizer has "
+            f"{len(tokenizer)}; give the tokenizer that the model was trained with"
+        )
     limits = [
         table.num_embeddings - _first_position(table)
-        for key, table in _sketch(name).named_modules()
+        for key, table in sketch.named_modules()
         if isinstance(table, nn.Embedding) and key.rpartition(".")[2] in POSITIONS
     ]
     if limits and max_length > min(limits):
@@ -207,7 +219,8 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:
-        ValueError: there is none, or the reader of its file is not installed.
+        ValueError: there is none (transformers makes one of special tokens out of nothing), or the reader of its file
+            is not installed.
     """
     import transformers
 
@@ -216,6 +229,12 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
     except OSError as error:
         raise ValueError(f"the tokenizer of task.model={name!r} cannot be loaded: {error}") from None
+    known = len(tokenizer) - len(set(tokenizer.all_special_ids))
+    if known < FEWEST_TOKENS:
+        raise ValueError(
+            f"the tokenizer of task.model={name!r} knows {known} tokens beside special ones; put the tokenizer's files "
+            "(tokenizer.json or a vocabulary) beside the model's"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

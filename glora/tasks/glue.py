@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch, chunks, device_of, to_device
-from glora.tasks.encoder import build_classifier, check_length, head_names, load_tokenizer
+from glora.tasks.encoder import build_classifier, check_inputs, head_names, load_tokenizer
 from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ class Glue:
         """Read all splits, raise ValueError with everything that is wrong with them; see that the model takes them."""
         for split in ("train", "test"):
             self._rows(split)
-        check_length(self._model_path, self.max_length)
+        _ = self.heads
+        check_inputs(self._model_path, self._tokenizer, self.max_length)
 
     def _rows(self, split: str) -> list[Row]:
         try:

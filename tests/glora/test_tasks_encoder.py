@@ -142,3 +142,22 @@ def test_no_input_is_longer_than_the_models_positions(data: Path, tmp_path: Path
     assert task.build_model(0)(**longest).logits.shape == (1, 2)
     with pytest.raises(ValueError, match=f"task.max_length={limit + 1} is more than the {limit} positions of task.mod"):
         replace(task, max_length=limit + 1).check()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "deberta", "xlnet", "t5"])
+def test_a_folder_without_its_tokenizer(data: Path, tmp_path: Path, kind: str) -> None:
+    """transformers makes a tokenizer of special tokens then, for which every word is unknown."""
+    folder = (save_model if kind in ("bert", "roberta") else save_tiny)(tmp_path, kind)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(
+        ValueError, match=r"the tokenizer of task.model=.* knows \d tokens beside special ones; put the"
+    ):
+        Glue(dataset="sst2", model=str(folder), folder=str(data), max_length=32).check()
+
+
+def test_a_tokenizer_of_another_model(data: Path, tmp_path: Path) -> None:
+    words = save_tokenizer(tmp_path)
+    save_model(tmp_path, vocab_size=words - 3)
+    with pytest.raises(ValueError, match=rf"has embeddings of {words - 3} tokens, but its tokenizer has {words};"):
+        Glue(dataset="sst2", model=str(tmp_path), folder=str(data), max_length=32).check()
