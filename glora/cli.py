@@ -105,15 +105,17 @@ def _evaluate(arguments: argparse.Namespace) -> Answer:
     from glora.settings import read
     from glora.state import get_state
     from glora.tasks import make_task
-    from glora.tuning import restore
+    from glora.tuning import require_same_model, restore
 
     model, task = restore(Run.open(arguments.folder))
     if arguments.base and get_state(model) is None:
         raise ValueError(f"the run in {arguments.folder!r} trained the model in full; --base needs an adapter")
     if arguments.task is not None:
         other = read(arguments.task)
-        task = make_task(other.task["name"], other.task_options)
-        task.check()
+        asked = make_task(other.task["name"], other.task_options)
+        require_same_model(task, asked)
+        asked.check()
+        task = asked
     with disabled(model) if arguments.base else nullcontext():
         metrics = task.metrics(model, arguments.split)
     return {"run": arguments.folder, "split": arguments.split, **metrics}, _listing(metrics)

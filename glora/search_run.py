@@ -48,6 +48,7 @@ from glora.tasks import make_task
 from glora.tasks.base import device_of
 from glora.training import check, train
 from glora.tuning import tune
+from glora.values import is_number, table, whole
 
 ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
 
@@ -81,7 +82,13 @@ class SuperNetMethod:
     retrain: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance <= 1:
+        for name in ("parameters", "rank", "draws", "batch_size"):
+            whole(f"method.{name}", getattr(self, name), 1)
+        for name in ("engine", "retrain"):
+            table(f"method.{name}", getattr(self, name))
+        if self.structures is not None:
+            table("method.structures", self.structures)
+        if not is_number(self.tolerance) or not 0 <= self.tolerance <= 1:
             raise ValueError(f"method.tolerance is a fraction in [0, 1], got {self.tolerance!r}")
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")

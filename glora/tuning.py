@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,8 @@ from glora.run import Run
 from glora.settings import RunConfig
 from glora.state import get_state
 from glora.tasks import Task, make_task
+from glora.tasks.causal import CausalTask
+from glora.tasks.rows import expand
 from glora.training import check, train
 
 
@@ -97,3 +100,30 @@ def restore(run: Run) -> tuple[nn.Module, Task]:
     known = model.state_dict()
     model.load_state_dict({**known, **{name: tensor for name, tensor in weights.items() if name in known}})
     return model, task
+
+
+def require_same_model(task: Task, other: Task) -> None:
+    """Raise ValueError unless the model of a run for `task` can be asked another task.
+
+    That needs a task of the same kind for the same pretrained model (its tokens, the size of its images), and as many
+    outputs.
+    """
+    if _kind(task) is not _kind(other):
+        raise ValueError(f"the run's task is {_name(task)}, whose model cannot be asked a task of {_name(other)}")
+    name, other_name = (os.path.realpath(expand("task.model", str(getattr(one, "model", "")))) for one in (task, other))
+    if name != other_name:
+        raise ValueError(
+            f"task.model={getattr(other, 'model', None)!r}, but the run tuned {getattr(task, 'model', None)!r}; "
+            "give the task the run's model"
+        )
+    outputs, wanted = (getattr(one, "outputs", None) for one in (task, other))
+    if outputs != wanted:
+        raise ValueError(f"the run's model has {outputs} outputs, the task needs {wanted}")
+
+
+def _kind(task: Task) -> type:
+    return next((cls for cls in type(task).__mro__ if cls is CausalTask), type(task))
+
+
+def _name(task: Task) -> str:
+    return type(task).__name__

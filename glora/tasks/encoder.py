@@ -36,6 +36,18 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Where transformers reads a file: what is missing or damaged becomes a ValueError about `what`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = repr(error) if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{what} cannot be loaded: {reason}") from None
+
+
 class MeanPooledClassifier(nn.Module):
     """A linear head on the mean of an encoder's last hidden states, for sentence-embedding models.
 
@@ -77,20 +89,16 @@ def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Modu
     """
     import transformers
 
+    auto = transformers.AutoModel if pooling == "mean" else transformers.AutoModelForSequenceClassification
+    options = {} if pooling == "mean" else {"num_labels": labels, "ignore_mismatched_sizes": True}
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            if pooling == "mean":
-                encoder, info = transformers.AutoModel.from_pretrained(
-                    name, dtype=torch.float32, output_loading_info=True
-                )
-                _require_pretrained(name, info["missing_keys"])
-                return MeanPooledClassifier(encoder, labels)
-            model = transformers.AutoModelForSequenceClassification.from_pretrained(
-                name, num_labels=labels, dtype=torch.float32
-            )
-        except OSError as error:
-            raise ValueError(f"task.model={name!r} cannot be loaded: {error}") from None
+        with loading(f"task.model={name!r}"):
+            model, info = auto.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options)
+        _require_shapes(name, info["mismatched_keys"])
+        if pooling == "mean":
+            _require_pretrained(name, info["missing_keys"])
+            return MeanPooledClassifier(model, labels)
     if model.config.pad_token_id is None:  # decoders find the last token of a row by its padding
         model.config.pad_token_id = load_tokenizer(name).pad_token_id
     return model
@@ -114,13 +122,11 @@ def head_names(name: str, labels: int, pooling: str) -> tuple[str, ...]:
         return ("classifier",)
     import transformers
 
-    try:
-        with quiet():  # on the meta device, the names are read and no weight is
-            sketch, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-                name, num_labels=labels, device_map="meta", output_loading_info=True
-            )
-    except OSError as error:
-        raise ValueError(f"task.model={name!r} cannot be loaded: {error}") from None
+    with quiet(), loading(f"task.model={name!r}"):  # on the meta device, the names are read and no weight is
+        sketch, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            name, num_labels=labels, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    _require_shapes(name, info["mismatched_keys"])
     base = sketch.base_model
     heads = [
         key for key, child in sketch.named_children() if child is not base and any(True for _ in child.parameters())
@@ -131,6 +137,15 @@ def head_names(name: str, labels: int, pooling: str) -> tuple[str, ...]:
         )
     missing = [key for key in info["missing_keys"] if key.split(".")[0] not in heads]
     return (*heads, *_require_pretrained(name, missing))
+
+
+def _require_shapes(name: str, mismatched: Iterable[tuple[str, Any, Any]]) -> None:
+    """Raise ValueError if weights of a checkpoint have other shapes than the model, as a head for other labels has."""
+    for key, there, wanted in sorted(mismatched):
+        raise ValueError(
+            f"task.model={name!r}: {key} has shape {tuple(there)} in the checkpoint, and the task needs "
+            f"{tuple(wanted)}; give a checkpoint without a head, or one for as many labels"
+        )
 
 
 def _require_pretrained(name: str, missing: Iterable[str]) -> tuple[str, ...]:
@@ -194,12 +209,10 @@ def _sketch(name: str) -> Any:
     """The model without weights."""
     import transformers
 
-    try:
+    with loading(f"task.model={name!r}"):
         config = transformers.AutoConfig.from_pretrained(name)
         with torch.device("meta"):
             return transformers.AutoModel.from_config(config)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"task.model={name!r} cannot be loaded: {error}") from None
 
 
 def gguf_options(gguf_file: str | None) -> dict[str, str]:
@@ -225,10 +238,8 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
     import transformers
 
     extra = gguf_options(gguf_file)
-    try:
+    with loading(f"the tokenizer of task.model={name!r}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
-    except OSError as error:
-        raise ValueError(f"the tokenizer of task.model={name!r} cannot be loaded: {error}") from None
     known = len(tokenizer) - len(set(tokenizer.all_special_ids))
     if known < FEWEST_TOKENS:
         raise ValueError(

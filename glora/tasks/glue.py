@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.encoder import build_classifier, check_inputs, head_names, load_tokenizer
 from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split
+from glora.values import fraction, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,11 +99,10 @@ class Glue:
         if self.shots is not None and not self.spec.labels:
             raise ValueError(f"task.shots counts examples of each class and {self.dataset} has none; give train_size")
         for name in ("max_length", "train_size", "shots"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"task.{name} must be a whole number ≥ 1, got {value!r}")
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ValueError(f"task.validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
+            if getattr(self, name) is not None:
+                whole(f"task.{name}", getattr(self, name), 1)
+        whole("task.subset_seed", self.subset_seed, 0)
+        fraction("task.validation_fraction", self.validation_fraction)
 
     @property
     def spec(self) -> GlueSpec:
@@ -117,10 +117,11 @@ class Glue:
     @cached_property
     def heads(self) -> tuple[str, ...]:
         """The classification head, and a pooler that the checkpoint lacks."""
-        return head_names(self._model_path, self._outputs, self.pooling)
+        return head_names(self._model_path, self.outputs, self.pooling)
 
     @property
-    def _outputs(self) -> int:
+    def outputs(self) -> int:
+        """Number of the model's outputs."""
         return max(1, len(self.spec.labels))
 
     @cached_property
@@ -238,7 +239,7 @@ class Glue:
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model with a new head."""
-        return build_classifier(self._model_path, self._outputs, self.pooling, seed)
+        return build_classifier(self._model_path, self.outputs, self.pooling, seed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or squared error for STS-B; a mean over examples."""

@@ -21,6 +21,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_reviews(tmp_path_factory.mktemp("sst2"), train=20, test=8)
 
 
+POOLINGS = ("model", "mean")
+
+
 def tiny(kind: str, words: int) -> Any:
     """A tiny model of transformers as its checkpoints come: the base, or with the head of its pretraining."""
     import transformers as t
@@ -106,7 +109,7 @@ def test_a_checkpoint_with_a_head_trains_it(data: Path, tmp_path: Path) -> None:
     assert with_head.heads == HEADS["distilbert"]
 
 
-@pytest.mark.parametrize("pooling", ["model", "mean"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_an_incomplete_checkpoint_is_refused(data: Path, tmp_path: Path, pooling: str) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -161,3 +164,25 @@ def test_a_tokenizer_of_another_model(data: Path, tmp_path: Path) -> None:
     save_model(tmp_path, vocab_size=words - 3)
     with pytest.raises(ValueError, match=rf"has embeddings of {words - 3} tokens, but its tokenizer has {words};"):
         Glue(dataset="sst2", model=str(tmp_path), folder=str(data), max_length=32).check()
+
+
+def test_damaged_models_are_named(data: Path, tmp_path: Path) -> None:
+    from transformers import BertForSequenceClassification
+
+    folder = save_model(tmp_path)
+    tasks = [Glue(dataset="sst2", model=str(folder), folder=str(data), max_length=32, pooling=p) for p in POOLINGS]
+    with quiet():
+        BertForSequenceClassification.from_pretrained(folder, num_labels=3).save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"classifier.bias has shape \(3,\) in the checkpoint, .* needs \(2,\); give"):
+        tasks[0].check()
+    tasks[1].check()  # which does not use that head
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    for task in tasks:
+        with pytest.raises(ValueError, match=r"task.model='.*' cannot be loaded: "):
+            task.build_model(0)
+    for content in ("{broken", "{}"):
+        (folder / "tokenizer.json").write_text(content)
+        with pytest.raises(ValueError, match=r"the tokenizer of task.model='.*' cannot be loaded: "):
+            replace(tasks[1]).check()
