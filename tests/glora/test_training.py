@@ -471,6 +471,21 @@ def test_check_finds_what_training_refuses() -> None:
         check(prepared(task), task, replace(SETTINGS, alpha=AlphaSettings(fraction=0.001)))
 
 
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        ({"steps": 1}, r"steps=1 leaves no adapter step once α's passes \(alpha.every=1\) are taken off"),
+        ({"epochs": 0.2}, r"epochs=0.2 of 60 examples leaves no adapter step once"),
+        ({"epochs": 0.1}, r"epochs=0.1 of 60 examples is less than one batch of batch_size=8"),
+    ],
+)
+def test_too_short_for_a_step(length: dict[str, float], message: str) -> None:
+    task = Blobs()
+    settings = replace(SETTINGS, **{"steps": None, **length}, alpha=AlphaSettings(every=1))
+    with pytest.raises(ValueError, match=message):
+        check(prepared(task), task, settings)
+
+
 def test_nothing_to_train() -> None:
     task = Blobs()
     model = task.build_model(0).requires_grad_(False)
