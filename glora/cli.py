@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
+    from glora.processes import is_main_process
     from glora.training import TrainingDiverged
 
     try:
@@ -79,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(arguments, error, 2)
     except KeyboardInterrupt:
         return _fail(arguments, "interrupted; continue with --resume", 130)
-    print(json.dumps(answer, ensure_ascii=False) if arguments.json else text)
+    if is_main_process():  # all have the same answer
+        print(json.dumps(answer, ensure_ascii=False) if arguments.json else text)
     return 0
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from glora.averaging import Average
 from glora.optimizers import adapter_steps, learning_rate_factor, load_optimizer, optimizer_tensors
-from glora.processes import sum_over_processes
+from glora.processes import processes, sum_over_processes
 from glora.run import Run
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
 from glora.settings import TrainingSettings
@@ -118,6 +118,7 @@ class _Loop:
         self.task, self.settings, self.run_folder, self.before_step = task, settings, run, before_step
         # Accelerate finds processes and devices. Gradients are few here, so they are summed over processes by
         # hand, which keeps the model unwrapped and lets each step ask for its own gradients alone.
+        processes(settings.device)
         self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision="no")
         self.model = model.to(self.accelerator.device)
         scales = alpha_parameters(model)

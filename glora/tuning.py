@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from glora import checkpoint, methods
+from glora.processes import processes
 from glora.run import Run
 from glora.settings import RunConfig
 from glora.state import get_state
@@ -40,9 +41,7 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         ValueError: see `prepare` and `Run.create`.
         TrainingDiverged: see `glora.training.train`.
     """
-    from accelerate import PartialState
-
-    state = PartialState(cpu=config.training.device == "cpu")
+    state = processes(config.training.device)
     run = Run.create(config, resume=resume)
     if run.result is not None:
         return run.result

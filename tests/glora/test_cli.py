@@ -217,6 +217,14 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in text for command in ("tune", "evaluate", "merge", "inspect"))
 
 
+def test_only_the_first_process_prints_the_answer(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert main(["inspect", str(config.parent / "model")]) == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_the_seed_decides(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def weights(name: str, seed: int) -> dict[str, torch.Tensor]:
         from safetensors.torch import load_file
