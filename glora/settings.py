@@ -38,7 +38,7 @@ class AlphaSettings:
     Args:
         mode: "scheduled" is α-LoRA's Algorithm 1: every `every` adapter steps one step of a separate optimizer on
             a batch of its own. "joint" trains α in the adapter's steps with its own learning rate. "fixed" leaves
-            α where it starts.
+            α where it starts: `train` freezes its parameters in the model it is given, for good.
         every: T, adapter steps between two α steps.
         lr: learning rate of α; constant when scheduled, as in the paper.
         batch_size: examples of an α batch; None takes the adapter's.

@@ -69,6 +69,8 @@ def train(
 ) -> TrainingResult:
     """Train the parameters of `model` that require gradients, in place.
 
+    With ``alpha.mode="fixed"`` the scale is frozen in the model, and stays so afterwards.
+
     Args:
         model: a model prepared by `glora.attach` or `glora.methods.apply`.
         task: where batches, loss and metrics come from.

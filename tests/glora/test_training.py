@@ -181,6 +181,7 @@ def test_modes(mode: str) -> None:
     train(model, task, replace(SETTINGS, alpha=replace(SETTINGS.alpha, mode=mode)))
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert any(name.endswith("A.value") for name in moved) == (mode != "fixed")
+    assert bool(alpha_parameters(model)) == (mode != "fixed")  # frozen for good, as the docstring says
     assert any(name.endswith("B.left") for name in moved)
 
 
@@ -253,6 +254,30 @@ def test_sharing(share: str, number: int, numbers: int, tmp_path: Path) -> None:
     glora.detach(model)
     glora.load(model, tmp_path)
     torch.testing.assert_close(model(x), expected)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, blocks: type[nn.ModuleList] | type[nn.Sequential]) -> None:
+        super().__init__()
+        make = [_Block(), _Block()]
+        self.layer = nn.ModuleList(make) if blocks is nn.ModuleList else nn.Sequential(*make)
+
+
+@pytest.mark.parametrize(
+    ("model", "number"),
+    [
+        (nn.Sequential(_Encoder(nn.ModuleList)), 2),
+        (nn.Sequential(_Encoder(nn.Sequential)), 2),
+        (nn.Sequential(_Encoder(nn.ModuleList), nn.Linear(4, 4)), 3),  # a layer after the encoder is its own
+        (nn.Sequential(_Block()), 1),
+        (_Encoder(nn.ModuleList), 2),
+        (_Block(), 4),  # no number, no block
+        (nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 4)]), 2),
+    ],
+)
+def test_a_block_is_an_entry_of_a_list(model: nn.Module, number: int) -> None:
+    glora.attach(model, glora.presets.alpha_lora(rank=1, per_row=False))
+    assert share_alpha(model, "layer") == number
 
 
 def test_sharing_needs_the_right_structure() -> None:
