@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import LayerConfig
+from glora.files import write_atomic
 from glora.layer import Adapter
 from glora.merging import unmerged
 from glora.model import attach_selection
@@ -56,7 +55,6 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         base = _fingerprint(unwrap(model), selection.saved)
     configs = list(dict.fromkeys(selection.layers.values()))
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     data = _encode(tensors)
     digest = hashlib.sha256(data).hexdigest()
     index: dict[str, Any] = {
@@ -70,8 +68,8 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         "modules_to_save": list(selection.saved),
         "base": base,
     }
-    _write(folder / index["tensors"], data)
-    _write(folder / INDEX, json.dumps(index, indent=1).encode())
+    write_atomic(folder / index["tensors"], data)
+    write_atomic(folder / INDEX, json.dumps(index, indent=1).encode())
     for stale in folder.glob("adapter-????????????.safetensors"):
         if stale.name != index["tensors"]:
             stale.unlink()
@@ -151,19 +149,6 @@ def _encode(tensors: dict[str, Tensor]) -> bytes:
 
     # A scale that layers share is one tensor under several names, which the format takes only as copies.
     return encode({key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()})
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there in full or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
+    from glora.processes import is_main_process
     from glora.training import TrainingDiverged
 
     try:
@@ -79,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(arguments, error, 2)
     except KeyboardInterrupt:
         return _fail(arguments, "interrupted; continue with --resume", 130)
-    print(json.dumps(answer, ensure_ascii=False) if arguments.json else text)
+    if is_main_process():  # all have the same answer
+        print(json.dumps(answer, ensure_ascii=False) if arguments.json else text)
     return 0
 
 
@@ -105,15 +107,17 @@ def _evaluate(arguments: argparse.Namespace) -> Answer:
     from glora.settings import read
     from glora.state import get_state
     from glora.tasks import make_task
-    from glora.tuning import restore
+    from glora.tuning import require_same_model, restore
 
     model, task = restore(Run.open(arguments.folder))
     if arguments.base and get_state(model) is None:
         raise ValueError(f"the run in {arguments.folder!r} trained the model in full; --base needs an adapter")
     if arguments.task is not None:
         other = read(arguments.task)
-        task = make_task(other.task["name"], other.task_options)
-        task.check()
+        asked = make_task(other.task["name"], other.task_options)
+        require_same_model(task, asked)
+        asked.check()
+        task = asked
     with disabled(model) if arguments.base else nullcontext():
         metrics = task.metrics(model, arguments.split)
     return {"run": arguments.folder, "split": arguments.split, **metrics}, _listing(metrics)

@@ -27,7 +27,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
+
+from glora.values import table
 
 TENSORS = ("A", "B", "C", "D", "E")
 STRUCTURES: dict[str, tuple[str, ...]] = {
@@ -92,10 +95,10 @@ class LayerConfig:
         _one_of("init", self.init, INITS)
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"rank must be a positive integer, got {self.rank!r}")
-        if not 0.0 <= self.dropout < 1.0:
+        if not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         for name in ("alpha", "lora_scale"):
-            if not math.isfinite(getattr(self, name)):
+            if not isinstance(getattr(self, name), Real) or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite, got {getattr(self, name)!r}")
         if self.tie_a_d and (self.A not in ("scalar", "vector") or self.D != self.A):
             raise ValueError(
@@ -209,6 +212,7 @@ class GLoRAConfig(LayerConfig):
             raise ValueError(f"target must be a string, a list of names or a function, got {self.target!r}")
         if isinstance(self.modules_to_save, str):
             raise ValueError(f"modules_to_save must be a list of names, got the string {self.modules_to_save!r}")
+        table("overrides", self.overrides)
         for pattern, layer in self.overrides.items():
             _pattern("overrides", pattern)
             if not isinstance(layer, LayerConfig):
@@ -270,6 +274,7 @@ class GLoRAConfig(LayerConfig):
     def from_dict(cls, values: Mapping[str, Any]) -> GLoRAConfig:
         """Inverse of `to_dict`; unknown fields are an error."""
         _known_fields(values, GLoRAConfig)
+        table("overrides", values.get("overrides", {}))
         overrides = {key: LayerConfig.from_dict(layer) for key, layer in values.get("overrides", {}).items()}
         return cls(**{**values, "overrides": overrides})
 
@@ -295,6 +300,7 @@ def _pattern(name: str, value: str) -> None:
 
 
 def _known_fields(values: Mapping[str, Any], cls: type) -> None:
+    table("the configuration of a layer" if cls is LayerConfig else "a configuration", values)
     names = {spec.name for spec in dataclasses.fields(cls)}
     unknown = sorted(set(values) - names)
     if unknown:

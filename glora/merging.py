@@ -151,6 +151,7 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
     os.close(handle)
     try:
         save_model(plain, temporary)
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
         os.replace(temporary, folder / "model.safetensors")
     finally:
         Path(temporary).unlink(missing_ok=True)

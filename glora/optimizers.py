@@ -22,13 +22,20 @@ def adapter_steps(settings: TrainingSettings, size: int, *, scheduled: bool) -> 
         assert settings.epochs is not None
         budget = round(settings.epochs * size)
     steps = budget // settings.batch_size
+    if steps < 1:
+        raise ValueError(
+            f"epochs={settings.epochs} of {size} examples is less than one batch of batch_size={settings.batch_size}; "
+            "train longer, lower batch_size or take more examples"
+        )
     if scheduled and settings.alpha.counted:
         every, batch = settings.alpha.every, settings.alpha.batch_size or settings.batch_size
         while steps * settings.batch_size + steps // every * batch > budget:
             steps -= 1
     if steps < 1:
+        length = f"epochs={settings.epochs} of {size} examples" if settings.steps is None else f"steps={settings.steps}"
         raise ValueError(
-            f"epochs={settings.epochs} of {size} examples is less than one batch of batch_size={settings.batch_size}"
+            f"{length} leaves no adapter step once α's passes (alpha.every={settings.alpha.every}) are taken off; "
+            "train longer, raise alpha.every or set alpha.counted to false"
         )
     return steps
 

@@ -98,9 +98,18 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The figures at the end, or None while the run is not complete."""
+        """The figures at the end, or None while the run is not complete.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         path = self.folder / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{str(path)!r} is damaged ({error}); delete it and continue with --resume") from None
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line of metrics."""

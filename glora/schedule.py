@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from glora.layer import AdaptedLayer, Adapter
 from glora.settings import AlphaSettings
-from glora.state import adapted_modules, get_state
-from glora.tensors import Diagonal, Scalar, Vector
+from glora.state import adapted_modules, get_state, unwrap
+from glora.tensors import Diagonal, Scalar, Vector, share_value
 
 #: How α is shared: one a row (the paper), a row vector shared by query, key and value of a block, one number a
 #: matrix, one a block of the network ("layer"), one for the model.
@@ -70,14 +70,31 @@ def share_alpha(model: nn.Module, share: str) -> int:
     first: dict[tuple[object, ...], nn.Parameter] = {}
     for name, adapter in layers.items():
         assert isinstance(adapter.A, Scalar | Vector)
-        adapter.A.value = first.setdefault(_group(name, share, adapter.A.value), adapter.A.value)
+        group = _group(name, _block(unwrap(model), name, layers), share, adapter.A.value)
+        share_value(adapter.A, first.setdefault(group, adapter.A.value))
     return len(first)
 
 
-def _group(name: str, share: str, parameter: Tensor) -> tuple[object, ...]:
+def _block(model: nn.Module, name: str, names: Iterable[str]) -> str:
+    """The block of the network that a layer stands in; the layer's own name if it stands in none.
+
+    A block is an entry of a list of modules, or of anything else that is numbered and has more than one number among
+    the layers: an encoder that is the first part of an ``nn.Sequential`` is not one block.
+    """
+    parts = name.split(".")
+    places = [i for i, part in enumerate(parts) if part.isdigit()]
+    for i in places:
+        if isinstance(model.get_submodule(".".join(parts[:i])), nn.ModuleList):
+            return ".".join(parts[: i + 1])
+    others = [other.split(".") for other in names]
+    for i in places:
+        if len({other[i] for other in others if other[:i] == parts[:i] and len(other) > i}) > 1:
+            return ".".join(parts[: i + 1])
+    return ".".join(parts[: places[0] + 1]) if places else name
+
+
+def _group(name: str, block: str, share: str, parameter: Tensor) -> tuple[object, ...]:
     """What layers have in common that share a scale."""
-    numbered = re.match(r"(.*?(?:^|\.)\d+)(?:\.|$)", name)
-    block = numbered.group(1) if numbered else name
     if share == "global":
         return ()
     if share == "layer":

@@ -46,8 +46,9 @@ from glora.space import Budget, SearchSpace
 from glora.supernet import SAMPLINGS, SuperNet
 from glora.tasks import make_task
 from glora.tasks.base import device_of
-from glora.training import train
+from glora.training import check, train
 from glora.tuning import tune
+from glora.values import is_number, table, whole
 
 ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
 
@@ -81,7 +82,13 @@ class SuperNetMethod:
     retrain: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance <= 1:
+        for name in ("parameters", "rank", "draws", "batch_size"):
+            whole(f"method.{name}", getattr(self, name), 1)
+        for name in ("engine", "retrain"):
+            table(f"method.{name}", getattr(self, name))
+        if self.structures is not None:
+            table("method.structures", self.structures)
+        if not is_number(self.tolerance) or not 0 <= self.tolerance <= 1:
             raise ValueError(f"method.tolerance is a fraction in [0, 1], got {self.tolerance!r}")
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")
@@ -163,6 +170,7 @@ class SearchRun:
             generator=torch.Generator().manual_seed(training.seed),
         )
         supernet.space.fits(self.method.budget)
+        self.method.make_engine(supernet.space, training.seed)  # checks its options
         wrapped: Any = SuperNetTask(
             self.task, supernet, seed=training.seed, sampling=self.method.sampling, count=self.method.draws
         )
@@ -173,7 +181,10 @@ class SearchRun:
             out=str(self.folder / "supernet"),
             test=False,
         )
-        run = Run.create(part, resume=self.resume).start()
+        run = Run.create(part, resume=self.resume)
+        check(model, wrapped, training)
+        self.run.start()  # only now: a refused search leaves no folder behind
+        run.start()
         train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step)
         return supernet
 
@@ -220,7 +231,6 @@ class SearchRun:
         if self.run.result is not None:
             return self.run.result
         self.task.check()
-        self.run.start()
         supernet = self.supernet()
         found = self.search(supernet, progress=progress)
         inherited = None
@@ -253,7 +263,8 @@ def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> Train
             given[other] = None
     settings = dataclasses.replace(training, **given)
     # A vector or scalar A is one support tensor among five here, not α-LoRA's scale: it trains with the others.
-    if "alpha" not in changes:
-        alpha = dataclasses.replace(settings.alpha, mode="joint", lr=settings.lr)
+    asked = changes.get("alpha")
+    if asked is None or (isinstance(asked, Mapping) and "mode" not in asked):
+        alpha = dataclasses.replace(settings.alpha, mode="joint", lr=(asked or {}).get("lr", settings.lr))
         settings = dataclasses.replace(settings, alpha=alpha)
     return settings

@@ -13,12 +13,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from glora.values import choice, fraction, is_number, number, of_kind, table, whole
 
 ALPHA_MODES = ("fixed", "joint", "scheduled")
 ALPHA_SOURCES = ("held_out", "overlap")
@@ -30,10 +31,14 @@ PRECISIONS = ("float32", "bfloat16")
 class AlphaSettings:
     """How the scale α = 1 + A is trained (``[training.alpha]``); ignored by methods without a trainable scale.
 
+    The defaults are those of α-LoRA. In a run's file they hold for the method alpha_lora; with any other one a scalar
+    or vector A is a trained tensor among others, hence "joint" with the adapter's learning rate unless the file says
+    otherwise (`RunConfig.from_dict`).
+
     Args:
         mode: "scheduled" is α-LoRA's Algorithm 1: every `every` adapter steps one step of a separate optimizer on
             a batch of its own. "joint" trains α in the adapter's steps with its own learning rate. "fixed" leaves
-            α where it starts.
+            α where it starts: `train` freezes its parameters in the model it is given, for good.
         every: T, adapter steps between two α steps.
         lr: learning rate of α; constant when scheduled, as in the paper.
         batch_size: examples of an α batch; None takes the adapter's.
@@ -57,15 +62,15 @@ class AlphaSettings:
     betas: tuple[float, float] = (0.9, 0.99)
 
     def __post_init__(self) -> None:
-        _choice("alpha.mode", self.mode, ALPHA_MODES)
-        _choice("alpha.source", self.source, ALPHA_SOURCES)
-        _whole("alpha.every", self.every, 1)
-        _number("alpha.lr", self.lr, 0.0)
-        _number("alpha.decay", self.decay, 0.0)
+        choice("alpha.mode", self.mode, ALPHA_MODES)
+        choice("alpha.source", self.source, ALPHA_SOURCES)
+        whole("alpha.every", self.every, 1)
+        number("alpha.lr", self.lr, 0.0)
+        number("alpha.decay", self.decay, 0.0)
         if self.batch_size is not None:
-            _whole("alpha.batch_size", self.batch_size, 1)
-        if not 0.0 < self.fraction < 1.0:
-            raise ValueError(f"alpha.fraction must lie between 0 and 1, got {self.fraction!r}")
+            whole("alpha.batch_size", self.batch_size, 1)
+        fraction("alpha.fraction", self.fraction)
+        of_kind("alpha.counted", self.counted, "bool")
         object.__setattr__(self, "betas", _betas("alpha.betas", self.betas))
 
 
@@ -128,30 +133,30 @@ class TrainingSettings:
             raise ValueError(f"give epochs={self.epochs} or steps={self.steps}, not both")
         if self.epochs is None and self.steps is None:
             object.__setattr__(self, "epochs", 3.0)
-        if self.epochs is not None and not (math.isfinite(self.epochs) and self.epochs > 0):
+        if self.epochs is not None and not (is_number(self.epochs) and self.epochs > 0):
             raise ValueError(f"epochs must be a positive number, got {self.epochs!r}")
         if self.steps is not None:
-            _whole("steps", self.steps, 1)
-        _whole("batch_size", self.batch_size, 1)
+            whole("steps", self.steps, 1)
+        whole("batch_size", self.batch_size, 1)
         if self.micro_batch_size is not None:
-            _whole("micro_batch_size", self.micro_batch_size, 1)
+            whole("micro_batch_size", self.micro_batch_size, 1)
         for name in ("evaluate_every", "patience", "save_every", "seed"):
-            _whole(name, getattr(self, name), 0)
-        _whole("log_every", self.log_every, 1)
+            whole(name, getattr(self, name), 0)
+        whole("log_every", self.log_every, 1)
         for name in ("lr", "weight_decay", "clip"):
-            _number(name, getattr(self, name), 0.0)
+            number(name, getattr(self, name), 0.0)
         if self.head_lr is not None:
-            _number("head_lr", self.head_lr, 0.0)
-        if not 0.0 <= self.warmup < 1.0:
+            number("head_lr", self.head_lr, 0.0)
+        if not is_number(self.warmup) or not 0.0 <= self.warmup < 1.0:
             raise ValueError(f"warmup is a fraction of the steps in [0, 1), got {self.warmup!r}")
-        _number("ema", self.ema, 0.0)
+        number("ema", self.ema, 0.0)
         if self.ema >= 1.0:
             raise ValueError(f"ema is a decay in [0, 1), got {self.ema!r}; 0.99 looks back over about 100 steps")
-        _choice("schedule", self.schedule, SCHEDULES)
-        _choice("precision", self.precision, PRECISIONS)
-        _choice("split", self.split, ("train", "train+validation"))
-        _choice("keep", self.keep, ("best", "last"))
-        _choice("device", self.device, ("auto", "cpu"))
+        choice("schedule", self.schedule, SCHEDULES)
+        choice("precision", self.precision, PRECISIONS)
+        choice("split", self.split, ("train", "train+validation"))
+        choice("keep", self.keep, ("best", "last"))
+        choice("device", self.device, ("auto", "cpu"))
         if self.split == "train+validation" and (self.evaluate_every or self.patience):
             raise ValueError(
                 "split='train+validation' leaves no validation examples, so evaluate_every and patience must be 0"
@@ -159,7 +164,8 @@ class TrainingSettings:
         if self.patience and not self.evaluate_every:
             raise ValueError(f"patience={self.patience} counts evaluations; give evaluate_every as well")
         object.__setattr__(self, "betas", _betas("betas", self.betas))
-        if isinstance(self.alpha, Mapping):
+        if not isinstance(self.alpha, AlphaSettings):
+            table("section [training.alpha]", self.alpha)
             object.__setattr__(self, "alpha", _from_mapping(AlphaSettings, "training.alpha", self.alpha))
 
 
@@ -187,6 +193,8 @@ class RunConfig:
             if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
                 raise ValueError(f"section [{section}] must be a table with a name, got {values!r}")
             object.__setattr__(self, section, dict(values))
+        of_kind("test", self.test, "bool")
+        of_kind("out", self.out, "str")
 
     @property
     def task_options(self) -> dict[str, Any]:
@@ -204,7 +212,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """A run from nested tables.
+        """A run from nested tables; what they leave out is as the method has it (see `AlphaSettings`).
 
         Raises:
             ValueError: a section or key is unknown, missing or has an impossible value.
@@ -217,9 +225,14 @@ class RunConfig:
             if section not in values:
                 raise ValueError(f"section [{section}] is missing")
         training = values.get("training", {})
-        if not isinstance(training, Mapping):
-            raise ValueError(f"section [training] must be a table, got {training!r}")
-        return cls(**{**values, "training": _from_mapping(TrainingSettings, "training", training)})
+        table("section [training]", training)
+        settings = _from_mapping(TrainingSettings, "training", training)
+        config = cls(**{**values, "training": settings})
+        given = training.get("alpha", {})
+        if config.method["name"] == "alpha_lora" or "mode" in given:
+            return config
+        alpha = dataclasses.replace(settings.alpha, mode="joint", lr=given.get("lr", settings.lr))
+        return dataclasses.replace(config, training=dataclasses.replace(settings, alpha=alpha))
 
 
 def read(path: str | Path, changes: Sequence[str] = ()) -> RunConfig:
@@ -271,22 +284,8 @@ def _from_mapping(cls: Any, section: str, values: Mapping[str, Any]) -> Any:
     return cls(**values)
 
 
-def _choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-
-
-def _whole(name: str, value: Any, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} must be a whole number ≥ {low}, got {value!r}")
-
-
-def _number(name: str, value: Any, low: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < low:
-        raise ValueError(f"{name} must be a finite number ≥ {low:g}, got {value!r}")
-
-
 def _betas(name: str, value: Any) -> tuple[float, float]:
-    if not isinstance(value, Sequence) or len(value) != 2 or not all(0.0 <= float(beta) < 1.0 for beta in value):
+    pair = isinstance(value, Sequence) and len(value) == 2
+    if not pair or not all(is_number(beta) and 0.0 <= beta < 1.0 for beta in value):
         raise ValueError(f"{name} must be two numbers in [0, 1), got {value!r}")
     return float(value[0]), float(value[1])

@@ -84,6 +84,21 @@ class Diagonal(SupportTensor):
         return torch.diag(self.value.to(dtype))
 
 
+def share_value(tensor: Scalar | Vector, value: nn.Parameter) -> None:
+    """Let a tensor hold the parameter of another one from here on.
+
+    In a state dict it has a copy under its own name, so that safetensors, which refuses tensors that share memory,
+    writes it (transformers' Trainer does); loading fills the one parameter from each of the equal copies.
+    """
+    if value is not tensor.value:
+        tensor.value = value
+        tensor.register_state_dict_post_hook(_copy_value)
+
+
+def _copy_value(tensor: nn.Module, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
+    state[f"{prefix}value"] = state[f"{prefix}value"].clone()
+
+
 class LowRank(SupportTensor):
     """A product of two thin matrices. Parameters: `left` (rows, rank), zero; `right` (rank, cols), drawn.
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glora.averaging import Average
 from glora.optimizers import adapter_steps, learning_rate_factor, load_optimizer, optimizer_tensors
+from glora.processes import processes, sum_over_processes
 from glora.run import Run
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
 from glora.settings import TrainingSettings
@@ -68,6 +69,8 @@ def train(
 ) -> TrainingResult:
     """Train the parameters of `model` that require gradients, in place.
 
+    With ``alpha.mode="fixed"`` the scale is frozen in the model, and stays so afterwards.
+
     Args:
         model: a model prepared by `glora.attach` or `glora.methods.apply`.
         task: where batches, loss and metrics come from.
@@ -87,6 +90,20 @@ def train(
     return _Loop(model, task, settings, run, before_step).run(resume)
 
 
+def check(model: nn.Module, task: Task, settings: TrainingSettings) -> None:
+    """Find what `train` would refuse, before anything is written; the model ends up on its device.
+
+    Raises:
+        ValueError: see `train`; or α would be trained apart and yet never move.
+    """
+    loop = _Loop(model, task, settings, None, None)
+    if loop.schedule is not None and loop.total < settings.alpha.every:
+        raise ValueError(
+            f"training.alpha.every={settings.alpha.every}, but the run has only {loop.total} adapter steps, so α would "
+            "never be trained; lower it, train longer, or set training.alpha.mode to joint or fixed"
+        )
+
+
 class _Loop:
     """One run of `train`: what does not change while it runs, and the few counters that do."""
 
@@ -103,6 +120,7 @@ class _Loop:
         self.task, self.settings, self.run_folder, self.before_step = task, settings, run, before_step
         # Accelerate finds processes and devices. Gradients are few here, so they are summed over processes by
         # hand, which keeps the model unwrapped and lets each step ask for its own gradients alone.
+        processes(settings.device)
         self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision="no")
         self.model = model.to(self.accelerator.device)
         scales = alpha_parameters(model)
@@ -251,7 +269,7 @@ class _Loop:
             gradients(loss, parameters, share)
             mean += loss.detach() * share
         if world > 1:
-            self._sum_over_processes(parameters)
+            sum_over_processes(parameters, accelerator)
             mean = accelerator.reduce(mean, "sum")
         # Looked at only now, so that all processes see the same and none waits for one that has stopped.
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -259,15 +277,6 @@ class _Loop:
             if not math.isfinite(value):
                 raise self._diverged(f"{what} of α" if stream == _ALPHA_STEP else what, value)
         return float(mean)
-
-    def _sum_over_processes(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum ``.grad`` over processes; a parameter that got none in any process keeps none."""
-        present = torch.tensor([float(p.grad is not None) for p in parameters], device=self.accelerator.device)
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-        present, flat = (self.accelerator.reduce(tensor, "sum") for tensor in (present, flat))
-        pieces = flat.split([p.numel() for p in parameters])
-        for parameter, piece, count in zip(parameters, pieces, present.tolist(), strict=True):
-            parameter.grad = piece.view_as(parameter) if count else None
 
     def _autocast(self) -> torch.autocast:
         enabled = self.settings.precision == "bfloat16"

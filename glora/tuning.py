@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from torch import nn
 
 from glora import checkpoint, methods
+from glora.processes import processes
 from glora.run import Run
 from glora.settings import RunConfig
 from glora.state import get_state
 from glora.tasks import Task, make_task
-from glora.training import train
+from glora.tasks.causal import CausalTask
+from glora.tasks.rows import expand
+from glora.training import check, train
 
 
 def prepare(config: RunConfig) -> tuple[nn.Module, Task]:
@@ -37,13 +41,12 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         ValueError: see `prepare` and `Run.create`.
         TrainingDiverged: see `glora.training.train`.
     """
-    from accelerate import PartialState
-
-    state = PartialState(cpu=config.training.device == "cpu")
+    state = processes(config.training.device)
     run = Run.create(config, resume=resume)
     if run.result is not None:
         return run.result
     model, task = prepare(config)
+    check(model, task, config.training)
     state.wait_for_everyone()  # all have looked at the folder before it changes
     if state.is_main_process:
         run.start()
@@ -96,3 +99,30 @@ def restore(run: Run) -> tuple[nn.Module, Task]:
     known = model.state_dict()
     model.load_state_dict({**known, **{name: tensor for name, tensor in weights.items() if name in known}})
     return model, task
+
+
+def require_same_model(task: Task, other: Task) -> None:
+    """Raise ValueError unless the model of a run for `task` can be asked another task.
+
+    That needs a task of the same kind for the same pretrained model (its tokens, the size of its images), and as many
+    outputs.
+    """
+    if _kind(task) is not _kind(other):
+        raise ValueError(f"the run's task is {_name(task)}, whose model cannot be asked a task of {_name(other)}")
+    name, other_name = (os.path.realpath(expand("task.model", str(getattr(one, "model", "")))) for one in (task, other))
+    if name != other_name:
+        raise ValueError(
+            f"task.model={getattr(other, 'model', None)!r}, but the run tuned {getattr(task, 'model', None)!r}; "
+            "give the task the run's model"
+        )
+    outputs, wanted = (getattr(one, "outputs", None) for one in (task, other))
+    if outputs != wanted:
+        raise ValueError(f"the run's model has {outputs} outputs, the task needs {wanted}")
+
+
+def _kind(task: Task) -> type:
+    return next((cls for cls in type(task).__mro__ if cls is CausalTask), type(task))
+
+
+def _name(task: Task) -> str:
+    return type(task).__name__

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glora.tasks.base import SPLITS, Batch, Task
+from glora.values import of_kind
 
 #: Name in a run's file: module and class.
 TASKS = {
@@ -27,7 +28,8 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
     """The task called `name` with its `[task]` options.
 
     Raises:
-        ValueError: there is no such task, or it does not know an option or needs one more.
+        ValueError: there is no such task, it does not know an option or needs one more, or an option has a value of
+            another type.
     """
     if name not in TASKS:
         raise ValueError(f"task.name must be one of {', '.join(sorted(TASKS))}; got {name!r}")
@@ -44,4 +46,6 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
     ]
     if missing:
         raise ValueError(f"task {name!r} needs {', '.join(missing)} in its [task] section")
+    for key, value in options.items():
+        of_kind(f"task.{key}", value, fields[key].type)
     return task(**options)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch, chunks, device_of, to_device
-from glora.tasks.encoder import build_classifier, head_names, load_tokenizer
+from glora.tasks.encoder import build_classifier, check_inputs, head_names, load_tokenizer
 from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split
+from glora.values import fraction, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,11 +99,10 @@ class Glue:
         if self.shots is not None and not self.spec.labels:
             raise ValueError(f"task.shots counts examples of each class and {self.dataset} has none; give train_size")
         for name in ("max_length", "train_size", "shots"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"task.{name} must be a whole number ≥ 1, got {value!r}")
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ValueError(f"task.validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
+            if getattr(self, name) is not None:
+                whole(f"task.{name}", getattr(self, name), 1)
+        whole("task.subset_seed", self.subset_seed, 0)
+        fraction("task.validation_fraction", self.validation_fraction)
 
     @property
     def spec(self) -> GlueSpec:
@@ -116,8 +116,13 @@ class Glue:
 
     @cached_property
     def heads(self) -> tuple[str, ...]:
-        """The classification head."""
-        return head_names(self._model_path, self.pooling)
+        """The classification head, and a pooler that the checkpoint lacks."""
+        return head_names(self._model_path, self.outputs, self.pooling)
+
+    @property
+    def outputs(self) -> int:
+        """Number of the model's outputs."""
+        return max(1, len(self.spec.labels))
 
     @cached_property
     def _model_path(self) -> str:
@@ -130,9 +135,11 @@ class Glue:
     # ------------------------------------------------------------------------------------------------ data
 
     def check(self) -> None:
-        """Read all splits; raise ValueError with everything that is wrong with them."""
+        """Read all splits, raise ValueError with everything that is wrong with them; see that the model takes them."""
         for split in ("train", "test"):
             self._rows(split)
+        _ = self.heads
+        check_inputs(self._model_path, self._tokenizer, self.max_length)
 
     def _rows(self, split: str) -> list[Row]:
         try:
@@ -232,7 +239,7 @@ class Glue:
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model with a new head."""
-        return build_classifier(self._model_path, max(1, len(self.spec.labels)), self.pooling, seed)
+        return build_classifier(self._model_path, self.outputs, self.pooling, seed)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or squared error for STS-B; a mean over examples."""

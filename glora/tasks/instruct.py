@@ -21,8 +21,10 @@ from glora.tasks.causal import (
     pad,
     token_losses,
 )
+from glora.tasks.encoder import check_inputs
 from glora.tasks.packing import check_packable, pack
 from glora.tasks.rows import column_problems, expand, read_rows
+from glora.values import is_number, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +62,21 @@ class Instruct(CausalTask):
         if self.template not in ("alpaca", "chat"):
             raise ValueError(f"task.template must be alpaca or chat, got {self.template!r}")
         for name in ("max_length", "limit"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 2):
-                raise ValueError(f"task.{name} must be a whole number ≥ 2, got {value!r}")
+            if getattr(self, name) is not None:
+                whole(f"task.{name}", getattr(self, name), 2)
+        whole("task.subset_seed", self.subset_seed, 0)
         parts = (self.validation_fraction, self.test_fraction)
-        if not all(0.0 < part < 1.0 for part in parts) or sum(parts) >= 1.0:
+        if not all(is_number(part) and part > 0.0 for part in parts) or sum(parts) >= 1.0:
             raise ValueError(
                 f"task.validation_fraction={parts[0]} and test_fraction={parts[1]} must be positive and leave a part "
                 "for training"
             )
 
     def check(self) -> None:
-        """Read and tokenize the file."""
+        """Read and tokenize the file, and see that the model takes texts of such a length."""
         _ = self._splits
+        if self.gguf_file is None:  # models that come in such files compute their positions
+            check_inputs(expand("task.model", self.model), self.tokenizer, self.max_length)
 
     @cached_property
     def _splits(self) -> dict[str, list[Example]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -55,18 +56,33 @@ def read_rows(path: str | Path) -> list[Row]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"data file {str(path)!r} does not exist; check the path")
-    if path.suffix == ".jsonl":
-        return _read_jsonl(path)
-    if path.suffix == ".tsv":
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    if path.suffix == ".parquet":
+    readers = {".jsonl": _read_jsonl, ".tsv": _read_tsv, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise ValueError(f"data file {str(path)!r} must end in {', '.join(SUFFIXES)}")
+    try:
+        return readers[path.suffix](path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data file {str(path)!r} is not text in UTF-8: {error}; convert it") from None
+
+
+def _read_tsv(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
-            from pyarrow import parquet
-        except ImportError:
-            raise ValueError(f"{str(path)!r} needs pyarrow; pip install 'rescale-and-adapt[tables]'") from None
+            return list(reader)
+        except csv.Error as error:
+            raise ValueError(f"{str(path)!r}, line {reader.line_num + 1} cannot be read: {error}") from None
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise ValueError(f"{str(path)!r} needs pyarrow; pip install 'rescale-and-adapt[tables]'") from None
+    try:
         return parquet.read_table(path).to_pylist()
-    raise ValueError(f"data file {str(path)!r} must end in {', '.join(SUFFIXES)}")
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"data file {str(path)!r} is damaged: {error}") from None
 
 
 def _read_jsonl(path: Path) -> list[Row]:
@@ -116,9 +132,14 @@ def column_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> 
         return [f"{where} is empty"]
     problems = []
     for column in columns:
-        bad = [i for i, row in enumerate(rows) if row.get(column) is None]
+        bad = [i for i, row in enumerate(rows) if _is_missing(row.get(column))]
         if len(bad) == len(rows):
             problems.append(f"{where} has no column {column!r}; it has {', '.join(map(str, rows[0]))}")
         elif bad:
             problems.append(f"{where}: {len(bad)} rows lack {column!r}, the first is row {bad[0] + 1}")
     return problems
+
+
+def _is_missing(value: Any) -> bool:
+    """None, or the NaN that pandas writes for an empty cell."""
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -86,6 +86,7 @@ def load_classifier(name: str, classes: int, *, side: int, generator: torch.Gene
     """
     if name.startswith("timm:"):
         return _load_timm(name.removeprefix("timm:"), classes, side, generator)
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     local = Path(name).expanduser()
@@ -93,7 +94,7 @@ def load_classifier(name: str, classes: int, *, side: int, generator: torch.Gene
         # float16 checkpoints are widened: adapters are trained on float32 bases here.
         with quiet():
             backbone = AutoModel.from_pretrained(str(local) if local.is_dir() else name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"model {name!r} cannot be loaded: {str(error).splitlines()[0]} … give a folder that holds "
             "config.json and model.safetensors, or the name of a model of the hub (and unset HF_HUB_OFFLINE)"

@@ -30,6 +30,7 @@ from glora.tasks.base import SPLITS, Batch, device_of, to_device
 from glora.tasks.corruptions import CORRUPTIONS, corrupt_all
 from glora.tasks.image_lists import class_count, class_folders, draw_few_shot, few_shot, vtab
 from glora.tasks.images import DataProblems, ImageList, ImageSet, Transform
+from glora.values import whole
 
 LAYOUTS = ("vtab", "few_shot", "folders")
 _VTAB_FILES = {"train": "train800", "validation": "val200", "train+validation": "train800val200", "test": "test"}
@@ -86,9 +87,9 @@ class Vtab:
         if self.layout == "folders" and self.shots is not None:
             raise ValueError("shots works with layout 'vtab' or 'few_shot'; write lists for class folders first")
         for name in ("shots", "test_limit", "classes"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), 1)
+        whole("list_seed", self.list_seed, 0)
         object.__setattr__(self, "shifts", dict(self.shifts))
         self.transform  # noqa: B018 (checks side, resize and normalisation)
 
@@ -102,6 +103,11 @@ class Vtab:
         """Number of classes: the field, ``classes.txt``, VTAB's table, or the largest training label."""
         known = self.classes or class_count(self.folder)
         return known or max(*self.image_list("train").labels, *self.image_list("validation").labels) + 1
+
+    @property
+    def outputs(self) -> int:
+        """Number of the model's outputs."""
+        return self.class_number
 
     @cached_property
     def _augmentation(self) -> RandAugment | None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import glora
-from glora import GLoRAConfig, LayerConfig, checkpoint, presets
+from glora import GLoRAConfig, LayerConfig, presets
 from tests.glora.models import images, perturb, tiny_vit
 
 CONFIG = GLoRAConfig(
@@ -219,7 +219,7 @@ def test_an_interrupted_save_leaves_the_old_adapter(folder, monkeypatch, fails_a
 
     model = trained()
     perturb(model, seed=5)
-    monkeypatch.setattr(checkpoint.os, "replace", failing)
+    monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(OSError, match="No space left"):
         glora.save(model, folder)
     monkeypatch.undo()
@@ -227,6 +227,12 @@ def test_an_interrupted_save_leaves_the_old_adapter(folder, monkeypatch, fails_a
     glora.load(other, folder)
     assert torch.equal(other(images()), trained()(images()))
     assert not list(folder.glob("*.tmp"))
+
+
+def test_others_may_read_an_adapter(folder, tmp_path):
+    glora.merging.export(trained(), tmp_path / "merged")
+    files = [*folder.glob("adapter*"), tmp_path / "merged" / "model.safetensors"]
+    assert [oct(path.stat().st_mode & 0o777) for path in files] == ["0o644"] * 3
 
 
 def test_tensors_of_another_adapter_are_refused(folder):

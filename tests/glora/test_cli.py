@@ -20,6 +20,7 @@ dataset = "sst2"
 folder = "{data}"
 model = "{model}"
 pooling = "mean"
+max_length = 64
 
 [method]
 name = "alpha_lora"
@@ -31,7 +32,7 @@ batch_size = 16
 lr = 3e-2
 evaluate_every = 10
 device = "cpu"
-alpha = {{ every = 4 }}
+alpha = {{ every = 2 }}
 """
 
 
@@ -116,6 +117,27 @@ def test_a_searched_configuration(config: Path, tmp_path: Path, capsys: pytest.C
         (["training.patience=3", "training.evaluate_every=0"], "give evaluate_every as well"),
         (["training.split=train+validation"], "leaves no validation examples"),
         (["method.target=qury"], "near misses: query"),
+        (["training.alpha.every=900"], "training.alpha.every=900, but the run has only"),
+        (["training.alpha.fraction=0.001"], "alpha.fraction=0.001 of 64 training examples"),
+        (["training.warmup=abc"], "warmup is a fraction of the steps in [0, 1), got 'abc'"),
+        (["training.epochs='three'"], "epochs must be a positive number, got 'three'"),
+        (["training.alpha.fraction=abc"], "alpha.fraction must lie between 0 and 1, got 'abc'"),
+        (["training.alpha=3"], "section [training.alpha] must be a table, got 3"),
+        (["training.betas=['a','b']"], "betas must be two numbers in [0, 1), got ['a', 'b']"),
+        (["task.validation_fraction=abc"], "task.validation_fraction must be a number, got 'abc'"),
+        (["task.dataset=[1]"], "task.dataset must be a text, got [1]"),
+        (["task.model=3"], "task.model must be a text, got 3"),
+        (["task.folder=3"], "task.folder must be a text, got 3"),
+        (["task.subset_seed='x'"], "task.subset_seed must be a whole number, got 'x'"),
+        (["task.max_length=true"], "task.max_length must be a whole number, got True"),
+        (["test='no'"], "test must be true or false, got 'no'"),
+        (["method={name='custom', overrides=3}"], "overrides must be a table, got 3"),
+        (["method={name='custom', overrides={query=3}}"], "the configuration of a layer must be a table, got 3"),
+        (["method={name='lora', overrides=3}"], "overrides must be a table, got 3"),
+        (["method.dropout=abc"], "dropout must lie in [0, 1), got 'abc'"),
+        (["method.alpha=abc"], "alpha must be finite, got 'abc'"),
+        (["task.max_length=65"], "task.max_length=65 is more than the 64 positions of task.model="),
+        (["training.epochs=0.1"], "is less than one batch of batch_size=16"),
     ],
 )
 def test_errors_come_before_any_training(
@@ -127,6 +149,41 @@ def test_errors_come_before_any_training(
     assert message in captured.err
     assert captured.out == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_a_corrected_command_runs_in_the_folder_of_a_refused_one(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--set", f"out={tmp_path / 'run'}", "--set", "training.epochs=1"]
+    assert main(["tune", str(config), *words, "--set", "training.batch_size=100"]) == 2
+    assert "is less than one batch" in capsys.readouterr().err
+    call(capsys, "tune", config, *words)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "expected"),
+    [
+        ("alpha_lora", [], ("scheduled", 5e-3)),
+        ("ssf", [], ("joint", 3e-2)),
+        ("custom", ["training.alpha.lr=0.1"], ("joint", 0.1)),
+        ("output_scale", ["training.alpha.mode=scheduled"], ("scheduled", 5e-3)),
+        ("ssf", ["training.alpha.mode=joint"], ("joint", 5e-3)),
+    ],
+)
+def test_algorithm_1_is_the_default_of_alpha_lora_alone(
+    config: Path, method: str, changes: list[str], expected: tuple[str, float]
+) -> None:
+    from glora.settings import RunConfig, read
+
+    run = read(config, [f"method={{name='{method}'}}", *changes])
+    assert (run.training.alpha.mode, run.training.alpha.lr) == expected
+    assert run.training.alpha.every == 2
+    assert RunConfig.from_dict(json.loads(json.dumps(run.to_dict()))) == run  # as a run is opened again
+
+
+def test_a_folder_that_is_no_text(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", str(config), "--set", "out=3"]) == 2
+    assert "out must be a text, got 3" in capsys.readouterr().err
 
 
 def test_folders_that_are_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,6 +215,14 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(command in text for command in ("tune", "evaluate", "merge", "inspect"))
+
+
+def test_only_the_first_process_prints_the_answer(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert main(["inspect", str(config.parent / "model")]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_the_seed_decides(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,3 +263,25 @@ def test_a_run_is_evaluated_on_another_task_and_without_its_adapter(
     (out / "adapter" / "adapter.json").write_text("{}")
     assert main(["inspect", str(out)]) == 2
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_run_is_not_asked_what_its_model_cannot_answer(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, text, other = tmp_path / "run", config.read_text(), tmp_path / "other.toml"
+    call(capsys, "tune", config, "--set", f"out={out}", "--set", "training.epochs=1")
+    model = f'model = "{config.parent / "model"}"'
+    cases = {
+        '[task]\nname = "multiple_choice"\nfile = "x.jsonl"\nmodel = "m"\n[method]\nname = "lora"\n': (
+            "the run's task is Glue, whose model cannot be asked a task of MultipleChoice"
+        ),
+        text.replace(model, 'model = "elsewhere"'): "task.model='elsewhere', but the run tuned",
+        text.replace('"sst2"', '"mnli"'): "the run's model has 2 outputs, the task needs 3",
+    }
+    for content, message in cases.items():
+        other.write_text(content)
+        assert main(["evaluate", str(out), "--task", str(other)]) == 2
+        assert message in capsys.readouterr().err
+    (out / "result.json").write_text("{")
+    assert main(["evaluate", str(out)]) == 2
+    assert "result.json' is damaged" in capsys.readouterr().err

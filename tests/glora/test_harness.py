@@ -122,6 +122,7 @@ def test_bad_input_is_a_sentence(run: str, calls: Any, tmp_path: Path, capsys: p
         "dataset": "sst2",
         "model": str(save_model(tmp_path / "bert")),
         "folder": str(save_reviews(tmp_path / "data")),
+        "max_length": 64,
     }
     tune(
         RunConfig(

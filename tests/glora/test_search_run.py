@@ -179,6 +179,7 @@ class TestRun:
         config = tiny(tmp_path / "run", method={**tiny(tmp_path).method, **changes})
         with pytest.raises(ValueError, match=message):
             SearchRun(config).all()
+        assert not (tmp_path / "run").exists()
 
 
 class TestCommand:
@@ -205,6 +206,16 @@ class TestCommand:
         path.write_text('[task]\nname = "vtab"\nfolder = "nowhere"\nmodel = "x"\n[method]\nname = "supernet"\n')
         assert main(["search", str(path)]) == 2
         assert "needs parameters" in capsys.readouterr().err
+
+
+def test_a_scale_of_the_found_subnet_trains_with_the_rest_unless_asked(tiny, tmp_path):
+    def alpha(**retrain):
+        found = SearchRun(tiny(tmp_path, method={**tiny(tmp_path).method, "retrain": retrain})).retraining.alpha
+        return found.mode, found.lr
+
+    assert alpha() == alpha(alpha={"decay": 0.1}) == ("joint", 1e-2)
+    assert alpha(lr=0.5, alpha={"lr": 0.1}) == ("joint", 0.1)
+    assert alpha(alpha={"mode": "scheduled"}) == ("scheduled", 5e-3)
 
 
 def test_pretraining_is_reproducible(tmp_path):

@@ -112,7 +112,7 @@ def test_every_task(bert: Path, tmp_path: Path, dataset: str) -> None:
     names = {"train", *DATASETS[dataset].tests}
     for name in names:
         write_jsonl(tmp_path / f"{name}.jsonl", [{**columns, "label": label}] * 6)
-    task = Glue(dataset=dataset, model=str(bert), folder=str(tmp_path))
+    task = Glue(dataset=dataset, model=str(bert), folder=str(tmp_path), max_length=64)
     task.check()
     model = task.build_model(0)
     loss = task.loss(model, task.batch("train", [0, 1]))
@@ -139,6 +139,28 @@ def test_all_problems_of_the_data_at_once(bert: Path, tmp_path: Path) -> None:
 def test_bad_files(bert: Path, tmp_path: Path, content: str, message: str) -> None:
     write_jsonl(tmp_path / "validation.jsonl", reviews(4, 0))
     (tmp_path / "train.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        sst2(bert, tmp_path).check()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "message"),
+    [
+        ("jsonl", '{"sentence": "\u00e9", "label": 1}'.encode("latin-1"), r"train.jsonl' is not text in UTF-8"),
+        ("tsv", "sentence\tlabel\n\u00e9\t1\n".encode("latin-1"), r"train.tsv' is not text in UTF-8"),
+        ("tsv", f"sentence\tlabel\na\t1\n{'a' * 140_000}\t1\n".encode(), r"train.tsv', line 3 cannot be read: field"),
+        ("parquet", b"PAR1 and no more", r"train.parquet' is damaged"),
+        ("jsonl", b'{"sentence": NaN, "label": 1}', r"sst2/train has no column 'sentence'"),
+        (
+            "jsonl",
+            b'{"sentence": "a", "label": 1}\n{"sentence": NaN, "label": 1}',
+            r"1 rows lack 'sentence', the first",
+        ),
+    ],
+)
+def test_damaged_files_are_named(bert: Path, tmp_path: Path, suffix: str, content: bytes, message: str) -> None:
+    write_jsonl(tmp_path / "validation.jsonl", reviews(4, 0))
+    (tmp_path / f"train.{suffix}").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         sst2(bert, tmp_path).check()
 

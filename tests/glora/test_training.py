@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -14,13 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import glora
 from glora.run import Run
 from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, share_alpha, split_for_alpha
 from glora.settings import AlphaSettings, RunConfig, TrainingSettings
-from glora.training import TrainingDiverged, train
+from glora.training import TrainingDiverged, check, train
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def test_modes(mode: str) -> None:
     train(model, task, replace(SETTINGS, alpha=replace(SETTINGS.alpha, mode=mode)))
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert any(name.endswith("A.value") for name in moved) == (mode != "fixed")
+    assert bool(alpha_parameters(model)) == (mode != "fixed")  # frozen for good, as the docstring says
     assert any(name.endswith("B.left") for name in moved)
 
 
@@ -235,6 +238,15 @@ def test_sharing(share: str, number: int, numbers: int, tmp_path: Path) -> None:
             parameter.fill_(0.1 * (i + 1))
     x = torch.randn(3, 4)
     expected = model(x)
+    save_file(model.state_dict(), tmp_path / "plain.safetensors")  # which refuses tensors that share memory
+    stored = load_file(tmp_path / "plain.safetensors")
+    assert stored.keys() == {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(stored)
+    torch.testing.assert_close(other(x), expected)
     glora.save(model, tmp_path)
     fresh = nn.Sequential(_Block(), _Block())
     fresh.load_state_dict(glora.merged_copy(model).state_dict())
@@ -242,6 +254,30 @@ def test_sharing(share: str, number: int, numbers: int, tmp_path: Path) -> None:
     glora.detach(model)
     glora.load(model, tmp_path)
     torch.testing.assert_close(model(x), expected)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, blocks: type[nn.ModuleList] | type[nn.Sequential]) -> None:
+        super().__init__()
+        make = [_Block(), _Block()]
+        self.layer = nn.ModuleList(make) if blocks is nn.ModuleList else nn.Sequential(*make)
+
+
+@pytest.mark.parametrize(
+    ("model", "number"),
+    [
+        (nn.Sequential(_Encoder(nn.ModuleList)), 2),
+        (nn.Sequential(_Encoder(nn.Sequential)), 2),
+        (nn.Sequential(_Encoder(nn.ModuleList), nn.Linear(4, 4)), 3),  # a layer after the encoder is its own
+        (nn.Sequential(_Block()), 1),
+        (_Encoder(nn.ModuleList), 2),
+        (_Block(), 4),  # no number, no block
+        (nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 4)]), 2),
+    ],
+)
+def test_a_block_is_an_entry_of_a_list(model: nn.Module, number: int) -> None:
+    glora.attach(model, glora.presets.alpha_lora(rank=1, per_row=False))
+    assert share_alpha(model, "layer") == number
 
 
 def test_sharing_needs_the_right_structure() -> None:
@@ -448,6 +484,31 @@ def test_bfloat16_autocast_trains_float32_adapters() -> None:
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert result.best is not None
     assert result.best > 65
+
+
+def test_check_finds_what_training_refuses() -> None:
+    task = Blobs()
+    check(prepared(task), task, SETTINGS)
+    assert not task.diary
+    with pytest.raises(ValueError, match=r"training.alpha.every=30, but the run has only 24 adapter steps"):
+        check(prepared(task), task, replace(SETTINGS, alpha=AlphaSettings(every=30)))
+    with pytest.raises(ValueError, match=r"alpha.fraction=0.001 of 60 training examples"):
+        check(prepared(task), task, replace(SETTINGS, alpha=AlphaSettings(fraction=0.001)))
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        ({"steps": 1}, r"steps=1 leaves no adapter step once α's passes \(alpha.every=1\) are taken off"),
+        ({"epochs": 0.2}, r"epochs=0.2 of 60 examples leaves no adapter step once"),
+        ({"epochs": 0.1}, r"epochs=0.1 of 60 examples is less than one batch of batch_size=8"),
+    ],
+)
+def test_too_short_for_a_step(length: dict[str, float], message: str) -> None:
+    task = Blobs()
+    settings = replace(SETTINGS, **{"steps": None, **length}, alpha=AlphaSettings(every=1))
+    with pytest.raises(ValueError, match=message):
+        check(prepared(task), task, settings)
 
 
 def test_nothing_to_train() -> None:

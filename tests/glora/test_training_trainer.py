@@ -13,7 +13,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 import glora
-from glora.schedule import alpha_parameters
+from glora.methods import apply
+from glora.schedule import SHARES, alpha_parameters
 from glora.settings import AlphaSettings
 from glora.tasks.glue import Glue
 from glora.trainer import AlphaCallback, split_dataset
@@ -44,7 +45,14 @@ class Examples(torch.utils.data.Dataset[int]):
 
 
 def setup(
-    task: Glue, folder: Path, steps: int, *, batch_size: int = 8, dropout: bool = True, **arguments: Any
+    task: Glue,
+    folder: Path,
+    steps: int,
+    *,
+    batch_size: int = 8,
+    dropout: bool = True,
+    share: str = "row",
+    **arguments: Any,
 ) -> tuple[Trainer, AlphaCallback, list[list[int]]]:
     diary: list[list[int]] = []
 
@@ -56,8 +64,7 @@ def setup(
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout) and not dropout:
             module.p = 0.0
-    config = glora.presets.alpha_lora(rank=2, target="query|value", modules_to_save=task.heads)
-    glora.attach(model, config, generator=torch.Generator().manual_seed(0))
+    apply(model, "alpha_lora", {"rank": 2, "target": "query|value", "share": share}, task.heads)
     adapter_part, alpha_part = split_dataset(Examples(task.size("train")), SETTINGS, seed=0)
     callback = AlphaCallback(model, alpha_part, collate, SETTINGS, batch_size=8)
     args = TrainingArguments(
@@ -102,14 +109,14 @@ def test_alpha_and_adapter_move_apart(task: Glue, tmp_path: Path) -> None:
     assert not alpha & adapter
 
 
-def test_resuming_is_exact(task: Glue, tmp_path: Path) -> None:
-    whole, _, _ = setup(task, tmp_path / "whole", 10, save_strategy="no")
+@pytest.mark.parametrize("share", SHARES)
+def test_resuming_is_exact(task: Glue, tmp_path: Path, share: str) -> None:
+    whole, _, _ = setup(task, tmp_path, 7, share=share, save_strategy="steps", save_steps=4)
     whole.train()
-    first, _, _ = setup(task, tmp_path / "broken", 10, save_strategy="steps", save_steps=4)
-    first.train()
-    again, callback, _ = setup(task, tmp_path / "broken", 10, save_strategy="steps", save_steps=4)
-    again.train(resume_from_checkpoint=str(tmp_path / "broken" / "checkpoint-4"))
-    assert [step for step, _ in callback.losses] == [6, 9]
+    again, callback, _ = setup(task, tmp_path, 7, share=share, save_strategy="no")
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert [step for step, _ in callback.losses] == [6]
+    assert len(callback.scales) == {"row": 4, "qkv": 2, "matrix": 4, "layer": 2, "global": 1}[share]
     for name, parameter in numbers(whole).items():
         torch.testing.assert_close(numbers(again)[name], parameter, rtol=0, atol=0)
 
