@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch
-from glora.tasks.encoder import gguf_options, load_tokenizer, quiet
+from glora.tasks.encoder import check_inputs, gguf_options, load_tokenizer, loading, quiet
 from glora.tasks.rows import expand
 
 #: Label of a token that no loss is taken of.
@@ -157,12 +157,17 @@ class CausalTask:
         import transformers
 
         extra: dict[str, Any] = gguf_options(self.gguf_file)
-        try:
-            with quiet():
-                name = expand("task.model", self.model)
-                return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
-        except OSError as error:
-            raise ValueError(f"task.model={self.model!r} cannot be loaded: {error}") from None
+        with quiet(), loading(f"task.model={self.model!r}"):
+            name = expand("task.model", self.model)
+            return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
+
+    def check_model(self, max_length: int) -> None:
+        """Raise ValueError if the model cannot take so many tokens, or not those of its tokenizer.
+
+        The shapes of a model in a GGUF file are not known before it is read in full, so it is not looked at.
+        """
+        if self.gguf_file is None:
+            check_inputs(expand("task.model", self.model), self.tokenizer, max_length)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Negative log-likelihood, a mean over target tokens."""

@@ -21,7 +21,6 @@ from glora.tasks.causal import (
     pad,
     token_losses,
 )
-from glora.tasks.encoder import check_inputs
 from glora.tasks.packing import check_packable, pack
 from glora.tasks.rows import column_problems, expand, read_rows
 from glora.values import is_number, whole
@@ -75,8 +74,7 @@ class Instruct(CausalTask):
     def check(self) -> None:
         """Read and tokenize the file, and see that the model takes texts of such a length."""
         _ = self._splits
-        if self.gguf_file is None:  # models that come in such files compute their positions
-            check_inputs(expand("task.model", self.model), self.tokenizer, self.max_length)
+        self.check_model(self.max_length)
 
     @cached_property
     def _splits(self) -> dict[str, list[Example]]:

@@ -72,8 +72,9 @@ class MultipleChoice(CausalTask):
             raise ValueError(f"task.validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
 
     def check(self) -> None:
-        """Read and tokenize the files."""
-        _ = self._splits
+        """Read and tokenize the files; see that the model takes what comes out."""
+        questions = [question for split in self._splits.values() for question in split]
+        self.check_model(max(len(choice.tokens) for question in questions for choice in question.choices))
 
     @cached_property
     def _splits(self) -> dict[str, list[Question]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
 import glora
 from glora.settings import TrainingSettings
@@ -20,7 +22,7 @@ from glora.tasks.instruct import Instruct
 from glora.tasks.multiple_choice import MultipleChoice, bootstrap_interval
 from glora.tasks.packing import check_packable, rows_of, share_prompts, why_not_packable
 from glora.training import train
-from paper_checks.glora.tiny_text import save_model, write_jsonl
+from paper_checks.glora.tiny_text import save_model, save_tokenizer, write_jsonl
 
 CHAT = "{% for m in messages %}question {{ m['content'] }} answer {% endfor %}"
 
@@ -221,6 +223,25 @@ def test_without_a_training_file_there_is_a_test_only(llama: Path, questions: Pa
     task.check()
     with pytest.raises(ValueError, match=r"split must be one of test; got 'train'; give task.train_file"):
         task.size("train")
+
+
+def test_questions_longer_than_the_model_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "gpt2"
+    config = transformers.GPT2Config(vocab_size=save_tokenizer(folder), n_positions=32, n_embd=8, n_layer=1, n_head=1)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    row = {"question": "good " * 60, "choices": ["yes", "no"], "answer": 0}
+    file = write_jsonl(tmp_path / "long.jsonl", [row])
+    with pytest.raises(ValueError, match=r"task\.max_length=\d+ is more than the 32 positions"):
+        choice(folder, file).check()
+    choice(folder, file, max_length=32).check()
+
+
+def test_a_damaged_model_is_named(llama: Path, questions: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"task\.model='.*' cannot be loaded"):
+        choice(tmp_path / "model", questions).build_model(0)
 
 
 def test_bad_questions(llama: Path, tmp_path: Path) -> None:
