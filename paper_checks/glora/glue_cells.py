@@ -310,9 +310,10 @@ class Paired:
         return self.mean - width, self.mean + width
 
     @property
-    def examples_needed(self) -> int:
-        """Test examples with which a difference of this size would be told from 0, seeds as they are."""
-        return int(np.ceil(self.examples * (1.96 * self.error / max(abs(self.mean), 1e-9)) ** 2))
+    def more(self) -> float:
+        """How many times as many test examples and seeds would tell a difference of this size from 0."""
+        low, high = self.interval
+        return ((high - low) / (2 * max(abs(self.mean), 1e-9))) ** 2
 
 
 def paired(first: list[Figures], second: list[Figures]) -> Paired:

@@ -144,8 +144,10 @@ class GlueFair(Check):
         low, high = gain.interval
         text = f"{name}: α-LoRA − LoRA = {gain.mean:+.2f} points [{low:+.2f}, {high:+.2f}], {both} seeds"
         if low <= 0 <= high:
-            enough = gain.examples_needed
-            return f"{text}; a gain of that size would take about {enough:,} test examples to tell from 0.", 0
+            return (
+                f"{text}; about {gain.more:,.2g} times as many examples and seeds would decide a gain of that size.",
+                0,
+            )
         return f"{text}.", 1 if low > 0 else -1
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
