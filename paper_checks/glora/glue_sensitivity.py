@@ -28,7 +28,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lr0.001": {"lr": 1e-3},
     "fraction0.05": {"fraction": 0.05},
     "fraction0.4": {"fraction": 0.4},
-    "decay0.1": {"decay": 0.1},
 }
 
 
