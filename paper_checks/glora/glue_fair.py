@@ -205,7 +205,8 @@ def _rows(name: str, finals: Mapping[str, list[Figures]], baseline: str) -> list
         both = min(len(runs), len(finals.get(baseline, [])))
         if method != baseline and both:
             gain = paired(runs[:both], finals[baseline][:both])
-            rows.append(Row(f"{label} − {LABELS[baseline]} (points)", None, gain.mean, gain.error))
+            text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(gain.mean, *gain.interval)
+            rows.append(Row(f"{label} − {LABELS[baseline]} (points, 95 % interval)", None, text))
         rows.append(Row(f"{label}: chosen learning rate", None, float(runs[0]["rate"])))
         rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
         seconds = float(np.median([figures["train_seconds"] for figures in runs]))
