@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,25 +108,34 @@ def few_shot(
     return _open(folder, {split: files[split] for split in splits}, folder, classes, alternative=folder / "images")
 
 
-def class_folders(folder: str | Path, classes: Mapping[str, int] | None = None) -> ImageList:
+def folder_names(folder: str | Path) -> list[str]:
+    """Names of the folders in a folder, sorted; none if there is no such folder."""
+    folder = Path(folder)
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def class_folders(folder: str | Path, classes: Mapping[str, int] | None = None, *, complete: bool = False) -> ImageList:
     """A folder with one folder of images a class; class numbers follow the sorted names.
 
     Args:
         folder: the set's folder.
         classes: class number of each folder name instead, e.g. to map ImageNet-R's 200 folders to 1,000
             classes; folders without a number are left out.
+        complete: `classes` names every class there is, so a folder without a number is a problem.
 
     Raises:
-        DataProblems: there is no class folder, or one is empty.
+        DataProblems: there is no class folder, one is empty, or (if `complete`) one is of no known class.
     """
     folder = Path(folder)
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    names = folder_names(folder)
     numbers = dict(classes) if classes is not None else {name: number for number, name in enumerate(names)}
     paths: list[str] = []
     labels: list[int] = []
     problems = [] if names else ["it holds no class folder"]
     for name in names:
         if name not in numbers:
+            if complete:
+                problems.append(f"{name}/ is none of the {len(numbers)} known classes ({_few(numbers)})")
             continue
         found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
@@ -138,14 +147,18 @@ def class_folders(folder: str | Path, classes: Mapping[str, int] | None = None) 
     return ImageList(folder.name, folder, tuple(paths), tuple(labels))
 
 
+def class_names(folder: str | Path) -> list[str] | None:
+    """Names of the classes in the order of their numbers by ``classes.txt`` (one name a line), None without it."""
+    path = Path(folder) / "classes.txt"
+    if not path.is_file():
+        return None
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
 def class_count(folder: str | Path) -> int | None:
-    """Number of classes by ``classes.txt`` (one name a line), else by the task's name in `VTAB_TASKS`, else
-    None."""
-    folder = Path(folder)
-    names = folder / "classes.txt"
-    if names.is_file():
-        return sum(1 for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
-    return VTAB_TASKS.get(folder.name)
+    """Number of classes by ``classes.txt``, else by the task's name in `VTAB_TASKS`, else None."""
+    names = class_names(folder)
+    return VTAB_TASKS.get(Path(folder).name) if names is None else len(names)
 
 
 def draw_few_shot(images: ImageList, shots: int, seed: int) -> ImageList:
@@ -230,6 +243,12 @@ def write_vtab(
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     return folder
+
+
+def _few(names: Iterable[str], most: int = 5) -> str:
+    """The first of some names, for a message."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def _open(

@@ -28,7 +28,15 @@ from torch import Tensor, nn
 from glora.tasks.augment import RandAugment
 from glora.tasks.base import SPLITS, Batch, device_of, to_device
 from glora.tasks.corruptions import CORRUPTIONS, corrupt_all
-from glora.tasks.image_lists import class_count, class_folders, draw_few_shot, few_shot, vtab
+from glora.tasks.image_lists import (
+    class_count,
+    class_folders,
+    class_names,
+    draw_few_shot,
+    few_shot,
+    folder_names,
+    vtab,
+)
 from glora.tasks.images import DataProblems, ImageList, ImageSet, Transform
 
 LAYOUTS = ("vtab", "few_shot", "folders")
@@ -45,7 +53,7 @@ class Vtab:
         folder: the data set's folder.
         model: name or folder of the pretrained model; see `vision_models.load_classifier`.
         layout: "vtab", "few_shot" (``annotations/*_meta.list``) or "folders" (train/, val/, test/ with one folder
-            of images a class).
+            of images a class; the folders of train/ in the order of their names number the classes of all three).
         side: image side that the model sees.
         resize, normalisation: see `images.Transform`.
         classes: number of classes; found out if None.
@@ -54,7 +62,8 @@ class Vtab:
         list_seed: which few-shot list, or the seed of the draw.
         augment: RandAugment-type changes of training images.
         shifts: folders of other domains with the same classes: ``{name: folder}`` with ``test.txt`` or one folder
-            a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``.
+            a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``. Without
+            a mapping, class folders bear the names of train/'s folders or those in ``classes.txt``.
         test_limit: use only so many images of the test list, evenly spread (None: all of them).
 
     Raises:
@@ -153,8 +162,15 @@ class Vtab:
             images = images.take(np.linspace(0, len(images) - 1, self.test_limit).round().astype(int).tolist())
         return images
 
+    @cached_property
+    def _class_numbers(self) -> dict[str, int] | None:
+        """Number of each class by its name, for folders of classes: one numbering for all splits and shifts, because
+        a split may lack a class. None where the names are not known."""
+        names = folder_names(Path(self.folder) / "train") if self.layout == "folders" else class_names(self.folder)
+        return None if names is None else {name: number for number, name in enumerate(names)}
+
     def _class_folders(self, split: str) -> ImageList:
-        return class_folders(Path(self.folder) / _FOLDERS[split])
+        return class_folders(Path(self.folder) / _FOLDERS[split], self._class_numbers, complete=True)
 
     def _union(self) -> ImageList:
         train, validation = self.image_list("train"), self.image_list("validation")
@@ -171,7 +187,11 @@ class Vtab:
         if (Path(folder) / "test.txt").is_file():
             images = vtab(folder, ["test"])["test"]
             return images if numbers is None else images.relabel({int(key): n for key, n in numbers.items()})
-        return class_folders(folder, numbers)
+        found = len(folder_names(folder))
+        if numbers is None and self._class_numbers is None and found != self.class_number:
+            problem = f"{found} class folders for {self.class_number} classes, and no list says which is which"
+            raise DataProblems(str(folder), [f"{problem}; write classes.txt, or give a mapping"])
+        return class_folders(folder, self._class_numbers if numbers is None else numbers, complete=numbers is None)
 
     def images(self, split: str) -> ImageSet:
         """The images of a split, read and resized when first asked for.
