@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from glora.tasks.images import DataProblems, ImageList
+from glora.tasks.list_checks import overlaps
 
 #: The 19 tasks of VTAB-1K under the folder names that its repositories use, with their class counts, in the
 #: order of the papers' tables: natural (7), specialised (4), structured (8).
@@ -54,6 +55,14 @@ VTAB_GROUPS = {"natural": slice(0, 7), "specialised": slice(7, 11), "structured"
 #: Splits of the VTAB-1K layout. "train800val200" is the union of the first two, for the final training.
 VTAB_SPLITS = ("train800", "val200", "train800val200", "test")
 
+#: Lists that must not share an image. train800val200 holds val200, which then only served to choose.
+_APART = tuple(
+    (one, other)
+    for one in ("train", "train800", "train800val200", "val", "val200")
+    for other in ("val", "val200", "test")
+    if one != other and (one, other) != ("train800val200", "val200")
+)
+
 #: File names that `class_folders` takes for images.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
@@ -71,8 +80,8 @@ def vtab(folder: str | Path, splits: Sequence[str], classes: int | None = None) 
 
     Raises:
         ValueError: an unknown split.
-        DataProblems: lists are missing, empty or malformed, labels are out of range, or a training list
-            shares images with ``val200`` or ``test``; everything is named at once.
+        DataProblems: lists are missing, empty or malformed, labels are out of range, or two of these lists share
+            images that must not; everything is named at once.
     """
     folder = Path(folder)
     unknown = [split for split in splits if split not in VTAB_SPLITS]
@@ -268,7 +277,7 @@ def _open(
         if alternative is not None and images.paths and not (root / images.paths[0]).exists():
             images = ImageList(images.name, alternative, images.paths, images.labels)
         lists[split] = images
-    _check_overlap(lists, problems)
+    problems += overlaps(lists, _APART)
     if problems:
         raise DataProblems(str(folder), problems)
     return lists
@@ -294,15 +303,3 @@ def _parse(path: Path, name: str, root: Path, classes: int | None, problems: lis
     if not text.strip():
         problems.append(f"{path.name}: the list holds no image")
     return ImageList(name, root, tuple(paths), tuple(labels))
-
-
-def _check_overlap(lists: Mapping[str, ImageList], problems: list[str]) -> None:
-    """No image may be trained on and judged by."""
-    for trained in ("train", "train800", "train800val200"):
-        for judged in ("val", "val200", "test"):
-            if trained in lists and judged in lists and (trained, judged) != ("train800val200", "val200"):
-                shared = set(lists[trained].paths) & set(lists[judged].paths)
-                if shared:
-                    problems.append(
-                        f"{len(shared)} images are in both {trained} and {judged}, for instance {min(shared)}"
-                    )

@@ -38,10 +38,13 @@ from glora.tasks.image_lists import (
     vtab,
 )
 from glora.tasks.images import DataProblems, ImageList, ImageSet, Transform
+from glora.tasks.list_checks import differs_from_union, overlaps
 
 LAYOUTS = ("vtab", "few_shot", "folders")
 _VTAB_FILES = {"train": "train800", "validation": "val200", "train+validation": "train800val200", "test": "test"}
 _FEW_SHOT_FILES = {"train": "train", "validation": "val", "test": "test"}
+#: Splits that must not share an image.
+_APART = (("train", "validation"), ("train", "test"), ("train+validation", "test"), ("validation", "test"))
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -228,7 +231,8 @@ class Vtab:
         """Read these splits and no others.
 
         Raises:
-            DataProblems: lists or images are missing or damaged, or a label has no class; all of it in one message.
+            DataProblems: lists or images are missing or damaged, a label has no class, or splits share images; all of
+                it in one message.
         """
         problems: list[str] = []
         for split in splits:
@@ -239,8 +243,16 @@ class Vtab:
                     problems.append(f"{images.images.name}: labels up to {max(high)}, but classes={self.class_number}")
             except DataProblems as error:
                 problems += error.problems
+        problems += self._between_lists({split: self._lists[split] for split in splits if split in self._lists})
         if problems:
             raise DataProblems(str(self.folder), list(dict.fromkeys(problems)))
+
+    def _between_lists(self, lists: Mapping[str, ImageList]) -> list[str]:
+        """What is wrong between lists that may each be right; looks at paths and labels alone."""
+        problems = overlaps(lists, _APART)
+        if self.layout == "vtab" and self.shots is None and {*_VTAB_FILES} - {"test"} <= lists.keys():
+            problems += differs_from_union(lists["train+validation"], [lists["train"], lists["validation"]])
+        return problems
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model with a new head; see `vision_models.load_classifier` for the errors."""

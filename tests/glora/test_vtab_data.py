@@ -68,3 +68,53 @@ class TestClassNumbers:
             task(folder, shifts=shifts).image_list("shift:art")
         whole = {"art": str(folders(tmp_path / "whole", art="xyz") / "art")}
         assert task(folder, shifts=whole).image_list("shift:art").labels == (0, 1, 2)
+
+
+class TestOverlap:
+    def test_between_lists_that_are_opened_one_by_one(self, folder: Path) -> None:
+        test, validation = ((folder / f"{name}.txt").read_text() for name in ("test", "val200"))
+        for name in ("train800", "train800val200"):
+            path = folder / f"{name}.txt"
+            path.write_text(path.read_text() + test.replace("images/", "./images/", 2))
+        (folder / "train800.txt").write_text((folder / "train800.txt").read_text() + validation.splitlines()[0])
+        text = problems(task(folder))
+        assert "1 images are in both train and validation" in text
+        assert "9 images are in both train and test" in text
+        assert "9 images are in both train+validation and test" in text
+        assert "validation and test" not in text.replace("train+validation", "")
+        with pytest.raises(DataProblems, match="train and validation"):
+            task(folder).check_splits(["train", "validation"])
+
+    def test_choosing_on_the_test_list(self, folder: Path) -> None:
+        (folder / "val200.txt").write_text((folder / "test.txt").read_text())
+        assert "9 images are in both validation and test" in problems(task(folder))
+
+    def test_the_final_list_is_the_other_two(self, folder: Path) -> None:
+        path = folder / "train800val200.txt"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([f"{lines[0][:-1]}1", *lines[2:]]) + "\n")
+        text = problems(task(folder))
+        assert "train800val200.txt is not set/train800.txt and set/val200.txt together: 1 images are missing" in text
+        assert "0 are in it alone, 1 have another label" in text
+        task(folder, shots=2).check()  # does not use that list
+
+    def test_few_shot_lists(self, folder: Path) -> None:
+        write_few_shot(folder, validation=range(2, 30))
+        assert "1 images are in both train and validation" in problems(task(folder, layout="few_shot", shots=1))
+
+    def test_no_image_is_opened_for_it(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = task(folder)
+        made.check_splits(["train"])
+        monkeypatch.setattr(Image, "open", lambda path: pytest.fail(f"{path} was opened"))
+        lists = {split: made.image_list(split) for split in ("train", "validation", "train+validation", "test")}
+        assert made._between_lists(lists) == []
+
+
+def write_few_shot(folder: Path, validation: range) -> None:
+    """One shot of three classes, in NOAH's layout and with both its conventions for paths."""
+    notes = folder / "annotations"
+    notes.mkdir()
+    train = "".join(f"train/{i:05d}.png {i % 3}\n" for i in range(3))
+    (notes / "train_meta.list.num_shot_1.seed_0").write_text(train)
+    (notes / "val_meta.list").write_text("".join(f"images/train/{i:05d}.png {i % 3}\n" for i in validation))
+    (notes / "test_meta.list").write_text("images/test/00000.png 0\n")
