@@ -61,7 +61,7 @@ class Vtab:
         resize, normalisation: see `images.Transform`.
         classes: number of classes; found out if None.
         shots: with layout "few_shot" which training list; with "vtab" train on so many images a class, drawn from
-            train800.
+            train800. The final training on "train+validation" has these shots alone.
         list_seed: which few-shot list, or the seed of the draw.
         augment: RandAugment-type changes of training images.
         shifts: folders of other domains with the same classes: ``{name: folder}`` with ``test.txt`` or one folder
@@ -147,15 +147,15 @@ class Vtab:
             raise ValueError(
                 f"split must be one of {', '.join(SPLITS)}, test:<corruption>:<severity> or shift:<name>; got {split!r}"
             )
-        if self.layout == "folders" or (self.layout == "few_shot" and split == "train+validation"):
+        if self.shots is not None and split == "train+validation":
+            # Few-shot training has no more images than its shots; validation served only to choose.
+            images = self.image_list("train")
+        elif self.layout == "folders":
             images = self._union() if split == "train+validation" else self._class_folders(split)
         elif self.layout == "few_shot":
             assert self.shots is not None
             part = _FEW_SHOT_FILES[split]
             images = few_shot(self.folder, self.shots, self.list_seed, [part], self.classes)[part]
-        elif self.shots is not None and split == "train+validation":
-            # Few-shot training has no more images than its shots; validation served only to choose.
-            images = self.image_list("train")
         else:
             part = _VTAB_FILES[split]
             images = vtab(self.folder, [part], self.classes)[part]

@@ -110,6 +110,15 @@ class TestOverlap:
         assert made._between_lists(lists) == []
 
 
+def test_the_final_few_shot_training_has_the_shots_alone(folder: Path) -> None:
+    write_few_shot(folder, validation=range(3, 30))
+    listed, drawn = task(folder, layout="few_shot", shots=1), task(folder, shots=1)
+    listed.check()
+    assert [made.size("train+validation") for made in (listed, drawn)] == [3, 3]
+    assert listed.image_list("train+validation") == listed.image_list("train")
+    assert listed.size("validation") == 27
+
+
 def write_few_shot(folder: Path, validation: range) -> None:
     """One shot of three classes, in NOAH's layout and with both its conventions for paths."""
     notes = folder / "annotations"
