@@ -31,11 +31,12 @@ class DataProblems(ValueError):
     """Everything that is wrong with a data set, in one message.
 
     Attributes:
+        what: the data set.
         problems: one sentence each.
     """
 
     def __init__(self, what: str, problems: Sequence[str], limit: int = 20) -> None:
-        self.problems = tuple(problems)
+        self.what, self.problems = what, tuple(problems)
         lines = [f"{what}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
         lines += [f"  {problem}" for problem in problems[:limit]]
         if len(problems) > limit:

@@ -13,7 +13,6 @@ Besides the four splits of `glora.tasks.base` there are further ones for what a 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,6 +38,7 @@ from glora.tasks.image_lists import (
 )
 from glora.tasks.images import DataProblems, ImageList, ImageSet, Transform
 from glora.tasks.list_checks import differs_from_union, overlaps
+from glora.tasks.shifts import checked_shifts, shift_list
 
 LAYOUTS = ("vtab", "few_shot", "folders")
 _VTAB_FILES = {"train": "train800", "validation": "val200", "train+validation": "train800val200", "test": "test"}
@@ -101,7 +101,14 @@ class Vtab:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} must be a positive whole number, got {value!r}")
-        object.__setattr__(self, "shifts", dict(self.shifts))
+        for name in ("folder", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be text, got {getattr(self, name)!r}")
+        if isinstance(self.list_seed, bool) or not isinstance(self.list_seed, int) or self.list_seed < 0:
+            raise ValueError(f"list_seed must be a whole number ≥ 0, got {self.list_seed!r}")
+        if not isinstance(self.augment, bool):
+            raise ValueError(f"augment must be true or false, got {self.augment!r}")
+        object.__setattr__(self, "shifts", checked_shifts(self.shifts))
         self.transform  # noqa: B018 (checks side, resize and normalisation)
 
     @cached_property
@@ -184,17 +191,7 @@ class Vtab:
     def _shift_list(self, name: str) -> ImageList:
         if name not in self.shifts:
             raise ValueError(f"no shift is called {name!r}; the task has {', '.join(self.shifts) or 'none'}")
-        value = self.shifts[name]
-        folder, mapping = (value, None) if isinstance(value, str) else (value["folder"], value.get("mapping"))
-        numbers = None if mapping is None else json.loads(Path(mapping).read_text(encoding="utf-8"))
-        if (Path(folder) / "test.txt").is_file():
-            images = vtab(folder, ["test"])["test"]
-            return images if numbers is None else images.relabel({int(key): n for key, n in numbers.items()})
-        found = len(folder_names(folder))
-        if numbers is None and self._class_numbers is None and found != self.class_number:
-            problem = f"{found} class folders for {self.class_number} classes, and no list says which is which"
-            raise DataProblems(str(folder), [f"{problem}; write classes.txt, or give a mapping"])
-        return class_folders(folder, self._class_numbers if numbers is None else numbers, complete=numbers is None)
+        return shift_list(self.shifts[name], self._class_numbers, self.class_number)
 
     def images(self, split: str) -> ImageSet:
         """The images of a split, read and resized when first asked for.
@@ -224,8 +221,12 @@ class Vtab:
     # ------------------------------------------------------------------------------------------------ the protocol
 
     def check(self) -> None:
-        """Read every list and every image of it; DataProblems names everything that is wrong."""
-        self.check_splits(SPLITS)
+        """Read every list and every image of it, those of the shifts included.
+
+        Raises:
+            DataProblems: see `check_splits`.
+        """
+        self.check_splits([*SPLITS, *(f"shift:{name}" for name in self.shifts)])
 
     def check_splits(self, splits: Sequence[str]) -> None:
         """Read these splits and no others.
@@ -242,7 +243,8 @@ class Vtab:
                 if high:
                     problems.append(f"{images.images.name}: labels up to {max(high)}, but classes={self.class_number}")
             except DataProblems as error:
-                problems += error.problems
+                shift = f"{split}: {error.what}: " if split.startswith("shift:") else ""
+                problems += [shift + problem for problem in error.problems]
         problems += self._between_lists({split: self._lists[split] for split in splits if split in self._lists})
         if problems:
             raise DataProblems(str(self.folder), list(dict.fromkeys(problems)))

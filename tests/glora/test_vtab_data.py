@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,60 @@ def write_few_shot(folder: Path, validation: range) -> None:
     (notes / "train_meta.list.num_shot_1.seed_0").write_text(train)
     (notes / "val_meta.list").write_text("".join(f"images/train/{i:05d}.png {i % 3}\n" for i in validation))
     (notes / "test_meta.list").write_text("images/test/00000.png 0\n")
+
+
+class TestShifts:
+    @pytest.mark.parametrize("shifts", ["a", 3, {"a": 3}, {"a": {"mapping": "m"}}, {"a": {"folder": "x", "map": "m"}},
+                                        {"a": {"folder": 3}}])  # fmt: skip
+    def test_shapes(self, folder: Path, shifts: Any) -> None:
+        with pytest.raises(ValueError, match="shifts"):
+            task(folder, shifts=shifts)
+
+    def test_every_problem_is_found_before_training(self, folder: Path, tmp_path: Path) -> None:
+        def mapping(name: str, content: str) -> dict[str, str]:
+            (tmp_path / name).write_text(content)
+            return {"folder": str(folder), "mapping": str(tmp_path / name)}
+
+        text = problems(
+            task(
+                folder,
+                shifts={
+                    "high": mapping("high.json", json.dumps({"0": 7})),
+                    "list": mapping("list.json", "[1]"),
+                    "names": mapping("names.json", json.dumps({"a": 1})),
+                    "none": mapping("none.json", json.dumps({"8": 1})),
+                    "broken": mapping("broken.json", "{"),
+                    "lost": {"folder": str(folder), "mapping": "nowhere.json"},
+                    "nowhere": "nowhere",
+                    "strange": str(folders(tmp_path, strange="ax") / "strange"),
+                },
+            )
+        )
+        for line in (
+            "labels up to 7, but the task has 3 classes", "the mapping must be an object", "has the key 'a'",
+            "holds none of the labels", "is no JSON file", "no such mapping", "holds no class folder",
+            "x/ is none of the 3 known classes (a, b, c)",
+        ):  # fmt: skip
+            assert line in text
+        assert text.count("shift:") == 8
+
+    def test_a_damaged_image(self, folder: Path, tmp_path: Path) -> None:
+        art = folders(tmp_path, art="ab") / "art"
+        (art / "b" / "art.png").write_bytes(b"no image")
+        assert "shift:art: " in problems(task(folder, shifts={"art": str(art)}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folder": 3}, "folder must be text"),
+        ({"model": None}, "model must be text"),
+        ({"augment": "no"}, "augment must be true or false"),
+        ({"list_seed": -1}, "list_seed"),
+        ({"list_seed": "a"}, "list_seed"),
+        ({"side": "56"}, "side"),
+    ],
+)
+def test_options_of_the_wrong_type(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Vtab(**{"folder": "x", "model": "y", **options})
