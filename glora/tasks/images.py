@@ -120,8 +120,15 @@ class Transform:
         """
         from PIL import Image
 
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except OSError:
+            raise
+        except Exception as error:
+            # On damaged files Pillow's decoders raise whatever they come upon: SyntaxError, ValueError, struct.error,
+            # DecompressionBombError …
+            raise OSError(f"{type(error).__name__}: {error}") from error
         bicubic = Image.Resampling.BICUBIC
         if self.resize == "squash":
             image = image.resize((self.side, self.side), bicubic)

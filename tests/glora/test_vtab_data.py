@@ -185,3 +185,27 @@ class TestShifts:
 def test_options_of_the_wrong_type(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Vtab(**{"folder": "x", "model": "y", **options})
+
+
+def test_all_damaged_files_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Pillow raises on a file, the file is listed with the others."""
+    path = folder / "images/train/00001.png"
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(b"IHDR") + 8] ^= 1  # a PNG chunk with a wrong checksum: SyntaxError
+    path.write_bytes(damaged)
+    Image.fromarray(picture(0, 64)).save(folder / "images/train/00002.png")
+    raised = {"00003.png": ValueError("bad value"), "00004.png": IndexError("index")}
+    plain = Image.open
+
+    def opened(file: Path) -> Any:
+        if file.name in raised:
+            raise raised[file.name]
+        return plain(file)
+
+    monkeypatch.setattr(Image, "open", opened)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    text = problems(task(folder))
+    for name, error in (("00001", ""), ("00002", "DecompressionBombError"), ("00003", "ValueError: bad value"),
+                        ("00004", "IndexError")):  # fmt: skip
+        assert f"{name}.png: unreadable ({error}" in text
+    assert len(text.splitlines()) == 6  # two names are in test, too
