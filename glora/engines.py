@@ -7,8 +7,10 @@ library's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from numbers import Integral, Real
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,7 +57,8 @@ class Random:
 
     def __init__(self, space: SearchSpace, budget: Budget, *, seed: int = 0, total: int = 1050) -> None:
         space.fits(budget)
-        at_least_one(total=total)
+        whole(0, seed=seed)
+        whole(1, total=total)
         self.space, self.budget, self.seed, self.total = space, budget, seed, total
         self._rng = np.random.default_rng(seed)
         self._asked = False
@@ -105,13 +108,14 @@ class Evolution:
         probability: float = 0.2,
     ) -> None:
         space.fits(budget)
-        at_least_one(population=population, parents=parents)
-        if generations < 0 or mutations < 0 or crossovers < 0 or mutations + crossovers > population:
+        whole(0, seed=seed, generations=generations, mutations=mutations, crossovers=crossovers)
+        whole(1, population=population, parents=parents)
+        if mutations + crossovers > population:
             raise ValueError(
-                f"generations, mutations and crossovers must not be negative and mutations + crossovers at most "
-                f"population, got generations={generations}, {mutations} + {crossovers} and population={population}"
+                f"mutations + crossovers must be at most population, got {mutations} + {crossovers} and {population}"
             )
-        if not 0 < probability <= 1:
+        positive(probability=probability)
+        if probability > 1:
             raise ValueError(f"probability must lie in (0, 1], got {probability!r}")
         self.space, self.budget, self.seed = space, budget, seed
         self.population, self.mutations, self.crossovers = population, mutations, crossovers
@@ -125,7 +129,7 @@ class Evolution:
 
     def ask(self) -> list[Genome]:
         """One generation."""
-        if self._left == 0:
+        if self._left <= 0:
             return []
         self._left -= 1
         parents = [candidate.genome for candidate in self._best.candidates]
@@ -171,8 +175,15 @@ def random_subnet(space: SearchSpace, budget: Budget, rng: np.random.Generator) 
     return space.repair(space.sample(rng), budget, rng)
 
 
-def at_least_one(**numbers: int) -> None:
-    """Raise ValueError for a number below 1, by its name."""
+def whole(low: int, **numbers: Any) -> None:
+    """Raise ValueError for what is no whole number ≥ `low`, by its name."""
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number ≥ 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
+            raise ValueError(f"{name} must be a whole number ≥ {low}, got {value!r}")
+
+
+def positive(**numbers: Any) -> None:
+    """Raise ValueError for what is no finite number > 0, by its name."""
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+            raise ValueError(f"{name} must be a positive number, got {value!r}")

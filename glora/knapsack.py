@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from glora.engines import at_least_one, random_subnet
+from glora.engines import positive, random_subnet, whole
 from glora.fitness import Scored
 from glora.space import Budget, Genome, SearchSpace
 
@@ -52,9 +52,9 @@ class Knapsack:
         ridge: float = 10.0,
     ) -> None:
         space.fits(budget)
-        at_least_one(design=design, rounds=rounds)
-        if not ridge > 0:
-            raise ValueError(f"ridge must be positive, got {ridge!r}")
+        whole(0, seed=seed)
+        whole(1, design=design, rounds=rounds)
+        positive(ridge=ridge)
         self.space, self.budget, self.seed, self.ridge = space, budget, seed, ridge
         self.design, self.total = design, design + rounds
         self._rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glora.engines import at_least_one, random_subnet
+from glora.engines import random_subnet, whole
 from glora.fitness import Scored
 from glora.space import Budget, Genome, SearchSpace
 
@@ -40,7 +40,8 @@ class Pymoo:
         population: int = 50,
     ) -> None:
         space.fits(budget)
-        at_least_one(generations=generations, population=population)
+        whole(0, seed=seed)
+        whole(1, generations=generations, population=population)
         self.space, self.budget, self.seed = space, budget, seed
         self.population, self.generations = population, generations
         self.total = population * (generations + 1)

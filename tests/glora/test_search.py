@@ -190,6 +190,24 @@ class TestSearch:
         with pytest.raises(ValueError, match="ridge"):
             Knapsack(space, BUDGET, ridge=0)
 
+    @pytest.mark.parametrize(
+        ("engine", "name", "value"),
+        [
+            *((Evolution, "generations", value) for value in (2.5, "3", -1, True)),
+            (Evolution, "mutations", 1.5),
+            (Evolution, "probability", "a"),
+            (Evolution, "seed", -1),
+            (Random, "seed", 1.5),
+            (Random, "total", 10.0),
+            (Knapsack, "seed", "a"),
+            (Knapsack, "ridge", float("nan")),
+        ],
+    )
+    def test_numbers_of_the_wrong_kind(self, engine, name, value):
+        """A search of 2.5 generations once had no end."""
+        with pytest.raises(ValueError, match=name):
+            engine(toy_supernet().space, BUDGET, **{name: value})
+
 
 class TestResume:
     def test_a_log_cut_anywhere_ends_the_same(self, tmp_path):
