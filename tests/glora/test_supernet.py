@@ -83,6 +83,25 @@ class TestSpace:
         with pytest.raises(ValueError, match="widen the budget"):
             narrow.repair(narrow.largest, Budget(100, 50), np.random.default_rng(0))
 
+    def test_fits_is_exact_and_repair_always_arrives(self):
+        """Against all sizes of small spaces, with budgets one parameter wide."""
+        structures = {"A": ["none", "lora"], "B": ["vector", "lora"], "C": ["none"], "D": ["none"],
+                      "E": ["none", "vector"]}  # fmt: skip
+        layers = (SearchLayer("a", 6, 4), SearchLayer("b", 9, 5))
+        space, rng = SearchSpace(layers, 2, structures), np.random.default_rng(0)
+        sizes = {space.count(space.sample(rng)) for _ in range(600)}
+        assert len(sizes) > 20
+        for size in range(max(sizes) + 10):
+            budget = Budget(size, size)
+            if size in sizes:
+                space.fits(budget)
+                assert space.count(space.repair(space.sample(rng), budget, rng)) == size
+                assert space.count(space._assembled(budget, rng)) == size
+            else:
+                with pytest.raises(ValueError, match="fits no subnet|widen the budget"):
+                    space.fits(budget)
+        space.fits(Budget.around(40, 0.5))
+
     def test_genome_and_configs_are_inverse(self):
         space, rng = vit_b_space(3), np.random.default_rng(3)
         genome = space.sample(rng)
