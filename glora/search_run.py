@@ -34,7 +34,7 @@ import torch
 from torch import nn
 
 from glora.config import Target
-from glora.engines import Engine, Evolution, Random
+from glora.engines import Engine, Evolution, Random, whole
 from glora.fitness import metric_of
 from glora.knapsack import Knapsack
 from glora.merging import merged
@@ -42,7 +42,7 @@ from glora.pymoo_engine import Pymoo
 from glora.run import Run
 from glora.search import Found, SuperNetTask, save_found, search
 from glora.settings import RunConfig, TrainingSettings
-from glora.space import Budget, SearchSpace
+from glora.space import Budget, SearchLayer, SearchSpace
 from glora.supernet import SAMPLINGS, SuperNet
 from glora.tasks import make_task
 from glora.tasks.base import device_of
@@ -81,10 +81,16 @@ class SuperNetMethod:
     retrain: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance <= 1:
+        for name, low in (("parameters", 0), ("rank", 1), ("draws", 1), ("batch_size", 1)):
+            whole(low, **{f"method.{name}": getattr(self, name)})
+        fraction = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
+        if not fraction or not 0 <= self.tolerance <= 1:
             raise ValueError(f"method.tolerance is a fraction in [0, 1], got {self.tolerance!r}")
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")
+        for name in ("engine", "retrain", *(["structures"] if self.structures is not None else [])):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"method.{name} must be a table, got {getattr(self, name)!r}")
         if self.engine.get("name") not in ENGINES:
             raise ValueError(f"method.engine.name must be one of {', '.join(ENGINES)}; got {self.engine.get('name')!r}")
 
@@ -107,15 +113,15 @@ class SuperNetMethod:
         """Parameters allowed."""
         return Budget.around(self.parameters, self.tolerance)
 
-    def make_engine(self, space: SearchSpace, seed: int) -> Engine:
-        """The engine for a space.
+    def make_engine(self, space: SearchSpace, seed: int, budget: Budget | None = None) -> Engine:
+        """The engine for a space, within `budget` (the method's if None).
 
         Raises:
             ValueError: it does not take one of its options, or the budget fits no subnet.
         """
         options = {"seed": seed, **{key: value for key, value in self.engine.items() if key != "name"}}
         try:
-            return ENGINES[self.engine["name"]](space, self.budget, **options)
+            return ENGINES[self.engine["name"]](space, budget or self.budget, **options)
         except TypeError as error:
             raise ValueError(f"method.engine: {error}") from None
 
@@ -140,7 +146,10 @@ class SearchRun:
         self.method = SuperNetMethod.from_options(config.method_options)
         self.retraining = _retraining(config.training, self.method.retrain)
         self.task = make_task(config.task["name"], config.task_options)
-        metric_of(self.task)  # before the supernet is trained
+        metric_of(self.task)
+        # Options do not depend on the model: a space of one layer finds their faults before any work.
+        space = SearchSpace((SearchLayer("layer", 2, 2),), self.method.rank, self.method.structures)
+        self.method.make_engine(space, config.training.seed, Budget(10**9))
         self.config, self.resume = config, resume
         self.run = Run.create(config, resume=resume)
         self.folder = self.run.folder
@@ -162,7 +171,8 @@ class SearchRun:
             structures=None if self.method.structures is None else dict(self.method.structures),
             generator=torch.Generator().manual_seed(training.seed),
         )
-        supernet.space.fits(self.method.budget)
+        self.method.make_engine(supernet.space, training.seed)  # a budget that nothing fits ends here
+        self.run.start()
         wrapped: Any = SuperNetTask(
             self.task, supernet, seed=training.seed, sampling=self.method.sampling, count=self.method.draws
         )
@@ -220,7 +230,6 @@ class SearchRun:
         if self.run.result is not None:
             return self.run.result
         self.task.check()
-        self.run.start()
         supernet = self.supernet()
         found = self.search(supernet, progress=progress)
         inherited = None
@@ -250,7 +259,7 @@ def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> Train
         given = {"evaluate_every": 0, "patience": 0, **given}
     for length, other in (("epochs", "steps"), ("steps", "epochs")):
         if given.get(length) is not None:
-            given[other] = None
+            given.setdefault(other, None)  # both given are refused by the settings
     settings = dataclasses.replace(training, **given)
     # A vector or scalar A is one support tensor among five here, not α-LoRA's scale: it trains with the others.
     if "alpha" not in changes:
