@@ -338,3 +338,17 @@ class TestKnapsack:
         only = solve(space, np.zeros(space.allowed.shape), Budget(5, 5))
         with pytest.raises(ValueError, match="widen the budget"):
             solve(space, np.zeros(space.allowed.shape), Budget(5, 5), exclude=[only])
+
+    def test_more_rounds_than_subnets_end_the_search(self):
+        """Every subnet inside the budget is asked, none twice after the design, and nothing is lost."""
+        supernet = toy_supernet()
+        structures = {"A": ["none", "vector"], "E": ["none", "vector"]}
+        space = SearchSpace(supernet.space.layers, 3, structures | {t: ["none"] for t in "BCD"})
+        engine = Knapsack(space, Budget(60, 1), design=6, rounds=50)
+        found = search(supernet, Points(), engine)
+        assert len(found.candidates) < engine.total
+        genomes = [genome_text(c.genome) for c in found.candidates if engine.budget.holds(c.parameters)]
+        assert len(set(genomes)) == 15  # all but the empty one; the largest has 56 parameters
+        rounds = [genome_text(c.genome) for c in found.candidates[6:]]
+        assert len(set(rounds)) == len(rounds)
+        assert not set(rounds) & {genome_text(c.genome) for c in found.candidates[:6]}
