@@ -81,8 +81,8 @@ class SuperNetMethod:
     retrain: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, low in (("parameters", 0), ("rank", 1), ("draws", 1), ("batch_size", 1)):
-            whole(low, **{f"method.{name}": getattr(self, name)})
+        for name in ("parameters", "rank", "draws", "batch_size"):
+            whole(1, **{f"method.{name}": getattr(self, name)})
         fraction = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
         if not fraction or not 0 <= self.tolerance <= 1:
             raise ValueError(f"method.tolerance is a fraction in [0, 1], got {self.tolerance!r}")
@@ -134,8 +134,8 @@ class SearchRun:
         resume: continue what is in the folder.
 
     Raises:
-        ValueError: a setting is out of its range, the task cannot be searched, or the folder holds a run and
-            `resume` is False, or another one.
+        ValueError: a setting is out of its range, the task cannot be searched, there are several processes, or the
+            folder holds a run and `resume` is False, or another one.
     """
 
     def __init__(self, config: RunConfig, *, resume: bool = False) -> None:
@@ -143,6 +143,7 @@ class SearchRun:
             raise ValueError(
                 f"a search needs method.name='supernet', got {config.method['name']!r}; glora tune does other methods"
             )
+        _one_process(config.training)
         self.method = SuperNetMethod.from_options(config.method_options)
         self.retraining = _retraining(config.training, self.method.retrain)
         self.task = make_task(config.task["name"], config.task_options)
@@ -246,6 +247,17 @@ class SearchRun:
         }
         self.run.finish(result)
         return result
+
+
+def _one_process(training: TrainingSettings) -> None:
+    """Raise ValueError if accelerate finds several processes: candidates are not shared out among them."""
+    from accelerate import PartialState
+
+    count = PartialState(cpu=training.device == "cpu").num_processes
+    if count > 1:
+        raise ValueError(
+            f"a search runs in one process, not in {count}; start it with glora search, without a launcher"
+        )
 
 
 def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("accelerate")
 
+from accelerate import PartialState
+
 import glora.search_run
 import glora.tuning
 from glora.cli import main
@@ -111,6 +113,17 @@ def test_the_budget_and_the_space_are_checked_before_training(
     with pytest.raises(ValueError, match=r"widen the budget|fits no subnet|structures|target"):
         SearchRun(config(tmp_path / "run", **changes)).all()
     assert not (tmp_path / "run").exists()  # so that the corrected file finds its folder free
+
+
+def test_several_processes_are_refused_at_once(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two processes once stopped at the other's folder, and the other waited for it forever."""
+    monkeypatch.setattr(PartialState(cpu=True), "num_processes", 2)  # the state is shared by all instances
+    with pytest.raises(ValueError, match="in one process, not in 2"):
+        SearchRun(config(tmp_path / "run"))
+    assert watched.calls == []
+    assert not (tmp_path / "run").exists()
 
 
 BASE = '[task]\nname = "vtab"\nfolder = "nowhere"\nmodel = "x"\n[method]\nname = "supernet"\nparameters = 100\n'
