@@ -39,6 +39,8 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     """
     from accelerate import PartialState
 
+    if config.method["name"] == "supernet":
+        raise ValueError("method.name='supernet' is a search; do it with glora search")
     state = PartialState(cpu=config.training.device == "cpu")
     run = Run.create(config, resume=resume)
     if run.result is not None:
@@ -71,11 +73,15 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
 
 
 def restore(run: Run) -> tuple[nn.Module, Task]:
-    """The model of a run with the weights it ended with, and its task.
+    """The model of a run with the weights it ended with, and its task; of a search, those of its final training.
 
     Raises:
         ValueError: the run has not ended yet, or its files are damaged.
     """
+    if run.config.method["name"] == "supernet":
+        if not (run.folder / "retrained" / "run.json").is_file():
+            raise ValueError(f"the search in {str(run.folder)!r} has not retrained its subnet yet; continue it")
+        run = Run.open(run.folder / "retrained")
     if run.result is None:
         raise ValueError(f"the run in {str(run.folder)!r} is not complete; continue it with glora tune … --resume")
     config = run.config

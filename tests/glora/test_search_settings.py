@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("accelerate")
 
@@ -15,6 +16,7 @@ from accelerate import PartialState
 import glora.search_run
 import glora.tuning
 from glora.cli import main
+from glora.run import Run
 from glora.search_run import SearchRun
 from glora.settings import RunConfig, TrainingSettings
 from tests.glora.toy import Points
@@ -124,6 +126,25 @@ def test_several_processes_are_refused_at_once(
         SearchRun(config(tmp_path / "run"))
     assert watched.calls == []
     assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_of_a_search_stands_for_its_final_training(watched: Watched, tmp_path: Path) -> None:
+    run = SearchRun(config(tmp_path / "run"))
+    with pytest.raises(ValueError, match="not retrained its subnet yet"):
+        glora.tuning.restore(Run(tmp_path / "run", run.config))
+    run.all()
+    model, retrained = (
+        glora.tuning.restore(Run.open(folder))[0].state_dict()
+        for folder in (tmp_path / "run", run.folder / "retrained")
+    )
+    assert len(model) > 6  # the adapter is there
+    assert all(torch.equal(model[name], tensor) for name, tensor in retrained.items())
+
+
+def test_tune_points_to_search(watched: Watched, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="do it with glora search"):
+        glora.tuning.tune(config(tmp_path / "run"))
+    assert watched.calls == []
 
 
 BASE = '[task]\nname = "vtab"\nfolder = "nowhere"\nmodel = "x"\n[method]\nname = "supernet"\nparameters = 100\n'
