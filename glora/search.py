@@ -26,7 +26,7 @@ from glora.checkpoint import adapter_tensors
 from glora.engines import Engine
 from glora.files import read_lines, write_atomic
 from glora.fitness import Best, Costs, Fitness, Judged, Scored, mean_metric
-from glora.space import Genome
+from glora.space import Budget, Genome
 from glora.supernet import SuperNet
 from glora.tasks.base import Batch, Task
 
@@ -42,6 +42,7 @@ class Found:
     Attributes:
         best: the best candidate inside the budget.
         candidates: every candidate in the order of its proposal.
+        budget: which of them could be selected.
         metric: what the search compared: "accuracy" or "loss".
         total: validation examples a candidate is asked at most.
         weight: what turns a total cost into the metric's mean; see `Fitness`.
@@ -53,6 +54,7 @@ class Found:
 
     best: Scored
     candidates: tuple[Scored, ...]
+    budget: Budget
     metric: str
     total: int
     weight: float
@@ -165,6 +167,7 @@ def search(
     return Found(
         best=winner.candidates[0],
         candidates=tuple(candidates),
+        budget=engine.budget,
         metric=fitness.metric,
         total=fitness.size,
         weight=fitness.weight,

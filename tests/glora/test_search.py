@@ -172,6 +172,9 @@ class TestSearch:
         curve = plot.progress(found).axes[0].lines[1].get_ydata()
         assert list(curve) == sorted(curve)
         assert curve[-1] == pytest.approx(found.accuracy)
+        wide = search(supernet, Points(), Knapsack(supernet.space, Budget(60, 20), design=60, rounds=3))
+        assert max(wide.value(c) for c in wide.candidates) > wide.accuracy  # of a candidate outside the budget
+        assert plot.progress(wide).axes[0].lines[1].get_ydata()[-1] == pytest.approx(wide.accuracy)
         report = glora.count_parameters(supernet.config(found.best.genome), bare(supernet))
         map_axis, bars = plot.structures(report).axes
         assert [label.get_text() for label in map_axis.get_yticklabels()] == [layer.name for layer in report.layers]
