@@ -276,7 +276,12 @@ class _Loop:
     def _diverged(self, what: str, value: float) -> TrainingDiverged:
         largest = max(float(p.detach().abs().max()) for p in self.trained.values())
         kept = self.run_folder.load_checkpoint("last") if self.run_folder is not None else None
-        good = f"the checkpoint of step {kept[1]['step']} is good" if kept else "there is no checkpoint yet"
+        good = "there is no checkpoint yet"
+        if kept:
+            # Good is one whose weights have since given a finite loss; α's comes after the adapter's in a step.
+            seen = self.step if what.endswith("α") else self.step - 1
+            said = "is good" if kept[1]["step"] < seen else "may be bad: no finite loss has followed it"
+            good = f"the checkpoint of step {kept[1]['step']} {said}"
         rate = self.optimizer.param_groups[0]["lr"]
         return TrainingDiverged(
             f"{what} is {value} in step {self.step} of {self.total} (learning rate {rate:.3g}, that of α "
