@@ -46,7 +46,8 @@ class SuperNet:
         report: parameters of the largest subnet.
 
     Raises:
-        ValueError: the target matches nothing, or the name is taken; the model is left as it was.
+        ValueError: the target matches nothing, the name is taken, or there is nothing to train; the model is left as
+            it was.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class SuperNet:
         self.model, self.name = model, name
         self.modules_to_save = tuple(modules_to_save)
         self.space = SearchSpace.of(unwrap(model), rank, target, modules_to_save=modules_to_save, structures=structures)
+        if not self.modules_to_save and not self.space.count(self.space.largest):
+            raise ValueError("nothing is to be trained: structures allows only 'none', and modules_to_save is empty")
         layers = {layer.name: full_config(rank, layer.bias) for layer in self.space.layers}
         self.report: Report = attach(model, GLoRAConfig.explicit(layers, modules_to_save), name, generator=generator)
         self._layers: list[tuple[AdaptedLayer, SuperAdapter]] = []
@@ -91,7 +94,8 @@ class SuperNet:
     def draws(self, seed: int, step: int, sampling: str = "uniform", count: int = 1) -> list[Genome]:
         """The subnets that training step `step` averages its gradient over.
 
-        They follow from (seed, step) alone, so a resumed run draws what an unbroken one would.
+        They follow from (seed, step) alone, so a resumed run draws what an unbroken one would. At least one of them
+        has something to train.
 
         Args:
             seed, step: where in the run.
@@ -108,6 +112,9 @@ class SuperNet:
             )
         rng = np.random.default_rng([seed, step])
         random = [self.space.sample(rng) for _ in range(count)]
+        # Without a head, subnets of nothing leave nothing to train in this step: draw again.
+        while not self.modules_to_save and not any(map(self.space.count, random)):
+            random = [self.space.sample(rng) for _ in range(count)]
         return random if sampling == "uniform" else [self.space.largest, *random, self.space.smallest]
 
     @contextmanager

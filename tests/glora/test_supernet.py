@@ -203,6 +203,16 @@ class TestSuperNet:
         with pytest.raises(ValueError, match="sampling"):
             supernet.draws(0, 0, "greedy")
 
+    def test_a_step_has_something_to_train(self):
+        """Without a head, 1 of 16 draws here is a subnet of nothing, which once ended the training."""
+        few = {"A": ["none", "vector"], "B": ["none"], "C": ["none"], "D": ["none"], "E": ["none", "vector"]}
+        supernet = SuperNet(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)), 1, structures=few)
+        draws = [supernet.draws(0, step)[0] for step in range(200)]
+        assert all(supernet.space.count(genome) for genome in draws)
+        assert all(np.array_equal(genome, supernet.draws(0, step)[0]) for step, genome in enumerate(draws))
+        with pytest.raises(ValueError, match="nothing is to be trained"):
+            SuperNet(nn.Sequential(nn.Linear(6, 4)), 1, structures={tensor: ["none"] for tensor in TENSORS})
+
     def test_sandwich_loss_is_the_mean_over_its_subnets(self):
         supernet, task = toy_supernet(), Points()
         wrapped = SuperNetTask(task, supernet, seed=3, sampling="sandwich")
