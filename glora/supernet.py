@@ -26,6 +26,8 @@ from glora.tensors import LowRank, Scalar, SupportTensor, Vector
 
 #: How a training step draws its subnets.
 SAMPLINGS = ("uniform", "sandwich")
+#: Structures that a layer keeps ready, the newest; each takes about 8 KiB, and there are 432.
+KEPT = 32
 
 
 class SuperNet:
@@ -212,6 +214,8 @@ class SuperAdapter(Adapter):
     def choose(self, config: LayerConfig) -> None:
         """Compute with this structure from now on."""
         if config not in self._subnets:
+            if len(self._subnets) >= KEPT:
+                del self._subnets[next(iter(self._subnets))]
             self._subnets[config] = Subnet(self, config)
         # Not a submodule: its tensors are the supernet's own.
         object.__setattr__(self, "choice", self._subnets[config])

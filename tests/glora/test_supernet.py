@@ -13,7 +13,7 @@ import glora
 from glora.config import STRUCTURES, TENSORS, LayerConfig
 from glora.search import SuperNetTask
 from glora.space import Budget, SearchLayer, SearchSpace
-from glora.supernet import SuperNet
+from glora.supernet import KEPT, SuperNet
 from tests.glora.toy import Net, Points, bare, toy_supernet
 
 
@@ -202,6 +202,12 @@ class TestSuperNet:
         assert len(sandwich) == 4
         with pytest.raises(ValueError, match="sampling"):
             supernet.draws(0, 0, "greedy")
+
+    def test_few_structures_are_kept(self):
+        supernet, rng = toy_supernet(), np.random.default_rng(0)
+        for _ in range(200):
+            supernet.select(supernet.space.sample(rng))
+        assert max(len(adapter._subnets) for _, adapter in supernet._layers) == KEPT
 
     def test_a_step_has_something_to_train(self):
         """Without a head, 1 of 16 draws here is a subnet of nothing, which once ended the training."""
