@@ -23,16 +23,20 @@ class Engine(Protocol):
 
     Attributes:
         space, budget, seed: what may be proposed, and the source of its randomness.
-        keep: how many of the best candidates decide what it proposes (and what is selected) later; the search
-            may stop asking a candidate that cannot be among them. None: every score counts, none may be stopped.
+        keep: how many of the best candidates decide what it proposes (and what is selected) later, as it stands after
+            each `ask`; the search may stop asking a candidate that cannot be among them. None: every score counts,
+            none may be stopped.
         total: number of candidates it will propose, for progress.
     """
 
     space: SearchSpace
     budget: Budget
     seed: int
-    keep: int | None
     total: int
+
+    @property
+    def keep(self) -> int | None:
+        """See above."""
 
     def ask(self) -> list[Genome]:
         """The next candidates, all inside the budget; an empty list ends the search."""
@@ -120,12 +124,17 @@ class Evolution:
         self.space, self.budget, self.seed = space, budget, seed
         self.population, self.mutations, self.crossovers = population, mutations, crossovers
         self.probability = probability
-        self.keep: int | None = parents
+        self.parents = parents
         self.total = population * (generations + 1)
         self._left = generations + 1
         self._rng = np.random.default_rng(seed)
         self._best = Best(parents)
         self._seen: set[bytes] = set()
+
+    @property
+    def keep(self) -> int | None:
+        """The parents; nothing follows on the last generation, so there the best one alone counts."""
+        return self.parents if self._left else 1
 
     def ask(self) -> list[Genome]:
         """One generation."""
