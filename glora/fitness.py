@@ -19,6 +19,7 @@ The total must not depend on the order, to the last bit:
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,6 +123,15 @@ class Sealed:
             return sorted(everything, key=lambda i: task.length(split, i))
         return list(everything)
 
+    def digest(self, batch_size: int) -> str:
+        """A word for the validation examples: what the model sees of them, their labels, their order."""
+        found = hashlib.sha256()
+        for indices in chunks(range(self.size(SPLIT)), batch_size):
+            for name, tensor in sorted(self.batch(SPLIT, indices).items()):
+                found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+                found.update(tensor.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
     @staticmethod
     def _only_validation(split: str) -> str:
         if split != SPLIT:
@@ -219,6 +229,7 @@ class Fitness:
         hard_first: ask the examples first that are expected to cost most.
 
     Attributes:
+        task: the task, sealed.
         metric: "accuracy" or "loss".
         size: number of validation examples.
         weight: what turns a total cost into the metric's mean: examples for an accuracy, target tokens (or what else
@@ -237,17 +248,17 @@ class Fitness:
         merged: bool = True,
         hard_first: bool = True,
     ) -> None:
-        self.supernet, self._task = supernet, Sealed(task)
-        self.metric = self._task.metric
+        self.supernet, self.task = supernet, Sealed(task)
+        self.metric = self.task.metric
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size, self.merged, self.hard_first = batch_size, merged, hard_first
-        self.size = self._task.size(SPLIT)
+        self.size = self.task.size(SPLIT)
         self._fixed: list[Sequence[int]] | None = None
         self.weight = float(self.size)
         if self.metric == "loss":
-            self._fixed = list(chunks(self._task.by_length(SPLIT), batch_size))
-            self.weight = math.fsum(self._task.weight(self._task.batch(SPLIT, part)) for part in self._fixed)
+            self._fixed = list(chunks(self.task.by_length(SPLIT), batch_size))
+            self.weight = math.fsum(self.task.weight(self.task.batch(SPLIT, part)) for part in self._fixed)
         self._noted: deque[Costs] = deque(maxlen=NEWEST)
 
     def nothing(self) -> Costs:
@@ -329,8 +340,8 @@ class Fitness:
             model.train(was_training)
 
     def _costs(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        batch = to_device(self._task.batch(SPLIT, indices), device_of(self.supernet.model))
-        found = self._task.costs(self.supernet.model, batch).cpu().double().numpy()
+        batch = to_device(self.task.batch(SPLIT, indices), device_of(self.supernet.model))
+        found = self.task.costs(self.supernet.model, batch).cpu().double().numpy()
         if (found < 0).any():
             raise ValueError(f"the task gives a cost of {found.min():g}; costs must be ≥ 0 for a search")
         return np.where(found <= MOST, found, MOST) + 0.0  # -0.0 would come back from the log as 0.0

@@ -132,7 +132,7 @@ def search(
     """
     start = time.perf_counter()
     fitness = Fitness(supernet, task, batch_size=batch_size, merged=merged, hard_first=early_stopping)
-    log = _Log(folder, _identity(supernet, engine, fitness, early_stopping), resume)
+    log = _Log(folder, {} if folder is None else _identity(supernet, engine, fitness, early_stopping), resume)
     competition, winner = Best(engine.keep), Best(1)
     known: dict[bytes, Costs] = {}
     candidates: list[Scored] = []
@@ -282,7 +282,7 @@ class _Log:
 
 
 def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stopping: bool) -> dict[str, Any]:
-    """What a log belongs to: space, engine, what shapes the numbers in the log, weights and validation size."""
+    """What a log belongs to: space, engine, what shapes the numbers in the log, weights and validation examples."""
     settings = {key: value for key, value in vars(engine).items() if isinstance(value, int | float | str)}
     digest = hashlib.sha256()
     for key, tensor in sorted(adapter_tensors(supernet.model, supernet.name).items()):
@@ -295,9 +295,10 @@ def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stoppi
         "budget": [engine.budget.low, engine.budget.high],
         "layers": [layer.name for layer in supernet.space.layers],
         "rank": supernet.space.rank,
+        "structures": hashlib.sha256(supernet.space.allowed.tobytes()).hexdigest(),
         "supernet": digest.hexdigest(),
         "metric": fitness.metric,
-        "validation": fitness.size,
+        "validation": fitness.task.digest(fitness.batch_size),
         "batch_size": fitness.batch_size,
         "merged": fitness.merged,
         "early_stopping": early_stopping,

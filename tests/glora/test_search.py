@@ -260,6 +260,25 @@ class TestResume:
         with pytest.raises(ValueError, match="differs in supernet"):
             search(other, task, evolution(other), folder=tmp_path, resume=True)
 
+    def test_other_examples_and_structures_are_refused(self, tmp_path):
+        """A log of as many examples with other labels or inputs was once continued."""
+
+        def engine(space):
+            return Random(space, BUDGET, total=3)
+
+        supernet, task = toy_supernet(), Points()
+        search(supernet, task, engine(supernet.space), folder=tmp_path)
+        x, labels = task.data["validation"]
+        for changed in ((x, (labels + 1) % 3), (x.flip(0), labels)):
+            task.data["validation"] = changed
+            with pytest.raises(ValueError, match="differs in validation;"):
+                search(supernet, task, engine(supernet.space), folder=tmp_path, resume=True)
+        task.data["validation"] = (x, labels)
+        search(supernet, task, engine(supernet.space), folder=tmp_path, resume=True)
+        supernet.space = SearchSpace(supernet.space.layers, 3, {"A": ["none", "vector"]})
+        with pytest.raises(ValueError, match="differs in structures;"):
+            search(supernet, task, engine(supernet.space), folder=tmp_path, resume=True)
+
     def test_a_full_disk_loses_nothing(self, tmp_path, monkeypatch):
         supernet, task = toy_supernet(), Points()
         whole = search(supernet, task, evolution(supernet), folder=tmp_path / "whole")
