@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,7 @@ def write_vtab(
         The folder.
 
     Raises:
-        ValueError: the folder exists, or `validation` leaves nothing to train on.
+        ValueError: the folder exists, `validation` leaves nothing to train on, or a label is no number of a class.
     """
     from PIL import Image
 
@@ -223,6 +224,16 @@ def write_vtab(
         raise ValueError(f"folder {str(folder)!r} exists; write to a new one")
     if not 0 < validation < len(train):
         raise ValueError(f"validation must lie between 1 and {len(train) - 1}, got {validation}")
+    high = None if class_names is None else len(class_names)
+    wrong = [
+        label
+        for _, label in (*train, *test)
+        if isinstance(label, bool) or not isinstance(label, Integral) or label < 0 or (high and label >= high)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} labels are no whole numbers {f'below {high}' if high else '≥ 0'}, for instance {wrong[0]!r}"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:

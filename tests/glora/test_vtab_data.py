@@ -209,3 +209,13 @@ def test_all_damaged_files_are_named(folder: Path, monkeypatch: pytest.MonkeyPat
                         ("00004", "IndexError")):  # fmt: skip
         assert f"{name}.png: unreadable ({error}" in text
     assert len(text.splitlines()) == 6  # two names are in test, too
+
+
+@pytest.mark.parametrize("label", [-1, 3, 1.5, "a", True])
+def test_the_writer_checks_labels(tmp_path: Path, label: Any) -> None:
+    with pytest.raises(ValueError, match="1 labels are no whole numbers below 3"):
+        write_vtab(
+            tmp_path / "set", [(picture(0), 0), (picture(1), label)], [], validation=1, class_names=["a", "b", "c"]
+        )
+    assert list(tmp_path.iterdir()) == []
+    write_vtab(tmp_path / "set", [(picture(0), np.int64(0)), (picture(1), 7)], [], validation=1)
