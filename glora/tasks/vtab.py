@@ -1,4 +1,4 @@
-"""Image classification from a folder: VTAB-1K's layout, few-shot lists or class folders, and any pretrained ViT.
+"""Image classification from a folder: VTAB-1K's layout, few-shot lists or class folders, and a pretrained ViT.
 
     [task]
     name = "vtab"
@@ -59,11 +59,13 @@ class Vtab:
             of images a class; the folders of train/ in the order of their names number the classes of all three).
         side: image side that the model sees.
         resize, normalisation: see `images.Transform`.
-        classes: number of classes; found out if None.
+        classes: number of classes; if None that of ``classes.txt``, of VTAB's table by the folder's name, or one more
+            than the largest label of train and validation.
         shots: with layout "few_shot" which training list; with "vtab" train on so many images a class, drawn from
             train800. The final training on "train+validation" has these shots alone.
         list_seed: which few-shot list, or the seed of the draw.
-        augment: RandAugment-type changes of training images.
+        augment: RandAugment-type changes of training images, flips among them (see `augment`): leave it off where a
+            mirrored image is of another class.
         shifts: folders of other domains with the same classes: ``{name: folder}`` with ``test.txt`` or one folder
             a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``. Without
             a mapping, class folders bear the names of train/'s folders or those in ``classes.txt``.
@@ -137,7 +139,7 @@ class Vtab:
         return {}
 
     def image_list(self, split: str) -> ImageList:
-        """Files and labels of one split; opens that split's list and no other.
+        """Files and labels of one split; never opens the test list for another.
 
         Raises:
             ValueError: there is no such split.
