@@ -185,7 +185,7 @@ class SearchRun:
             test=False,
         )
         run = Run.create(part, resume=self.resume).start()
-        train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step)
+        train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step, evaluate=False)
         return supernet
 
     def search(self, supernet: SuperNet, *, progress: bool = False) -> Found:

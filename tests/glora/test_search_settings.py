@@ -58,6 +58,8 @@ def test_it_runs(watched: Watched, tmp_path: Path) -> None:
     result = SearchRun(config(tmp_path / "run")).all()
     assert result["search"]["candidates"] == 3
     assert (tmp_path / "run" / "result.json").is_file()
+    # A supernet is judged by its search; evaluated at the end of training was the subnet drawn last.
+    assert not any("validation" in line for line in Run.open(tmp_path / "run" / "supernet").metrics)
 
 
 @pytest.mark.parametrize(
