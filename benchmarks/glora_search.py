@@ -3,12 +3,16 @@
 A tiny ViT pretrained on the digits 0–4, its supernet trained on 5–9, 200 validation images, evolution over 4
 generations of 24. Every variant must select the same subnet; the rows are ratios measured in turn in one run. How much
 early stopping saves depends on how accurate the candidates are, so the images asked are also counted for a supernet
-of the digits 0–4. At this toy size merging saves the layers' overhead, which a larger model hardly notices.
+of the digits 0–4, and with the study's evolution (7 generations of 24, 10 parents) in batches of 25 and 10. At this
+toy size merging saves the layers' overhead, which a larger model hardly notices: where the folder ADAPT_SHARED holds
+the data and the ViT-S, a short search at that size is measured as well.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,21 +40,78 @@ def trained_supernet(folder: Path, vit: Path, classes: range) -> tuple[Any, Any]
     return search_run.supernet(), search_run.task
 
 
-def run(supernet: Any, task: Any, savings: dict[str, bool]) -> Any:
+SHORT = {"generations": 4, "population": 24, "parents": 6, "mutations": 12, "crossovers": 12}
+STUDY = {"generations": 7, "population": 24, "parents": 10, "mutations": 12, "crossovers": 12}
+#: At ViT-S size, where a candidate takes seconds.
+FEW = {"generations": 2, "population": 12, "parents": 5, "mutations": 6, "crossovers": 6}
+
+
+def run(
+    supernet: Any,
+    task: Any,
+    savings: dict[str, bool],
+    sizes: dict[str, int] = SHORT,
+    batch_size: int = 25,
+    budget: int | None = None,
+) -> Any:
     """One search."""
     from glora.engines import Evolution
     from glora.search import search
     from glora.space import Budget
     from paper_checks.glora.demo_vision import BUDGET
 
-    sizes = {"generations": 4, "population": 24, "parents": 6, "mutations": 12, "crossovers": 12}
-    engine = Evolution(supernet.space, Budget.around(BUDGET), **sizes)
-    return search(supernet, task, engine, batch_size=25, **savings)
+    engine = Evolution(supernet.space, Budget.around(budget or BUDGET), **sizes)
+    return search(supernet, task, engine, batch_size=batch_size, **savings)
+
+
+def compared(what: str, supernet: Any, task: Any, **options: Any) -> list[dict[str, Any]]:
+    """Images and seconds of plain evaluation over those of the search, in batches of 25 and 10."""
+    rows = []
+    for batch_size in (25, 10):
+        found, seconds = [], []
+        for savings in ("merged", ALL):  # merging saves time, not images
+            start = time.perf_counter()
+            found.append(run(supernet, task, VARIANTS[savings], batch_size=batch_size, **options))
+            seconds.append(time.perf_counter() - start)
+        plain, last = found
+        name = f"{what}, batches of {batch_size}"
+        rows += [
+            row(f"{name}: selected the same (1: yes)", float(selection(plain) == selection(last)), at_least=1),
+            row(f"{name}: images of plain evaluation / asked, best {last.accuracy:.0f} %", plain.images / last.images),
+            row(f"{name}: seconds without / with early stopping", seconds[0] / seconds[1]),
+        ]
+    return rows
+
+
+def selection(found: Any) -> list[str]:
+    """What was proposed, and what was selected in the end."""
+    from glora.search import genome_text
+
+    return [*(genome_text(candidate.genome) for candidate in found.candidates), genome_text(found.best.genome)]
+
+
+def at_vit_s_size(folder: Path) -> list[dict[str, Any]]:
+    """The comparison on CIFAR-10 with a ViT-S and a supernet of few steps; no rows without the data folder."""
+    from glora.search_run import SearchRun
+    from glora.settings import RunConfig, TrainingSettings
+
+    shared = Path(os.environ.get("ADAPT_SHARED", "nowhere"))
+    data, model = shared / "data" / "vtab" / "cifar10", shared / "models" / "vit-s14"
+    if not data.is_dir() or not model.is_dir():
+        return []
+    training = TrainingSettings(steps=100, lr=1e-4, head_lr=2e-3, schedule="cosine", device="cpu")
+    config = RunConfig(
+        task={"name": "vtab", "folder": str(data), "model": str(model), "side": 56},
+        method={"name": "supernet", "rank": 4, "parameters": 290_304},
+        training=training,
+        out=str(folder / "vit-s"),
+    )
+    search_run = SearchRun(config)
+    return compared("ViT-S", search_run.supernet(), search_run.task, sizes=FEW, budget=290_304)
 
 
 def measure() -> list[dict[str, Any]]:
     """Throughput of each variant, what each asks, and whether all select the same."""
-    from glora.search import genome_text
     from paper_checks.glora.demo_vision import pretrain, write_digits
 
     threads = torch.get_num_threads()
@@ -64,20 +125,19 @@ def measure() -> list[dict[str, Any]]:
             found = {name: run(*hard, savings) for name, savings in VARIANTS.items()}
             seconds = interleaved(*(partial(run, *hard, savings) for savings in VARIANTS.values()), rounds=3)
             on_easy = run(*easy, VARIANTS[ALL])
+            more = compared("study's evolution on the toy", *hard, sizes=STUDY) + at_vit_s_size(folder)
     finally:
         torch.set_num_threads(threads)
     plain, last = found["plain"], found[ALL]
     count = len(plain.candidates)
     times = dict(zip(VARIANTS, seconds, strict=True))
-    proposed = [[genome_text(candidate.genome) for candidate in one.candidates] for one in found.values()]
-    selected = [genome_text(one.best.genome) for one in found.values()]
-    same = all(one == proposed[0] for one in proposed) and all(one == selected[0] for one in selected)
+    same = all(selection(one) == selection(plain) for one in found.values())
     return [
         row("selected the same candidates and the same subnet (1: yes)", float(same), at_least=1),
         *(row(f"candidates a minute, {name}", 60 * count / value) for name, value in times.items()),
-        row("plain / merged", times["plain"] / times["merged"]),
-        row("merged / merged, cached", times["merged"] / times["merged, cached"]),
-        row("merged, cached / all", times["merged, cached"] / times[ALL]),
+        row("share of merging: plain / merged", times["plain"] / times["merged"]),
+        row("share of caching: merged / merged, cached", times["merged"] / times["merged, cached"]),
+        row("share of early stopping: merged, cached / all", times["merged, cached"] / times[ALL]),
         row("plain / all: selected-from candidates a minute", times["plain"] / times[ALL], at_least=1.5),
         *(
             row(
@@ -88,4 +148,5 @@ def measure() -> list[dict[str, Any]]:
         ),
         row("candidates stopped early", last.stopped / count),
         row("candidates cached", last.cached / count),
+        *more,
     ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from glora.fitness import Best, Scored
 from glora.space import Budget, Genome, SearchSpace
+from glora.values import positive, whole
 
 
 class Engine(Protocol):
@@ -21,16 +22,20 @@ class Engine(Protocol):
 
     Attributes:
         space, budget, seed: what may be proposed, and the source of its randomness.
-        keep: how many of the best candidates decide what it proposes (and what is selected) later; the search
-            may stop asking a candidate that cannot be among them. None: every score counts, none may be stopped.
+        keep: how many of the best candidates decide what it proposes (and what is selected) later, as it stands after
+            each `ask`; the search may stop asking a candidate that cannot be among them. None: every score counts,
+            none may be stopped.
         total: number of candidates it will propose, for progress.
     """
 
     space: SearchSpace
     budget: Budget
     seed: int
-    keep: int | None
     total: int
+
+    @property
+    def keep(self) -> int | None:
+        """See above."""
 
     def ask(self) -> list[Genome]:
         """The next candidates, all inside the budget; an empty list ends the search."""
@@ -55,7 +60,8 @@ class Random:
 
     def __init__(self, space: SearchSpace, budget: Budget, *, seed: int = 0, total: int = 1050) -> None:
         space.fits(budget)
-        at_least_one(total=total)
+        whole("seed", seed, 0)
+        whole("total", total, 1)
         self.space, self.budget, self.seed, self.total = space, budget, seed, total
         self._rng = np.random.default_rng(seed)
         self._asked = False
@@ -105,27 +111,36 @@ class Evolution:
         probability: float = 0.2,
     ) -> None:
         space.fits(budget)
-        at_least_one(population=population, parents=parents)
-        if generations < 0 or mutations < 0 or crossovers < 0 or mutations + crossovers > population:
+        for name, value in (("generations", generations), ("mutations", mutations), ("crossovers", crossovers)):
+            whole(name, value, 0)
+        whole("seed", seed, 0)
+        whole("population", population, 1)
+        whole("parents", parents, 1)
+        if mutations + crossovers > population:
             raise ValueError(
-                f"generations, mutations and crossovers must not be negative and mutations + crossovers at most "
-                f"population, got generations={generations}, {mutations} + {crossovers} and population={population}"
+                f"mutations + crossovers must be at most population, got {mutations} + {crossovers} and {population}"
             )
-        if not 0 < probability <= 1:
+        positive("probability", probability)
+        if probability > 1:
             raise ValueError(f"probability must lie in (0, 1], got {probability!r}")
         self.space, self.budget, self.seed = space, budget, seed
         self.population, self.mutations, self.crossovers = population, mutations, crossovers
         self.probability = probability
-        self.keep: int | None = parents
+        self.parents = parents
         self.total = population * (generations + 1)
         self._left = generations + 1
         self._rng = np.random.default_rng(seed)
         self._best = Best(parents)
         self._seen: set[bytes] = set()
 
+    @property
+    def keep(self) -> int | None:
+        """The parents; nothing follows on the last generation, so there the best one alone counts."""
+        return self.parents if self._left else 1
+
     def ask(self) -> list[Genome]:
         """One generation."""
-        if self._left == 0:
+        if self._left <= 0:
             return []
         self._left -= 1
         parents = [candidate.genome for candidate in self._best.candidates]
@@ -169,10 +184,3 @@ def random_subnet(space: SearchSpace, budget: Budget, rng: np.random.Generator) 
         ValueError: the budget fits nothing.
     """
     return space.repair(space.sample(rng), budget, rng)
-
-
-def at_least_one(**numbers: int) -> None:
-    """Raise ValueError for a number below 1, by its name."""
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number ≥ 1, got {value!r}")

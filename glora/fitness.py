@@ -3,7 +3,7 @@
 The cost of an example is a number ≥ 0: 1 for a wrong answer, or the summed loss of its target tokens. A candidate's
 rank is (total cost, parameters, found earlier), least first. Only the best few matter to an engine, so a candidate
 whose cost so far, with nothing for the open examples, ranks below those few already cannot change what is selected
-and is not asked further. Examples that were dear for earlier candidates are asked first: the total does not depend
+and is not asked further (`glora.race`). The examples expected to be dear are asked first: the total does not depend
 on the order, but a hopeless candidate shows itself early. With answers that saves much of the work; with losses,
 which no candidate escapes, only the end of it (2 to 8 % in tests/glora/test_search_loss.py).
 
@@ -11,7 +11,7 @@ The total must not depend on the order, to the last bit:
 
 - Answers are whole numbers, so they are asked in any company, a batch of the hardest first. This needs answers that
   do not depend on what is asked together, which holds for models in evaluation mode (up to rounding in the last bit
-  of a logit).
+  of a logit, which may depend on the size of a batch: what is compared is asked in batches of one size).
 - Losses do change their last bits with the padding and the size of a batch. They are asked in batches fixed once
   for all candidates, and it is whole batches that come sooner or later. Sums are rounded once (`math.fsum`), so
   that leaving costs out never makes a sum greater: the bound holds for the numbers as computed.
@@ -19,9 +19,11 @@ The total must not depend on the order, to the last bit:
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +40,8 @@ from glora.tasks.base import Batch, Task, UnequalExamples, chunks, device_of, to
 SPLIT = "validation"
 #: What an example costs at most; not-a-number costs as much. Keeps sums finite where a subnet is broken.
 MOST = 1e6
+#: How many candidates, the newest, tell what is hard for the next; more tell little more and take time.
+NEWEST = 256
 
 
 class Answered(Task, Protocol):
@@ -119,6 +123,15 @@ class Sealed:
             return sorted(everything, key=lambda i: task.length(split, i))
         return list(everything)
 
+    def digest(self, batch_size: int) -> str:
+        """A word for the validation examples: what the model sees of them, their labels, their order."""
+        found = hashlib.sha256()
+        for indices in chunks(range(self.size(SPLIT)), batch_size):
+            for name, tensor in sorted(self.batch(SPLIT, indices).items()):
+                found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+                found.update(tensor.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
     @staticmethod
     def _only_validation(split: str) -> str:
         if split != SPLIT:
@@ -158,17 +171,20 @@ class Best:
         self.candidates: list[Scored] = []
 
     def add(self, candidate: Scored) -> None:
-        """Take note of a candidate; one that was not asked to the end is known not to belong here."""
-        if candidate.exact and all(not np.array_equal(candidate.genome, c.genome) for c in self.candidates):
-            self.candidates = sorted([*self.candidates, candidate], key=lambda c: c.rank)[: self.keep]
+        """Take note of a candidate; one that was not asked to the end is known not to belong here.
 
-    def hopeless(self, least: float, parameters: int) -> bool:
-        """True if a new candidate with a total cost of at least `least` cannot enter."""
-        if self.keep is None or len(self.candidates) < self.keep:
-            return False
-        last = self.candidates[-1]
-        # At equal rank the earlier one stays.
-        return (least, parameters) >= (last.cost, last.parameters)
+        The order in which candidates are added does not matter; of equal subnets the one proposed first counts.
+        """
+        if not candidate.exact:
+            return
+        others = [c for c in self.candidates if not np.array_equal(candidate.genome, c.genome)]
+        equal = [c for c in self.candidates if np.array_equal(candidate.genome, c.genome)]
+        first = min([candidate, *equal], key=lambda c: c.rank)
+        self.candidates = sorted([*others, first], key=lambda c: c.rank)[: self.keep]
+
+    def hopeless(self, least: float, parameters: int, number: int, keep: int) -> bool:
+        """True if a candidate with a total cost of at least `least` cannot be among the `keep` best."""
+        return len(self.candidates) >= keep and (least, parameters, number) > self.candidates[keep - 1].rank
 
 
 @dataclass(frozen=True)
@@ -210,9 +226,10 @@ class Fitness:
         task: where the validation examples come from.
         batch_size: examples asked at once.
         merged: put each candidate into the weights first (base speed) instead of computing with its terms.
-        hard_first: ask examples in the order of what they cost earlier candidates.
+        hard_first: ask the examples first that are expected to cost most.
 
     Attributes:
+        task: the task, sealed.
         metric: "accuracy" or "loss".
         size: number of validation examples.
         weight: what turns a total cost into the metric's mean: examples for an accuracy, target tokens (or what else
@@ -231,45 +248,86 @@ class Fitness:
         merged: bool = True,
         hard_first: bool = True,
     ) -> None:
-        self.supernet, self._task = supernet, Sealed(task)
-        self.metric = self._task.metric
+        self.supernet, self.task = supernet, Sealed(task)
+        self.metric = self.task.metric
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.batch_size, self.merged, self.hard_first = batch_size, merged, hard_first
-        self.size = self._task.size(SPLIT)
+        self.size = self.task.size(SPLIT)
         self._fixed: list[Sequence[int]] | None = None
         self.weight = float(self.size)
         if self.metric == "loss":
-            self._fixed = list(chunks(self._task.by_length(SPLIT), batch_size))
-            self.weight = math.fsum(self._task.weight(self._task.batch(SPLIT, part)) for part in self._fixed)
-        self._cost = np.zeros(self.size)
-        self._asked = np.zeros(self.size)
+            self._fixed = list(chunks(self.task.by_length(SPLIT), batch_size))
+            self.weight = math.fsum(self.task.weight(self.task.batch(SPLIT, part)) for part in self._fixed)
+        self._noted: deque[Costs] = deque(maxlen=NEWEST)
 
-    def batches(self) -> list[Sequence[int]]:
-        """The batches in which the next candidate is asked, in order."""
-        mean = (self._cost + 1) / (self._asked + 2) if self.hard_first else np.zeros(self.size)
-        if self._fixed is None:
-            return list(chunks(np.argsort(-mean, kind="stable").tolist(), self.batch_size))
-        dear = [-mean[list(part)].mean() for part in self._fixed]
-        return [self._fixed[i] for i in np.argsort(dear, kind="stable")]
+    def nothing(self) -> Costs:
+        """The costs of a candidate that was asked nothing yet."""
+        return Costs(np.full(self.size, np.nan))
 
     def note(self, costs: Costs) -> None:
-        """Take a candidate's costs into account for the order of the next."""
-        self._asked += costs.asked
-        self._cost += np.nan_to_num(costs.values, nan=0.0)
+        """Let a candidate's costs, and those it is still to get, count for the order of all."""
+        self._noted.append(costs)
 
-    def ask(self, genome: Genome, best: Best | None = None) -> Costs:
-        """Ask a candidate until all is known, or until it is hopeless beside `best`.
+    def expected(self, costs: Costs) -> NDArray[np.float64]:
+        """What a candidate with these costs so far is expected to pay for each example.
 
-        Args:
-            genome: the candidate.
-            best: the candidates it competes with; None asks everything.
+        The mean over other candidates; with answers, those count most that answered like this one. A guess, on which
+        the order rests and nothing else.
+        """
+        others = np.array([one.values for one in self._noted if one is not costs]).reshape(-1, self.size)
+        known = ~np.isnan(others)
+        paid, mean = np.where(known, others, 0.0), (np.nansum(others, axis=0) + 1) / (known.sum(axis=0) + 2)
+        if self.metric == "loss":
+            return mean
+        both = known & costs.asked
+        # As if each pair had agreed on 7 of 10 earlier answers; 20 and 40 serve as well as 30.
+        likeness = ((both & (others == costs.values)).sum(axis=1) + 3.5) / (both.sum(axis=1) + 5)
+        weight = np.exp(30 * (likeness - likeness.max(initial=0)))
+        return (weight @ paid + 2 * mean) / (weight @ known + 2)
+
+    def batches(self, costs: Costs) -> list[Sequence[int]]:
+        """The batches that a candidate with these costs is still to be asked, in order."""
+        dear = self.expected(costs) if self.hard_first else np.zeros(self.size)
+        if self._fixed is None:
+            order = np.argsort(-dear, kind="stable")
+            return list(chunks(order[~costs.asked[order]].tolist(), self.batch_size))
+        left = [part for part in self._fixed if not costs.asked[part[0]]]
+        return [left[i] for i in np.argsort([-dear[list(part)].mean() for part in left], kind="stable")]
+
+    @contextmanager
+    def asking(self, genome: Genome) -> Iterator[Callable[[Sequence[int]], NDArray[np.float64]]]:
+        """Inside the ``with`` block, a function from examples to what they cost this candidate.
+
+        The candidate is put into the weights when the function is first called.
 
         Raises:
-            ValueError: the task gives a negative cost, which no bound could rest on.
+            ValueError: (the function) the task gives a negative cost, which no bound could rest on.
         """
-        model, parameters = self.supernet.model, self.supernet.space.count(genome)
-        costs = Costs(np.full(self.size, np.nan))
+        with ExitStack() as stack:
+            ready = False
+
+            def ask(indices: Sequence[int]) -> NDArray[np.float64]:
+                nonlocal ready
+                if not ready:
+                    stack.enter_context(self._computing(genome))
+                    ready = True
+                return self._costs(indices)
+
+            yield ask
+
+    def ask(self, genome: Genome) -> Costs:
+        """Ask a candidate everything."""
+        costs = self.nothing()
+        with self.asking(genome) as ask:
+            for indices in self.batches(costs):
+                costs.values[list(indices)] = ask(indices)
+        return costs
+
+    @contextmanager
+    def _computing(self, genome: Genome) -> Iterator[None]:
+        """The model computes with this candidate, in evaluation mode."""
+        model = self.supernet.model
         was_training = model.training
         model.eval()
         chosen: Any = self.supernet.merged(genome) if self.merged else nullcontext()
@@ -277,17 +335,13 @@ class Fitness:
             self.supernet.select(genome)
         try:
             with torch.no_grad(), chosen:
-                for indices in self.batches():
-                    if best is not None and best.hopeless(costs.least, parameters):
-                        break
-                    costs.values[list(indices)] = self._costs(indices)
+                yield
         finally:
             model.train(was_training)
-        return costs
 
     def _costs(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        batch = to_device(self._task.batch(SPLIT, indices), device_of(self.supernet.model))
-        found = self._task.costs(self.supernet.model, batch).cpu().double().numpy()
+        batch = to_device(self.task.batch(SPLIT, indices), device_of(self.supernet.model))
+        found = self.task.costs(self.supernet.model, batch).cpu().double().numpy()
         if (found < 0).any():
             raise ValueError(f"the task gives a cost of {found.min():g}; costs must be ≥ 0 for a search")
         return np.where(found <= MOST, found, MOST) + 0.0  # -0.0 would come back from the log as 0.0

@@ -17,15 +17,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from glora.engines import at_least_one, random_subnet
+from glora.engines import random_subnet
 from glora.fitness import Scored
 from glora.space import Budget, Genome, SearchSpace
+from glora.values import positive, whole
 
 Gains = NDArray[np.float64]  # shape: (layers, 5, choices)
 
 
 class Knapsack:
-    """Random candidates, then in each round the best one of the additive model that was not tried yet.
+    """Random candidates, then in each round the best one of the additive model that is new.
+
+    The search ends sooner where every subnet inside the budget is known.
 
     Args:
         space, budget: what may be proposed.
@@ -52,16 +55,17 @@ class Knapsack:
         ridge: float = 10.0,
     ) -> None:
         space.fits(budget)
-        at_least_one(design=design, rounds=rounds)
-        if not ridge > 0:
-            raise ValueError(f"ridge must be positive, got {ridge!r}")
+        whole("seed", seed, 0)
+        whole("design", design, 1)
+        whole("rounds", rounds, 1)
+        positive("ridge", ridge)
         self.space, self.budget, self.seed, self.ridge = space, budget, seed, ridge
         self.design, self.total = design, design + rounds
         self._rng = np.random.default_rng(seed)
         self._scored: list[Scored] = []
 
     def ask(self) -> list[Genome]:
-        """The random candidates, then one solution at a time."""
+        """The random candidates, then one new solution at a time; none when every subnet inside the budget is known."""
         if not self._scored:
             wild = [self.space.sample(self._rng) for _ in range(self.design // 2)]
             inside = [random_subnet(self.space, self.budget, self._rng) for _ in range(self.design - len(wild))]
@@ -69,7 +73,9 @@ class Knapsack:
         if len(self._scored) >= self.total:
             return []
         gains = estimate_gains(self.space, self._scored, self.ridge)
-        return [solve(self.space, gains, self.budget, exclude=[s.genome for s in self._scored[self.design :]])]
+        known = {s.genome.tobytes(): s.genome for s in self._scored if self.budget.holds(s.parameters)}
+        found = best_sum(self.space, gains, self.budget, exclude=list(known.values()))
+        return [] if found is None else [found]
 
     def tell(self, scored: Sequence[Scored]) -> None:
         """Every score counts for the next model."""
@@ -104,16 +110,25 @@ def one_hot(space: SearchSpace, genome: Genome) -> NDArray[np.float64]:
 
 
 def solve(space: SearchSpace, gains: Gains, budget: Budget, exclude: Sequence[Genome] = ()) -> Genome:
-    """The subnet inside the budget with the largest sum of gains, exactly.
+    """`best_sum` where there must be one.
+
+    Raises:
+        ValueError: no subnet fits.
+    """
+    found = best_sum(space, gains, budget, exclude)
+    if found is None:
+        raise ValueError(f"no subnet with {budget.low:,} to {budget.high:,} parameters is left; widen the budget")
+    return found
+
+
+def best_sum(space: SearchSpace, gains: Gains, budget: Budget, exclude: Sequence[Genome] = ()) -> Genome | None:
+    """The subnet inside the budget with the largest sum of gains, exactly; None if no subnet is left.
 
     Args:
         space: the search space.
         gains: gain of each structure, shape (layers, 5, choices).
         budget: parameters allowed.
         exclude: subnets that must not come out (each differs from the answer in a gene at least).
-
-    Raises:
-        ValueError: no subnet fits.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
@@ -126,8 +141,9 @@ def solve(space: SearchSpace, gains: Gains, budget: Budget, exclude: Sequence[Ge
         LinearConstraint(one_each, 1, 1),
         LinearConstraint(space.costs[allowed].astype(float)[None], budget.low, budget.high),
     ]
-    for genome in exclude:
-        constraints.append(LinearConstraint(one_hot(space, genome)[None], -np.inf, genome.size - 1))
+    if exclude:
+        rows = csr_array(np.stack([one_hot(space, genome) for genome in exclude]))
+        constraints.append(LinearConstraint(rows, -np.inf, exclude[0].size - 1))
     found = milp(
         -gains[allowed],
         constraints=constraints,
@@ -136,9 +152,7 @@ def solve(space: SearchSpace, gains: Gains, budget: Budget, exclude: Sequence[Ge
         options={"mip_rel_gap": 0.0},
     )
     if found.x is None:
-        raise ValueError(
-            f"no subnet with {budget.low:,} to {budget.high:,} parameters is left ({found.message}); widen the budget"
-        )
+        return None
     chosen = np.zeros(allowed.shape)
     chosen[allowed] = found.x
     return chosen.argmax(axis=2).astype(np.int8)

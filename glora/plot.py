@@ -58,7 +58,8 @@ def structures(report: Report) -> Any:
 
 
 def progress(found: Found) -> Any:
-    """The best candidate so far over the course of a search, and every candidate that was asked to the end.
+    """The best candidate inside the budget so far over the course of a search, and every candidate that was asked to
+    the end, those outside the budget (knapsack's) included.
 
     Returns:
         A matplotlib Figure.
@@ -71,8 +72,12 @@ def progress(found: Found) -> Any:
     numbers = [candidate.number for candidate in exact]
     values = np.array([found.value(candidate) for candidate in exact])
     best = np.maximum if found.metric == "accuracy" else np.minimum
+    inside = np.array([found.budget.holds(candidate.parameters) for candidate in exact])
     axis.plot(numbers, values, ".", color="#8d99a6", markersize=4, label="candidates asked to the end")
-    axis.step(numbers, best.accumulate(values), where="post", color="#d1495b", label="best so far")
+    axis.step(
+        np.array(numbers)[inside], best.accumulate(values[inside]), where="post", color="#d1495b",
+        label="best inside the budget so far",
+    )  # fmt: skip
     axis.set_xlabel("candidate", fontsize=9)
     axis.set_ylabel(f"validation {found.metric}{' (%)' if found.metric == 'accuracy' else ''}", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from glora.engines import at_least_one, random_subnet
+from glora.engines import random_subnet
 from glora.fitness import Scored
 from glora.space import Budget, Genome, SearchSpace
+from glora.values import whole
 
 
 class Pymoo:
@@ -40,7 +41,9 @@ class Pymoo:
         population: int = 50,
     ) -> None:
         space.fits(budget)
-        at_least_one(generations=generations, population=population)
+        whole("seed", seed, 0)
+        whole("generations", generations, 1)
+        whole("population", population, 1)
         self.space, self.budget, self.seed = space, budget, seed
         self.population, self.generations = population, generations
         self.total = population * (generations + 1)

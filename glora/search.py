@@ -15,24 +15,28 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glora.checkpoint import adapter_tensors
 from glora.engines import Engine
 from glora.files import read_lines, write_atomic
 from glora.fitness import Best, Costs, Fitness, Judged, Scored, mean_metric
-from glora.space import Genome
+from glora.race import Runner, race
+from glora.space import Budget, Genome
 from glora.supernet import SuperNet
 from glora.tasks.base import Batch, Task
 
 HEADER, LOG = "search.json", "candidates.jsonl"
-#: Of the log; 1 held answers, 2 holds costs.
-FORMAT = 2
+#: Of the log; 1 held a candidate's answers, 2 its costs, 3 holds those of a batch.
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Found:
     Attributes:
         best: the best candidate inside the budget.
         candidates: every candidate in the order of its proposal.
+        budget: which of them could be selected.
         metric: what the search compared: "accuracy" or "loss".
         total: validation examples a candidate is asked at most.
         weight: what turns a total cost into the metric's mean; see `Fitness`.
@@ -53,6 +58,7 @@ class Found:
 
     best: Scored
     candidates: tuple[Scored, ...]
+    budget: Budget
     metric: str
     total: int
     weight: float
@@ -126,37 +132,32 @@ def search(
     """
     start = time.perf_counter()
     fitness = Fitness(supernet, task, batch_size=batch_size, merged=merged, hard_first=early_stopping)
-    log = _Log(folder, _identity(supernet, engine, fitness, early_stopping), resume)
+    log = _Log(folder, {} if folder is None else _identity(supernet, engine, fitness, early_stopping), resume)
     competition, winner = Best(engine.keep), Best(1)
     known: dict[bytes, Costs] = {}
     candidates: list[Scored] = []
     cached = images = 0
     with _bar(engine.total, progress) as bar:
         while proposed := engine.ask():
-            scored: list[Scored] = []
-            for genome in proposed:
+            runners, asked = [], []
+            for number, genome in enumerate(proposed, start=len(candidates)):
                 key = genome.tobytes()
-                if caching and key in known:
-                    costs = known[key]
-                    cached += 1
-                else:
-                    costs = log.replay(genome, fitness.size) or fitness.ask(
-                        genome, competition if early_stopping and engine.keep is not None else None
-                    )
-                    log.write(genome, costs)
-                    fitness.note(costs)
-                    images += int(costs.asked.sum())
-                    known[key] = costs
-                size = supernet.space.count(genome)
-                number = len(candidates) + len(scored)
-                candidate = Scored(genome, size, costs.least, costs.exact, number)
-                if engine.budget.holds(size):
-                    competition.add(candidate)
+                costs = known.get(key) if caching else None
+                runner = Runner(genome, supernet.space.count(genome), number, costs or fitness.nothing())
+                cached += costs is not None
+                runners.append(runner)
+                if costs is None:
+                    asked.append(runner)
+                    known[key] = runner.costs
+            race(asked, fitness, competition, engine.keep if early_stopping else None, log.answer)
+            images += sum(int(runner.costs.asked.sum()) for runner in asked)
+            scored = [runner.scored for runner in runners]
+            for candidate in scored:
+                if engine.budget.holds(candidate.parameters):
                     winner.add(candidate)
-                scored.append(candidate)
-                bar.update()
             engine.tell(scored)
             candidates += scored
+            bar.update(len(scored))
     if not winner.candidates:
         raise ValueError(
             f"none of the {len(candidates)} candidates has {engine.budget.low:,} to {engine.budget.high:,} "
@@ -165,6 +166,7 @@ def search(
     return Found(
         best=winner.candidates[0],
         candidates=tuple(candidates),
+        budget=engine.budget,
         metric=fitness.metric,
         total=fitness.size,
         weight=fitness.weight,
@@ -222,7 +224,7 @@ def genome_text(genome: Genome) -> str:
 
 
 class _Log:
-    """Candidates on disk, one JSON line each, and what they belong to."""
+    """Answers on disk, one JSON line a batch, and what they belong to."""
 
     def __init__(self, folder: str | Path | None, identity: dict[str, Any], resume: bool) -> None:
         self._folder = None if folder is None else Path(folder)
@@ -256,32 +258,31 @@ class _Log:
         text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in self._past)
         write_atomic(self._folder / LOG, text)
 
-    def replay(self, genome: Genome, size: int) -> Costs | None:
-        """The costs that the log has for the next candidate, None when the log is at its end."""
-        if self._position >= len(self._past):
-            return None
-        record = self._past[self._position]
-        if record["genome"] != genome_text(genome) or len(record["costs"]) != size:
-            raise ValueError(
-                f"the log {str(self._folder)!r} holds another candidate at position {self._position} than the engine "
-                "proposes; it was written by another version: choose another folder"
-            )
-        return Costs.from_json(record["costs"])
-
-    def write(self, genome: Genome, costs: Costs) -> None:
-        """Append a candidate, unless it came from the log."""
-        self._position += 1
-        if self._folder is None or self._position <= len(self._past):
-            return
-        line = json.dumps({"genome": genome_text(genome), "costs": costs.to_json()}, separators=(",", ":"))
-        with (self._folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def answer(
+        self, genome: Genome, indices: Sequence[int], ask: Callable[[Sequence[int]], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """What examples cost a candidate: from the log as long as it reaches, then by asking."""
+        if self._position < len(self._past):
+            record = self._past[self._position]
+            if record["genome"] != genome_text(genome) or record["examples"] != list(indices):
+                raise ValueError(
+                    f"the log {str(self._folder)!r} holds another batch at position {self._position} than the search "
+                    "asks; it was written by another version: choose another folder"
+                )
+            self._position += 1
+            return Costs.from_json(record["costs"]).values
+        costs = ask(indices)
+        if self._folder is not None:
+            record = {"genome": genome_text(genome), "examples": list(indices), "costs": Costs(costs).to_json()}
+            with (self._folder / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, separators=(",", ":")) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        return costs
 
 
 def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stopping: bool) -> dict[str, Any]:
-    """What a log belongs to: space, engine, what shapes the numbers in the log, weights and validation size."""
+    """What a log belongs to: space, engine, what shapes the numbers in the log, weights and validation examples."""
     settings = {key: value for key, value in vars(engine).items() if isinstance(value, int | float | str)}
     digest = hashlib.sha256()
     for key, tensor in sorted(adapter_tensors(supernet.model, supernet.name).items()):
@@ -294,9 +295,10 @@ def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stoppi
         "budget": [engine.budget.low, engine.budget.high],
         "layers": [layer.name for layer in supernet.space.layers],
         "rank": supernet.space.rank,
+        "structures": hashlib.sha256(supernet.space.allowed.tobytes()).hexdigest(),
         "supernet": digest.hexdigest(),
         "metric": fitness.metric,
-        "validation": fitness.size,
+        "validation": fitness.task.digest(fitness.batch_size),
         "batch_size": fitness.batch_size,
         "merged": fitness.merged,
         "early_stopping": early_stopping,

@@ -42,7 +42,7 @@ from glora.pymoo_engine import Pymoo
 from glora.run import Run
 from glora.search import Found, SuperNetTask, save_found, search
 from glora.settings import RunConfig, TrainingSettings
-from glora.space import Budget, SearchSpace
+from glora.space import Budget, SearchLayer, SearchSpace
 from glora.supernet import SAMPLINGS, SuperNet
 from glora.tasks import make_task
 from glora.tasks.base import device_of
@@ -114,15 +114,15 @@ class SuperNetMethod:
         """Parameters allowed."""
         return Budget.around(self.parameters, self.tolerance)
 
-    def make_engine(self, space: SearchSpace, seed: int) -> Engine:
-        """The engine for a space.
+    def make_engine(self, space: SearchSpace, seed: int, budget: Budget | None = None) -> Engine:
+        """The engine for a space, within `budget` (the method's if None).
 
         Raises:
             ValueError: it does not take one of its options, or the budget fits no subnet.
         """
         options = {"seed": seed, **{key: value for key, value in self.engine.items() if key != "name"}}
         try:
-            return ENGINES[self.engine["name"]](space, self.budget, **options)
+            return ENGINES[self.engine["name"]](space, budget or self.budget, **options)
         except TypeError as error:
             raise ValueError(f"method.engine: {error}") from None
 
@@ -135,8 +135,8 @@ class SearchRun:
         resume: continue what is in the folder.
 
     Raises:
-        ValueError: a setting is out of its range, the task cannot be searched, or the folder holds a run and
-            `resume` is False, or another one.
+        ValueError: a setting is out of its range, the task cannot be searched, there are several processes, or the
+            folder holds a run and `resume` is False, or another one.
     """
 
     def __init__(self, config: RunConfig, *, resume: bool = False) -> None:
@@ -144,10 +144,14 @@ class SearchRun:
             raise ValueError(
                 f"a search needs method.name='supernet', got {config.method['name']!r}; glora tune does other methods"
             )
+        _one_process(config.training)
         self.method = SuperNetMethod.from_options(config.method_options)
         self.retraining = _retraining(config.training, self.method.retrain)
         self.task = make_task(config.task["name"], config.task_options)
-        metric_of(self.task)  # before the supernet is trained
+        metric_of(self.task)
+        # Options do not depend on the model: a space of one layer finds their faults before any work.
+        space = SearchSpace((SearchLayer("layer", 2, 2),), self.method.rank, self.method.structures)
+        self.method.make_engine(space, config.training.seed, Budget(10**9))
         self.config, self.resume = config, resume
         self.run = Run.create(config, resume=resume)
         self.folder = self.run.folder
@@ -169,8 +173,7 @@ class SearchRun:
             structures=None if self.method.structures is None else dict(self.method.structures),
             generator=torch.Generator().manual_seed(training.seed),
         )
-        supernet.space.fits(self.method.budget)
-        self.method.make_engine(supernet.space, training.seed)  # checks its options
+        self.method.make_engine(supernet.space, training.seed)  # a budget that nothing fits ends here
         wrapped: Any = SuperNetTask(
             self.task, supernet, seed=training.seed, sampling=self.method.sampling, count=self.method.draws
         )
@@ -185,7 +188,7 @@ class SearchRun:
         check(model, wrapped, training)
         self.run.start()  # only now: a refused search leaves no folder behind
         run.start()
-        train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step)
+        train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step, evaluate=False)
         return supernet
 
     def search(self, supernet: SuperNet, *, progress: bool = False) -> Found:
@@ -249,6 +252,17 @@ class SearchRun:
         return result
 
 
+def _one_process(training: TrainingSettings) -> None:
+    """Raise ValueError if accelerate finds several processes: candidates are not shared out among them."""
+    from accelerate import PartialState
+
+    count = PartialState(cpu=training.device == "cpu").num_processes
+    if count > 1:
+        raise ValueError(
+            f"a search runs in one process, not in {count}; start it with glora search, without a launcher"
+        )
+
+
 def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
     """Settings of the final training: the supernet's, on train + validation, with `changes`."""
     known = {spec.name for spec in dataclasses.fields(TrainingSettings)}
@@ -260,7 +274,7 @@ def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> Train
         given = {"evaluate_every": 0, "patience": 0, **given}
     for length, other in (("epochs", "steps"), ("steps", "epochs")):
         if given.get(length) is not None:
-            given[other] = None
+            given.setdefault(other, None)  # both given are refused by the settings
     settings = dataclasses.replace(training, **given)
     # A vector or scalar A is one support tensor among five here, not α-LoRA's scale: it trains with the others.
     asked = changes.get("alpha")

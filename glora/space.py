@@ -85,10 +85,10 @@ class SearchSpace:
         for tensor, allowed in (self.structures or {}).items():
             if tensor not in STRUCTURES:
                 raise ValueError(f"structures names the tensor {tensor!r}; tensors are {', '.join(TENSORS)}")
-            unknown = [name for name in allowed if name not in STRUCTURES[tensor]]
-            if unknown or not allowed:
+            listed = isinstance(allowed, Sequence) and not isinstance(allowed, str)
+            if not listed or not allowed or any(name not in STRUCTURES[tensor] for name in allowed):
                 raise ValueError(
-                    f"structures[{tensor!r}] must be some of {', '.join(STRUCTURES[tensor])}; got {list(allowed)}"
+                    f"structures[{tensor!r}] must be a list of some of {', '.join(STRUCTURES[tensor])}; got {allowed!r}"
                 )
         LayerConfig(rank=self.rank)
 
@@ -202,7 +202,20 @@ class SearchSpace:
             raise ValueError("genome holds a structure that is not allowed in this space")
 
     def fits(self, budget: Budget) -> None:
-        """Raise ValueError if no subnet can lie inside the budget."""
+        """Raise ValueError if no subnet lies inside the budget."""
+        self._overlaps(budget)
+        costs = np.sort(np.where(self.allowed, self.costs, self.costs.max(axis=2, keepdims=True)), axis=2)
+        # From the smallest subnet to the largest, genes grow in steps of at most this size: none jumps over a budget
+        # that is as wide.
+        step = int(np.diff(costs, axis=2).max())
+        if budget.high - budget.low < step and not self._sizes(budget)[-1] >> budget.low:
+            raise ValueError(
+                f"no subnet has {budget.low:,} to {budget.high:,} parameters; widen the budget: a width of {step:,} "
+                "always holds one"
+            )
+
+    def _overlaps(self, budget: Budget) -> None:
+        """Raise ValueError if the budget lies outside the sizes of the space."""
         least, most = self.count(self.smallest), self.count(self.largest)
         if least > budget.high or most < budget.low:
             raise ValueError(
@@ -210,23 +223,47 @@ class SearchSpace:
                 f"parameters at rank {self.rank}; change the budget, the rank or the target"
             )
 
+    def _sizes(self, budget: Budget) -> list[int]:
+        """Which sizes up to the budget's limit the first 0, 1 … all genes can have together: bit s for size s."""
+        within = (1 << min(budget.high, self.count(self.largest)) + 1) - 1
+        sizes = [1]
+        for allowed, costs in zip(self.allowed.reshape(-1, CHOICES), self.costs.reshape(-1, CHOICES), strict=True):
+            grown = 0
+            for cost in costs[allowed]:
+                grown |= sizes[-1] << int(cost)
+            sizes.append(grown & within)
+        return sizes
+
     def repair(self, genome: Genome, budget: Budget, rng: np.random.Generator) -> Genome:
         """A subnet inside the budget, near the given one: random genes shrink, or grow, until it fits.
 
-        A subnet that fits comes back unchanged.
+        A subnet that fits comes back unchanged. Where random steps do not arrive, because the budget is narrow, any
+        random subnet inside it comes back.
 
         Raises:
-            ValueError: no subnet, or none that random steps can reach, fits the budget.
+            ValueError: no subnet fits the budget (see `fits`).
         """
-        self.fits(budget)
+        self._overlaps(budget)
         genome = genome.copy()
         for _ in range(64):
             if self._step_down(genome, budget, rng) and self._step_up(genome, budget, rng):
                 return genome
-        raise ValueError(
-            f"no subnet found with {budget.low:,} to {budget.high:,} parameters; widen the budget: its width "
-            f"{budget.high - budget.low:,} should exceed the parameters of a vector tensor"
-        )
+        self.fits(budget)
+        return self._assembled(budget, rng)
+
+    def _assembled(self, budget: Budget, rng: np.random.Generator) -> Genome:
+        """A subnet of a random size inside the budget, put together gene by gene from the last."""
+        sizes = self._sizes(budget)
+        fitting = bin(sizes[-1] >> budget.low)[:1:-1]
+        left = budget.low + int(rng.choice([place for place, bit in enumerate(fitting) if bit == "1"]))
+        genes = np.zeros(self.allowed[..., 0].size, dtype=np.int8)
+        for gene in reversed(range(genes.size)):
+            layer, tensor = divmod(gene, len(TENSORS))
+            costs = self.costs[layer, tensor]
+            options = [c for c in np.flatnonzero(self.allowed[layer, tensor]) if costs[c] <= left]
+            genes[gene] = rng.choice([c for c in options if sizes[gene] >> (left - int(costs[c])) & 1])
+            left -= int(costs[genes[gene]])
+        return genes.reshape(self.allowed.shape[:2])
 
     def _step_down(self, genome: Genome, budget: Budget, rng: np.random.Generator) -> bool:
         """Shrink random genes until at most `budget.high` parameters are left."""

@@ -26,6 +26,8 @@ from glora.tensors import LowRank, Scalar, SupportTensor, Vector
 
 #: How a training step draws its subnets.
 SAMPLINGS = ("uniform", "sandwich")
+#: Structures that a layer keeps ready, the newest; each takes about 8 KiB, and there are 432.
+KEPT = 32
 
 
 class SuperNet:
@@ -46,7 +48,8 @@ class SuperNet:
         report: parameters of the largest subnet.
 
     Raises:
-        ValueError: the target matches nothing, or the name is taken; the model is left as it was.
+        ValueError: the target matches nothing, the name is taken, or there is nothing to train; the model is left as
+            it was.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class SuperNet:
         self.model, self.name = model, name
         self.modules_to_save = tuple(modules_to_save)
         self.space = SearchSpace.of(unwrap(model), rank, target, modules_to_save=modules_to_save, structures=structures)
+        if not self.modules_to_save and not self.space.count(self.space.largest):
+            raise ValueError("nothing is to be trained: structures allows only 'none', and modules_to_save is empty")
         layers = {layer.name: full_config(rank, layer.bias) for layer in self.space.layers}
         self.report: Report = attach(model, GLoRAConfig.explicit(layers, modules_to_save), name, generator=generator)
         self._layers: list[tuple[AdaptedLayer, SuperAdapter]] = []
@@ -91,7 +96,8 @@ class SuperNet:
     def draws(self, seed: int, step: int, sampling: str = "uniform", count: int = 1) -> list[Genome]:
         """The subnets that training step `step` averages its gradient over.
 
-        They follow from (seed, step) alone, so a resumed run draws what an unbroken one would.
+        They follow from (seed, step) alone, so a resumed run draws what an unbroken one would. At least one of them
+        has something to train.
 
         Args:
             seed, step: where in the run.
@@ -108,6 +114,9 @@ class SuperNet:
             )
         rng = np.random.default_rng([seed, step])
         random = [self.space.sample(rng) for _ in range(count)]
+        # Without a head, subnets of nothing leave nothing to train in this step: draw again.
+        while not self.modules_to_save and not any(map(self.space.count, random)):
+            random = [self.space.sample(rng) for _ in range(count)]
         return random if sampling == "uniform" else [self.space.largest, *random, self.space.smallest]
 
     @contextmanager
@@ -205,6 +214,8 @@ class SuperAdapter(Adapter):
     def choose(self, config: LayerConfig) -> None:
         """Compute with this structure from now on."""
         if config not in self._subnets:
+            if len(self._subnets) >= KEPT:
+                del self._subnets[next(iter(self._subnets))]
             self._subnets[config] = Subnet(self, config)
         # Not a submodule: its tensors are the supernet's own.
         object.__setattr__(self, "choice", self._subnets[config])

@@ -66,6 +66,7 @@ def train(
     run: Run | None = None,
     resume: bool = False,
     before_step: Callable[[int], None] | None = None,
+    evaluate: bool = True,
 ) -> TrainingResult:
     """Train the parameters of `model` that require gradients, in place.
 
@@ -79,6 +80,7 @@ def train(
         resume: continue from the run's last checkpoint if it has one.
         before_step: called with the number of each step (from 1) before it, for instance to choose a
             configuration of a supernet; it must be a function of that number, so that a resumed run repeats it.
+        evaluate: whether to evaluate on validation as the settings say; a supernet has only random subnets to show.
 
     Returns:
         What was done; the model has the best or last weights, as ``settings.keep`` says.
@@ -87,7 +89,7 @@ def train(
         ValueError: nothing is to be trained, or the data cannot be split for α.
         TrainingDiverged: a loss or gradient is not finite; the weights are those before it was used.
     """
-    return _Loop(model, task, settings, run, before_step).run(resume)
+    return _Loop(model, task, settings, run, before_step, evaluate).run(resume)
 
 
 def check(model: nn.Module, task: Task, settings: TrainingSettings) -> None:
@@ -114,10 +116,12 @@ class _Loop:
         settings: TrainingSettings,
         run: Run | None,
         before_step: Callable[[int], None] | None,
+        evaluate: bool = True,
     ) -> None:
         from accelerate import Accelerator
 
         self.task, self.settings, self.run_folder, self.before_step = task, settings, run, before_step
+        self.evaluates = evaluate and settings.split == "train"
         # Accelerate finds processes and devices. Gradients are few here, so they are summed over processes by
         # hand, which keeps the model unwrapped and lets each step ask for its own gradients alone.
         processes(settings.device)
@@ -285,7 +289,12 @@ class _Loop:
     def _diverged(self, what: str, value: float) -> TrainingDiverged:
         largest = max(float(p.detach().abs().max()) for p in self.trained.values())
         kept = self.run_folder.load_checkpoint("last") if self.run_folder is not None else None
-        good = f"the checkpoint of step {kept[1]['step']} is good" if kept else "there is no checkpoint yet"
+        good = "there is no checkpoint yet"
+        if kept:
+            # Good is one whose weights have since given a finite loss; α's comes after the adapter's in a step.
+            seen = self.step if what.endswith("α") else self.step - 1
+            said = "is good" if kept[1]["step"] < seen else "may be bad: no finite loss has followed it"
+            good = f"the checkpoint of step {kept[1]['step']} {said}"
         rate = self.optimizer.param_groups[0]["lr"]
         return TrainingDiverged(
             f"{what} is {value} in step {self.step} of {self.total} (learning rate {rate:.3g}, that of α "
@@ -299,7 +308,7 @@ class _Loop:
         """Log, evaluate and save what is due."""
         settings, last = self.settings, self.step == self.total
         evaluate = (settings.evaluate_every and self.step % settings.evaluate_every == 0) or last
-        evaluate = bool(evaluate) and settings.split == "train"
+        evaluate = bool(evaluate) and self.evaluates
         if self.step % settings.log_every == 0 or last:
             mean = sum(self.pending) / len(self.pending)
             rate = self.optimizer.param_groups[0]["lr"]

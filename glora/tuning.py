@@ -41,6 +41,8 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         ValueError: see `prepare` and `Run.create`.
         TrainingDiverged: see `glora.training.train`.
     """
+    if config.method["name"] == "supernet":
+        raise ValueError("method.name='supernet' is a search; do it with glora search")
     state = processes(config.training.device)
     run = Run.create(config, resume=resume)
     if run.result is not None:
@@ -74,11 +76,15 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
 
 
 def restore(run: Run) -> tuple[nn.Module, Task]:
-    """The model of a run with the weights it ended with, and its task.
+    """The model of a run with the weights it ended with, and its task; of a search, those of its final training.
 
     Raises:
         ValueError: the run has not ended yet, or its files are damaged.
     """
+    if run.config.method["name"] == "supernet":
+        if not (run.folder / "retrained" / "run.json").is_file():
+            raise ValueError(f"the search in {str(run.folder)!r} has not retrained its subnet yet; continue it")
+        run = Run.open(run.folder / "retrained")
     if run.result is None:
         raise ValueError(f"the run in {str(run.folder)!r} is not complete; continue it with glora tune … --resume")
     config = run.config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 #: What annotations of a section's fields ask for: types that a TOML value may have, and the words for them.
@@ -24,7 +25,7 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 def whole(name: str, value: Any, low: int) -> None:
     """`value` is a whole number from `low` on."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise ValueError(f"{name} must be a whole number ≥ {low}, got {value!r}")
 
 
@@ -32,6 +33,12 @@ def number(name: str, value: Any, low: float) -> None:
     """`value` is a finite number from `low` on."""
     if not is_number(value) or value < low:
         raise ValueError(f"{name} must be a finite number ≥ {low:g}, got {value!r}")
+
+
+def positive(name: str, value: Any) -> None:
+    """`value` is a finite number above 0."""
+    if not is_number(value) or value <= 0:
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
 def fraction(name: str, value: Any) -> None:
@@ -42,7 +49,7 @@ def fraction(name: str, value: Any) -> None:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number (True and False are none)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def table(name: str, value: Any) -> None:

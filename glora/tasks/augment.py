@@ -1,8 +1,10 @@
 """Random changes of training images for few-shot tuning: RandAugment, colour jitter, erasing, flips.
 
-The recipe of the GLoRA and NOAH few-shot runs in timm's words is ``rand-m9-mstd0.5-inc1``, colour jitter .4,
-random erasing .25; `RandAugment` is that policy with the operations of Cubuk et al. (2020), on Pillow alone.
-Shifts and erased boxes are fractions of the side, so the strength does not depend on the image size.
+It is modelled on the recipe of the GLoRA and NOAH few-shot runs, in timm's words ``rand-m9-mstd0.5-inc1``, colour
+jitter .4, random erasing .25, on Pillow alone, and it is not that policy to the letter: each drawn operation is
+applied, where timm applies it with probability .5; jitter comes on top of the operations; and images are flipped with
+probability .5 (in `RandAugment`, ``flip=0`` turns that off). It is thus somewhat stronger. Shifts and erased boxes are
+fractions of the side, so the strength does not depend on the image size.
 """
 
 from __future__ import annotations

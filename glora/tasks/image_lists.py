@@ -16,13 +16,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from glora.tasks.images import DataProblems, ImageList
+from glora.tasks.list_checks import overlaps
 
 #: The 19 tasks of VTAB-1K under the folder names that its repositories use, with their class counts, in the
 #: order of the papers' tables: natural (7), specialised (4), structured (8).
@@ -54,6 +56,14 @@ VTAB_GROUPS = {"natural": slice(0, 7), "specialised": slice(7, 11), "structured"
 #: Splits of the VTAB-1K layout. "train800val200" is the union of the first two, for the final training.
 VTAB_SPLITS = ("train800", "val200", "train800val200", "test")
 
+#: Lists that must not share an image. train800val200 holds val200, which then only served to choose.
+_APART = tuple(
+    (one, other)
+    for one in ("train", "train800", "train800val200", "val", "val200")
+    for other in ("val", "val200", "test")
+    if one != other and (one, other) != ("train800val200", "val200")
+)
+
 #: File names that `class_folders` takes for images.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
@@ -71,8 +81,8 @@ def vtab(folder: str | Path, splits: Sequence[str], classes: int | None = None) 
 
     Raises:
         ValueError: an unknown split.
-        DataProblems: lists are missing, empty or malformed, labels are out of range, or a training list
-            shares images with ``val200`` or ``test``; everything is named at once.
+        DataProblems: lists are missing, empty or malformed, labels are out of range, or two of these lists share
+            images that must not; everything is named at once.
     """
     folder = Path(folder)
     unknown = [split for split in splits if split not in VTAB_SPLITS]
@@ -108,25 +118,34 @@ def few_shot(
     return _open(folder, {split: files[split] for split in splits}, folder, classes, alternative=folder / "images")
 
 
-def class_folders(folder: str | Path, classes: Mapping[str, int] | None = None) -> ImageList:
+def folder_names(folder: str | Path) -> list[str]:
+    """Names of the folders in a folder, sorted; none if there is no such folder."""
+    folder = Path(folder)
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def class_folders(folder: str | Path, classes: Mapping[str, int] | None = None, *, complete: bool = False) -> ImageList:
     """A folder with one folder of images a class; class numbers follow the sorted names.
 
     Args:
         folder: the set's folder.
         classes: class number of each folder name instead, e.g. to map ImageNet-R's 200 folders to 1,000
             classes; folders without a number are left out.
+        complete: `classes` names every class there is, so a folder without a number is a problem.
 
     Raises:
-        DataProblems: there is no class folder, or one is empty.
+        DataProblems: there is no class folder, one is empty, or (if `complete`) one is of no known class.
     """
     folder = Path(folder)
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    names = folder_names(folder)
     numbers = dict(classes) if classes is not None else {name: number for number, name in enumerate(names)}
     paths: list[str] = []
     labels: list[int] = []
     problems = [] if names else ["it holds no class folder"]
     for name in names:
         if name not in numbers:
+            if complete:
+                problems.append(f"{name}/ is none of the {len(numbers)} known classes ({_few(numbers)})")
             continue
         found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
@@ -138,14 +157,18 @@ def class_folders(folder: str | Path, classes: Mapping[str, int] | None = None) 
     return ImageList(folder.name, folder, tuple(paths), tuple(labels))
 
 
+def class_names(folder: str | Path) -> list[str] | None:
+    """Names of the classes in the order of their numbers by ``classes.txt`` (one name a line), None without it."""
+    path = Path(folder) / "classes.txt"
+    if not path.is_file():
+        return None
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
 def class_count(folder: str | Path) -> int | None:
-    """Number of classes by ``classes.txt`` (one name a line), else by the task's name in `VTAB_TASKS`, else
-    None."""
-    folder = Path(folder)
-    names = folder / "classes.txt"
-    if names.is_file():
-        return sum(1 for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
-    return VTAB_TASKS.get(folder.name)
+    """Number of classes by ``classes.txt``, else by the task's name in `VTAB_TASKS`, else None."""
+    names = class_names(folder)
+    return VTAB_TASKS.get(Path(folder).name) if names is None else len(names)
 
 
 def draw_few_shot(images: ImageList, shots: int, seed: int) -> ImageList:
@@ -192,7 +215,7 @@ def write_vtab(
         The folder.
 
     Raises:
-        ValueError: the folder exists, or `validation` leaves nothing to train on.
+        ValueError: the folder exists, `validation` leaves nothing to train on, or a label is no number of a class.
     """
     from PIL import Image
 
@@ -201,6 +224,16 @@ def write_vtab(
         raise ValueError(f"folder {str(folder)!r} exists; write to a new one")
     if not 0 < validation < len(train):
         raise ValueError(f"validation must lie between 1 and {len(train) - 1}, got {validation}")
+    high = None if class_names is None else len(class_names)
+    wrong = [
+        label
+        for _, label in (*train, *test)
+        if isinstance(label, bool) or not isinstance(label, Integral) or label < 0 or (high and label >= high)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} labels are no whole numbers {f'below {high}' if high else '≥ 0'}, for instance {wrong[0]!r}"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -232,6 +265,12 @@ def write_vtab(
     return folder
 
 
+def _few(names: Iterable[str], most: int = 5) -> str:
+    """The first of some names, for a message."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
 def _open(
     folder: Path, files: Mapping[str, Path], root: Path, classes: int | None, alternative: Path | None = None
 ) -> dict[str, ImageList]:
@@ -249,7 +288,7 @@ def _open(
         if alternative is not None and images.paths and not (root / images.paths[0]).exists():
             images = ImageList(images.name, alternative, images.paths, images.labels)
         lists[split] = images
-    _check_overlap(lists, problems)
+    problems += overlaps(lists, _APART)
     if problems:
         raise DataProblems(str(folder), problems)
     return lists
@@ -275,15 +314,3 @@ def _parse(path: Path, name: str, root: Path, classes: int | None, problems: lis
     if not text.strip():
         problems.append(f"{path.name}: the list holds no image")
     return ImageList(name, root, tuple(paths), tuple(labels))
-
-
-def _check_overlap(lists: Mapping[str, ImageList], problems: list[str]) -> None:
-    """No image may be trained on and judged by."""
-    for trained in ("train", "train800", "train800val200"):
-        for judged in ("val", "val200", "test"):
-            if trained in lists and judged in lists and (trained, judged) != ("train800val200", "val200"):
-                shared = set(lists[trained].paths) & set(lists[judged].paths)
-                if shared:
-                    problems.append(
-                        f"{len(shared)} images are in both {trained} and {judged}, for instance {min(shared)}"
-                    )

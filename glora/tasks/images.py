@@ -31,11 +31,12 @@ class DataProblems(ValueError):
     """Everything that is wrong with a data set, in one message.
 
     Attributes:
+        what: the data set.
         problems: one sentence each.
     """
 
     def __init__(self, what: str, problems: Sequence[str], limit: int = 20) -> None:
-        self.problems = tuple(problems)
+        self.what, self.problems = what, tuple(problems)
         lines = [f"{what}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
         lines += [f"  {problem}" for problem in problems[:limit]]
         if len(problems) > limit:
@@ -119,8 +120,15 @@ class Transform:
         """
         from PIL import Image
 
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except OSError:
+            raise
+        except Exception as error:
+            # On damaged files Pillow's decoders raise whatever they come upon: SyntaxError, ValueError, struct.error,
+            # DecompressionBombError …
+            raise OSError(f"{type(error).__name__}: {error}") from error
         bicubic = Image.Resampling.BICUBIC
         if self.resize == "squash":
             image = image.resize((self.side, self.side), bicubic)

@@ -1,8 +1,9 @@
 """Pretrained vision transformers with a new classification head.
 
 The backbone comes from transformers (``"google/vit-base-patch16-224-in21k"`` or a local folder) or, by the
-prefix ``timm:``, from timm.  The head is one linear layer on the normalised class token, so the same two
-names, ``backbone`` and ``head``, stand in every configuration.
+prefix ``timm:``, from timm.  The head is one linear layer on the class token of the last hidden state or, where the
+model has none (Swin, I-JEPA, SigLIP), on the mean over all tokens; poolers are often random in a checkpoint and not
+used.  The same two names, ``backbone`` and ``head``, stand in every configuration.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+#: Last parts of the names of class tokens in transformers' models.
+CLASS_TOKENS = ("cls_token", "class_embedding")
+#: Model types that hide parts of the image at random even when they are evaluated.
+MASKING = ("vit_mae",)
+
 #: What `modules_to_save` names: the part that is new and trains in full.
 HEAD = "head"
 
 
 class ImageClassifier(nn.Module):
-    """``head(class token of backbone(images))``.
+    """``head(class token of backbone(images))``, or the mean over tokens where there is no class token.
 
     Args:
         backbone: a transformers vision model (its ``last_hidden_state`` is read), or a module that returns
@@ -39,6 +45,7 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = new_head(width, classes, generator)
+        self._class_token = any(name.rpartition(".")[2] in CLASS_TOKENS for name, _ in backbone.named_parameters())
         accepts = inspect.signature(backbone.forward).parameters
         # transformers' ViT refuses other image sizes unless asked; Dinov2 always interpolates.
         self._options: dict[str, Any] = {}
@@ -49,7 +56,11 @@ class ImageClassifier(nn.Module):
         """Images (n, 3, side, side) → what the head reads (n, width)."""
         output = self.backbone(pixel_values, **self._options)
         hidden = getattr(output, "last_hidden_state", output)
-        return hidden[:, 0] if hidden.dim() == 3 else hidden
+        if hidden.dim() == 4:  # a map (n, width, height, width of the map)
+            return hidden.mean((2, 3))
+        if hidden.dim() == 3:
+            return hidden[:, 0] if self._class_token else hidden.mean(1)
+        return hidden
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Images (n, 3, side, side) → logits (n, classes)."""
@@ -129,15 +140,21 @@ def wrap(
     """Put a new head on a transformers vision model, after checking that it takes images of this side.
 
     Raises:
-        ValueError: the model is no vision transformer, or `side` is not divisible by its patch size.
+        ValueError: the model is no vision transformer, hides parts of the image at random, or `side` is not divisible
+            by its patch size.
     """
     config: Any = getattr(backbone, "config", None)
     width, patch = getattr(config, "hidden_size", None), getattr(config, "patch_size", None)
-    if width is None or patch is None:
-        raise ValueError(f"model {name!r} is no vision transformer: its config has no hidden_size and patch_size")
-    if side % patch:
-        nearest = patch * max(1, round(side / patch))
-        raise ValueError(f"side={side} is not divisible by the patch size {patch} of {name!r}; {nearest} is")
+    if not isinstance(width, int) or not isinstance(patch, int):
+        raise ValueError(
+            f"model {name!r} is no vision transformer: its config has no whole numbers hidden_size and patch_size"
+        )
+    if getattr(config, "model_type", None) in MASKING:
+        raise ValueError(
+            f"model {name!r} ({config.model_type}) hides a part of every image at random, in evaluation too; "
+            "take another vision transformer"
+        )
+    _check_side(side, patch, name)
     if getattr(backbone, "pooler", None) is not None:
         # Often not in the checkpoint, hence random; the head reads the class token itself.
         backbone.pooler = None  # type: ignore[assignment]
@@ -149,6 +166,22 @@ def _load_timm(name: str, classes: int, side: int, generator: torch.Generator | 
         import timm
     except ModuleNotFoundError as error:
         raise ValueError(f"model 'timm:{name}' needs timm and torchvision: pip install timm ({error})") from error
-    options = {"img_size": side} if "vit" in name else {}
-    backbone = timm.create_model(name, pretrained=True, num_classes=0, **options)
+    # Whatever goes wrong, timm says it in its own way: an unknown name, no weights, no connection.
+    failures = (RuntimeError, ValueError, AssertionError, LookupError, OSError, TypeError)
+    try:
+        try:
+            backbone = timm.create_model(name, pretrained=True, num_classes=0, img_size=side)
+        except TypeError:  # convolutions take any side, and no img_size
+            backbone = timm.create_model(name, pretrained=True, num_classes=0)
+    except failures as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"model 'timm:{name}' cannot be loaded with side={side}: {reason}") from error
+    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", 1)
+    _check_side(side, patch if isinstance(patch, int) else max(patch), f"timm:{name}")
     return ImageClassifier(backbone, backbone.num_features, classes, generator)
+
+
+def _check_side(side: int, patch: int, name: str) -> None:
+    if side % patch:
+        nearest = patch * max(1, round(side / patch))
+        raise ValueError(f"side={side} is not divisible by the patch size {patch} of {name!r}; {nearest} is")

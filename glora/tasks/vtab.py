@@ -1,4 +1,4 @@
-"""Image classification from a folder: VTAB-1K's layout, few-shot lists or class folders, and any pretrained ViT.
+"""Image classification from a folder: VTAB-1K's layout, few-shot lists or class folders, and a pretrained ViT.
 
     [task]
     name = "vtab"
@@ -13,7 +13,6 @@ Besides the four splits of `glora.tasks.base` there are further ones for what a 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,13 +27,25 @@ from torch import Tensor, nn
 from glora.tasks.augment import RandAugment
 from glora.tasks.base import SPLITS, Batch, device_of, to_device
 from glora.tasks.corruptions import CORRUPTIONS, corrupt_all
-from glora.tasks.image_lists import class_count, class_folders, draw_few_shot, few_shot, vtab
+from glora.tasks.image_lists import (
+    class_count,
+    class_folders,
+    class_names,
+    draw_few_shot,
+    few_shot,
+    folder_names,
+    vtab,
+)
 from glora.tasks.images import DataProblems, ImageList, ImageSet, Transform
-from glora.values import whole
+from glora.tasks.list_checks import differs_from_union, overlaps
+from glora.tasks.shifts import checked_shifts, shift_list
+from glora.values import of_kind, whole
 
 LAYOUTS = ("vtab", "few_shot", "folders")
 _VTAB_FILES = {"train": "train800", "validation": "val200", "train+validation": "train800val200", "test": "test"}
 _FEW_SHOT_FILES = {"train": "train", "validation": "val", "test": "test"}
+#: Splits that must not share an image.
+_APART = (("train", "validation"), ("train", "test"), ("train+validation", "test"), ("validation", "test"))
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -46,16 +57,19 @@ class Vtab:
         folder: the data set's folder.
         model: name or folder of the pretrained model; see `vision_models.load_classifier`.
         layout: "vtab", "few_shot" (``annotations/*_meta.list``) or "folders" (train/, val/, test/ with one folder
-            of images a class).
+            of images a class; the folders of train/ in the order of their names number the classes of all three).
         side: image side that the model sees.
         resize, normalisation: see `images.Transform`.
-        classes: number of classes; found out if None.
+        classes: number of classes; if None that of ``classes.txt``, of VTAB's table by the folder's name, or one more
+            than the largest label of train and validation.
         shots: with layout "few_shot" which training list; with "vtab" train on so many images a class, drawn from
-            train800.
+            train800. The final training on "train+validation" has these shots alone.
         list_seed: which few-shot list, or the seed of the draw.
-        augment: RandAugment-type changes of training images.
+        augment: RandAugment-type changes of training images, flips among them (see `augment`): leave it off where a
+            mirrored image is of another class.
         shifts: folders of other domains with the same classes: ``{name: folder}`` with ``test.txt`` or one folder
-            a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``.
+            a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``. Without
+            a mapping, class folders bear the names of train/'s folders or those in ``classes.txt``.
         test_limit: use only so many images of the test list, evenly spread (None: all of them).
 
     Raises:
@@ -90,7 +104,9 @@ class Vtab:
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), 1)
         whole("list_seed", self.list_seed, 0)
-        object.__setattr__(self, "shifts", dict(self.shifts))
+        for name, kind in (("folder", "str"), ("model", "str"), ("augment", "bool")):
+            of_kind(name, getattr(self, name), kind)
+        object.__setattr__(self, "shifts", checked_shifts(self.shifts))
         self.transform  # noqa: B018 (checks side, resize and normalisation)
 
     @cached_property
@@ -124,7 +140,7 @@ class Vtab:
         return {}
 
     def image_list(self, split: str) -> ImageList:
-        """Files and labels of one split; opens that split's list and no other.
+        """Files and labels of one split; never opens the test list for another.
 
         Raises:
             ValueError: there is no such split.
@@ -141,15 +157,15 @@ class Vtab:
             raise ValueError(
                 f"split must be one of {', '.join(SPLITS)}, test:<corruption>:<severity> or shift:<name>; got {split!r}"
             )
-        if self.layout == "folders" or (self.layout == "few_shot" and split == "train+validation"):
+        if self.shots is not None and split == "train+validation":
+            # Few-shot training has no more images than its shots; validation served only to choose.
+            images = self.image_list("train")
+        elif self.layout == "folders":
             images = self._union() if split == "train+validation" else self._class_folders(split)
         elif self.layout == "few_shot":
             assert self.shots is not None
             part = _FEW_SHOT_FILES[split]
             images = few_shot(self.folder, self.shots, self.list_seed, [part], self.classes)[part]
-        elif self.shots is not None and split == "train+validation":
-            # Few-shot training has no more images than its shots; validation served only to choose.
-            images = self.image_list("train")
         else:
             part = _VTAB_FILES[split]
             images = vtab(self.folder, [part], self.classes)[part]
@@ -159,8 +175,15 @@ class Vtab:
             images = images.take(np.linspace(0, len(images) - 1, self.test_limit).round().astype(int).tolist())
         return images
 
+    @cached_property
+    def _class_numbers(self) -> dict[str, int] | None:
+        """Number of each class by its name, for folders of classes: one numbering for all splits and shifts, because
+        a split may lack a class. None where the names are not known."""
+        names = folder_names(Path(self.folder) / "train") if self.layout == "folders" else class_names(self.folder)
+        return None if names is None else {name: number for number, name in enumerate(names)}
+
     def _class_folders(self, split: str) -> ImageList:
-        return class_folders(Path(self.folder) / _FOLDERS[split])
+        return class_folders(Path(self.folder) / _FOLDERS[split], self._class_numbers, complete=True)
 
     def _union(self) -> ImageList:
         train, validation = self.image_list("train"), self.image_list("validation")
@@ -171,13 +194,7 @@ class Vtab:
     def _shift_list(self, name: str) -> ImageList:
         if name not in self.shifts:
             raise ValueError(f"no shift is called {name!r}; the task has {', '.join(self.shifts) or 'none'}")
-        value = self.shifts[name]
-        folder, mapping = (value, None) if isinstance(value, str) else (value["folder"], value.get("mapping"))
-        numbers = None if mapping is None else json.loads(Path(mapping).read_text(encoding="utf-8"))
-        if (Path(folder) / "test.txt").is_file():
-            images = vtab(folder, ["test"])["test"]
-            return images if numbers is None else images.relabel({int(key): n for key, n in numbers.items()})
-        return class_folders(folder, numbers)
+        return shift_list(self.shifts[name], self._class_numbers, self.class_number)
 
     def images(self, split: str) -> ImageSet:
         """The images of a split, read and resized when first asked for.
@@ -207,14 +224,19 @@ class Vtab:
     # ------------------------------------------------------------------------------------------------ the protocol
 
     def check(self) -> None:
-        """Read every list and every image of it; DataProblems names everything that is wrong."""
-        self.check_splits(SPLITS)
+        """Read every list and every image of it, those of the shifts included.
+
+        Raises:
+            DataProblems: see `check_splits`.
+        """
+        self.check_splits([*SPLITS, *(f"shift:{name}" for name in self.shifts)])
 
     def check_splits(self, splits: Sequence[str]) -> None:
         """Read these splits and no others.
 
         Raises:
-            DataProblems: lists or images are missing or damaged, or a label has no class; all of it in one message.
+            DataProblems: lists or images are missing or damaged, a label has no class, or splits share images; all of
+                it in one message.
         """
         problems: list[str] = []
         for split in splits:
@@ -224,9 +246,18 @@ class Vtab:
                 if high:
                     problems.append(f"{images.images.name}: labels up to {max(high)}, but classes={self.class_number}")
             except DataProblems as error:
-                problems += error.problems
+                shift = f"{split}: {error.what}: " if split.startswith("shift:") else ""
+                problems += [shift + problem for problem in error.problems]
+        problems += self._between_lists({split: self._lists[split] for split in splits if split in self._lists})
         if problems:
             raise DataProblems(str(self.folder), list(dict.fromkeys(problems)))
+
+    def _between_lists(self, lists: Mapping[str, ImageList]) -> list[str]:
+        """What is wrong between lists that may each be right; looks at paths and labels alone."""
+        problems = overlaps(lists, _APART)
+        if self.layout == "vtab" and self.shots is None and {*_VTAB_FILES} - {"test"} <= lists.keys():
+            problems += differs_from_union(lists["train+validation"], [lists["train"], lists["validation"]])
+        return problems
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model with a new head; see `vision_models.load_classifier` for the errors."""

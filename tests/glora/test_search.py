@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -29,9 +30,11 @@ def evolution(supernet, seed=0, **options):
     return Evolution(supernet.space, BUDGET, seed=seed, **settings)
 
 
-def ranks(found: Found, keep: int):
+def parents(found: Found, population: int, keep: int):
+    """The ranks of the best after each generation but the last, whose order decides what comes next."""
+    ends = range(population, len(found.candidates), population)
     inside = [c for c in found.candidates if c.exact and BUDGET.holds(c.parameters)]
-    return [(c.cost, c.parameters, c.number) for c in sorted(inside, key=lambda c: c.rank)[:keep]]
+    return [sorted(c.rank for c in inside if c.number < end)[:keep] for end in ends]
 
 
 class TestFitness:
@@ -72,9 +75,27 @@ class TestFitness:
             for _ in range(rng.integers(0, 6)):
                 best.add(candidate(int(rng.integers(5)), int(rng.integers(3))))
             cost, parameters = int(rng.integers(5)), int(rng.integers(3))
-            said = best.hopeless(cost, parameters)
-            best.add(new := candidate(cost, parameters))
+            new = candidate(cost, parameters)
+            if rng.random() < 0.5:  # proposed before the others, judged after them
+                new = dataclasses.replace(new, number=-1)
+            said = best.hopeless(cost, parameters, new.number, 3)
+            assert best.hopeless(cost, parameters, new.number, 1) >= said
+            best.add(new)
             assert said == all(c is not new for c in best.candidates)
+
+    def test_the_order_of_judging_does_not_matter(self):
+        """The best are the same in whatever order they are added, equal subnets included."""
+        rng = np.random.default_rng(0)
+        for _ in range(100):
+            costs, sizes, genomes = (rng.integers(4, size=12) for _ in range(3))
+            candidates = [Scored(np.array([[g]]), int(sizes[g]), int(costs[g]), True, n) for n, g in enumerate(genomes)]
+            outcomes = []
+            for order in (range(12), rng.permutation(12)):
+                best = Best(3)
+                for place in order:
+                    best.add(candidates[place])
+                outcomes.append([c.rank for c in best.candidates])
+            assert outcomes[0] == outcomes[1]
 
     def test_what_it_needs(self):
         supernet = toy_supernet()
@@ -91,6 +112,7 @@ class TestSearch:
         task = Points()
         for seed in range(2):
             outcomes = []
+            keep = 4 if engine == "evolution" else 0  # random candidates have no parents
             for merged, caching, stopping in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)]:
                 supernet = toy_supernet(seed=seed)
                 made = (
@@ -102,7 +124,7 @@ class TestSearch:
                     supernet, task, made, batch_size=5, merged=merged, caching=caching, early_stopping=stopping
                 )
                 proposed = [genome_text(c.genome) for c in found.candidates]
-                outcomes.append((proposed, genome_text(found.best.genome), found.best.cost, ranks(found, made.keep)))
+                outcomes.append((proposed, genome_text(found.best.genome), found.best.rank, *parents(found, 12, keep)))
                 plain = len(found.candidates) * found.total
                 assert (found.images < plain) == (stopping or found.cached > 0)
             assert all(outcome == outcomes[0] for outcome in outcomes[1:])
@@ -172,6 +194,9 @@ class TestSearch:
         curve = plot.progress(found).axes[0].lines[1].get_ydata()
         assert list(curve) == sorted(curve)
         assert curve[-1] == pytest.approx(found.accuracy)
+        wide = search(supernet, Points(), Knapsack(supernet.space, Budget(60, 20), design=60, rounds=3))
+        assert max(wide.value(c) for c in wide.candidates) > wide.accuracy  # of a candidate outside the budget
+        assert plot.progress(wide).axes[0].lines[1].get_ydata()[-1] == pytest.approx(wide.accuracy)
         report = glora.count_parameters(supernet.config(found.best.genome), bare(supernet))
         map_axis, bars = plot.structures(report).axes
         assert [label.get_text() for label in map_axis.get_yticklabels()] == [layer.name for layer in report.layers]
@@ -189,6 +214,24 @@ class TestSearch:
             Evolution(space, BUDGET, probability=0.0)
         with pytest.raises(ValueError, match="ridge"):
             Knapsack(space, BUDGET, ridge=0)
+
+    @pytest.mark.parametrize(
+        ("engine", "name", "value"),
+        [
+            *((Evolution, "generations", value) for value in (2.5, "3", -1, True)),
+            (Evolution, "mutations", 1.5),
+            (Evolution, "probability", "a"),
+            (Evolution, "seed", -1),
+            (Random, "seed", 1.5),
+            (Random, "total", 10.0),
+            (Knapsack, "seed", "a"),
+            (Knapsack, "ridge", float("nan")),
+        ],
+    )
+    def test_numbers_of_the_wrong_kind(self, engine, name, value):
+        """A search of 2.5 generations once had no end."""
+        with pytest.raises(ValueError, match=name):
+            engine(toy_supernet().space, BUDGET, **{name: value})
 
 
 class TestResume:
@@ -216,6 +259,25 @@ class TestResume:
         other = toy_supernet(seed=1)
         with pytest.raises(ValueError, match="differs in supernet"):
             search(other, task, evolution(other), folder=tmp_path, resume=True)
+
+    def test_other_examples_and_structures_are_refused(self, tmp_path):
+        """A log of as many examples with other labels or inputs was once continued."""
+
+        def engine(space):
+            return Random(space, BUDGET, total=3)
+
+        supernet, task = toy_supernet(), Points()
+        search(supernet, task, engine(supernet.space), folder=tmp_path)
+        x, labels = task.data["validation"]
+        for changed in ((x, (labels + 1) % 3), (x.flip(0), labels)):
+            task.data["validation"] = changed
+            with pytest.raises(ValueError, match="differs in validation;"):
+                search(supernet, task, engine(supernet.space), folder=tmp_path, resume=True)
+        task.data["validation"] = (x, labels)
+        search(supernet, task, engine(supernet.space), folder=tmp_path, resume=True)
+        supernet.space = SearchSpace(supernet.space.layers, 3, {"A": ["none", "vector"]})
+        with pytest.raises(ValueError, match="differs in structures;"):
+            search(supernet, task, engine(supernet.space), folder=tmp_path, resume=True)
 
     def test_a_full_disk_loses_nothing(self, tmp_path, monkeypatch):
         supernet, task = toy_supernet(), Points()
@@ -320,3 +382,17 @@ class TestKnapsack:
         only = solve(space, np.zeros(space.allowed.shape), Budget(5, 5))
         with pytest.raises(ValueError, match="widen the budget"):
             solve(space, np.zeros(space.allowed.shape), Budget(5, 5), exclude=[only])
+
+    def test_more_rounds_than_subnets_end_the_search(self):
+        """Every subnet inside the budget is asked, none twice after the design, and nothing is lost."""
+        supernet = toy_supernet()
+        structures = {"A": ["none", "vector"], "E": ["none", "vector"]}
+        space = SearchSpace(supernet.space.layers, 3, structures | {t: ["none"] for t in "BCD"})
+        engine = Knapsack(space, Budget(60, 1), design=6, rounds=50)
+        found = search(supernet, Points(), engine)
+        assert len(found.candidates) < engine.total
+        genomes = [genome_text(c.genome) for c in found.candidates if engine.budget.holds(c.parameters)]
+        assert len(set(genomes)) == 15  # all but the empty one; the largest has 56 parameters
+        rounds = [genome_text(c.genome) for c in found.candidates[6:]]
+        assert len(set(rounds)) == len(rounds)
+        assert not set(rounds) & {genome_text(c.genome) for c in found.candidates[:6]}

@@ -13,7 +13,7 @@ import glora
 from glora.config import STRUCTURES, TENSORS, LayerConfig
 from glora.search import SuperNetTask
 from glora.space import Budget, SearchLayer, SearchSpace
-from glora.supernet import SuperNet
+from glora.supernet import KEPT, SuperNet
 from tests.glora.toy import Net, Points, bare, toy_supernet
 
 
@@ -82,6 +82,25 @@ class TestSpace:
                                                               "D": ["none"], "E": ["none"]})  # fmt: skip
         with pytest.raises(ValueError, match="widen the budget"):
             narrow.repair(narrow.largest, Budget(100, 50), np.random.default_rng(0))
+
+    def test_fits_is_exact_and_repair_always_arrives(self):
+        """Against all sizes of small spaces, with budgets one parameter wide."""
+        structures = {"A": ["none", "lora"], "B": ["vector", "lora"], "C": ["none"], "D": ["none"],
+                      "E": ["none", "vector"]}  # fmt: skip
+        layers = (SearchLayer("a", 6, 4), SearchLayer("b", 9, 5))
+        space, rng = SearchSpace(layers, 2, structures), np.random.default_rng(0)
+        sizes = {space.count(space.sample(rng)) for _ in range(600)}
+        assert len(sizes) > 20
+        for size in range(max(sizes) + 10):
+            budget = Budget(size, size)
+            if size in sizes:
+                space.fits(budget)
+                assert space.count(space.repair(space.sample(rng), budget, rng)) == size
+                assert space.count(space._assembled(budget, rng)) == size
+            else:
+                with pytest.raises(ValueError, match="fits no subnet|widen the budget"):
+                    space.fits(budget)
+        space.fits(Budget.around(40, 0.5))
 
     def test_genome_and_configs_are_inverse(self):
         space, rng = vit_b_space(3), np.random.default_rng(3)
@@ -183,6 +202,22 @@ class TestSuperNet:
         assert len(sandwich) == 4
         with pytest.raises(ValueError, match="sampling"):
             supernet.draws(0, 0, "greedy")
+
+    def test_few_structures_are_kept(self):
+        supernet, rng = toy_supernet(), np.random.default_rng(0)
+        for _ in range(200):
+            supernet.select(supernet.space.sample(rng))
+        assert max(len(adapter._subnets) for _, adapter in supernet._layers) == KEPT
+
+    def test_a_step_has_something_to_train(self):
+        """Without a head, 1 of 16 draws here is a subnet of nothing, which once ended the training."""
+        few = {"A": ["none", "vector"], "B": ["none"], "C": ["none"], "D": ["none"], "E": ["none", "vector"]}
+        supernet = SuperNet(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)), 1, structures=few)
+        draws = [supernet.draws(0, step)[0] for step in range(200)]
+        assert all(supernet.space.count(genome) for genome in draws)
+        assert all(np.array_equal(genome, supernet.draws(0, step)[0]) for step, genome in enumerate(draws))
+        with pytest.raises(ValueError, match="nothing is to be trained"):
+            SuperNet(nn.Sequential(nn.Linear(6, 4)), 1, structures={tensor: ["none"] for tensor in TENSORS})
 
     def test_sandwich_loss_is_the_mean_over_its_subnets(self):
         supernet, task = toy_supernet(), Points()

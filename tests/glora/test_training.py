@@ -456,11 +456,22 @@ def test_a_stopped_run_stays_stopped_when_resumed(tmp_path: Path) -> None:
     assert second.steps == first.steps
 
 
+def test_a_checkpoint_is_good_only_if_a_finite_loss_followed_it(tmp_path: Path) -> None:
+    task = Blobs()
+    settings = replace(RESUMABLE, lr=1e30, clip=0.0, save_every=1, evaluate_every=0)
+    with pytest.raises(TrainingDiverged, match=r"in step (\d+) of") as caught:
+        train(prepared(task), task, settings, run=make_run(tmp_path, settings))
+    stored = Run.open(tmp_path).load_checkpoint("last")
+    assert stored is not None
+    assert f"the checkpoint of step {stored[1]['step']} may be bad: no finite loss" in str(caught.value)
+
+
 def test_a_loss_that_is_not_finite_stops_with_a_diagnosis(tmp_path: Path) -> None:
     task = Blobs(poison=12)
     model = prepared(task)
     with pytest.raises(TrainingDiverged, match=r"loss is nan in step \d+ of .*the checkpoint of step \d+ is good"):
-        train(model, task, RESUMABLE, run=make_run(tmp_path, RESUMABLE))
+        settings = replace(RESUMABLE, save_every=0)
+        train(model, task, settings, run=make_run(tmp_path, settings))
     assert all(torch.isfinite(p).all() for p in model.parameters())
     stored = Run.open(tmp_path).load_checkpoint("last")
     assert stored is not None

@@ -111,7 +111,7 @@ class TestLists:
         assert [len(part) for part in lists.values()] == [2, 1, 1]
         task = Vtab(folder=str(folder), model="none", side=8, layout="few_shot", shots=1, list_seed=2)
         task.check()
-        assert (task.size("train"), task.size("train+validation")) == (2, 3)
+        assert (task.size("train"), task.size("train+validation")) == (2, 2)
         with pytest.raises(DataProblems, match="seed_0"):
             few_shot(folder, 1, 0, ["train"])
 
