@@ -19,17 +19,12 @@ from glora.tasks.corruptions import CORRUPTIONS, corrupt, corrupt_all
 from glora.tasks.image_lists import VTAB_GROUPS, VTAB_TASKS, class_folders, draw_few_shot, few_shot, vtab, write_vtab
 from glora.tasks.images import NORMALISATIONS, DataProblems, ImageList, ImageSet, Transform
 from glora.tasks.vtab import Vtab
-
-
-def picture(number: int, side: int = 12) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+from tests.glora.pictures import picture, write_pictures
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    train = [(picture(i), i % 3) for i in range(30)]
-    test = [(picture(100 + i), i % 3) for i in range(10)]
-    return write_vtab(tmp_path / "set", train, test, validation=6, class_names=["a", "b", "c"])
+    return write_pictures(tmp_path / "set")
 
 
 @pytest.fixture

@@ -15,17 +15,12 @@ from PIL import Image
 from glora.tasks.image_lists import write_vtab
 from glora.tasks.images import DataProblems
 from glora.tasks.vtab import Vtab
-
-
-def picture(number: int, side: int = 12) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
+from tests.glora.pictures import picture, write_pictures
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    train = [(picture(i), i % 3) for i in range(30)]
-    test = [(picture(100 + i), i % 3) for i in range(9)]
-    return write_vtab(tmp_path / "set", train, test, validation=6, class_names=["a", "b", "c"])
+    return write_pictures(tmp_path / "set")
 
 
 def task(folder: Path, **options: Any) -> Vtab:
@@ -80,15 +75,15 @@ class TestOverlap:
         (folder / "train800.txt").write_text((folder / "train800.txt").read_text() + validation.splitlines()[0])
         text = problems(task(folder))
         assert "1 images are in both train and validation" in text
-        assert "9 images are in both train and test" in text
-        assert "9 images are in both train+validation and test" in text
+        assert "10 images are in both train and test" in text
+        assert "10 images are in both train+validation and test" in text
         assert "validation and test" not in text.replace("train+validation", "")
         with pytest.raises(DataProblems, match="train and validation"):
             task(folder).check_splits(["train", "validation"])
 
     def test_choosing_on_the_test_list(self, folder: Path) -> None:
         (folder / "val200.txt").write_text((folder / "test.txt").read_text())
-        assert "9 images are in both validation and test" in problems(task(folder))
+        assert "10 images are in both validation and test" in problems(task(folder))
 
     def test_the_final_list_is_the_other_two(self, folder: Path) -> None:
         path = folder / "train800val200.txt"
