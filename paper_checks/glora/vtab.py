@@ -35,8 +35,8 @@ class VtabStudy(Study):
 
     def cells(self, context: Context) -> Sequence[str]:
         claim, others = ("probe", "lora", "glora_searched"), ("glora_random", "alpha_lora", "glora_fixed")
-        trained = [*self.runs(claim), *self.runs(others), *self.runs(EXTRA)]
-        return list(dict.fromkeys([*trained, *self.costs((*TUNED, *EXTRA))]))
+        trained = [*self.runs(claim), *self.runs(others), *self.runs(self.plan.extra)]
+        return list(dict.fromkeys([*trained, *self.costs((*TUNED, *self.plan.extra))]))
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         results = table(cells)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from paper_checks.core import Context, Figures, NotAvailable
 from paper_checks.glora.vtab import VtabStudy
-from paper_checks.glora.vtab_methods import QUERY_VALUE
+from paper_checks.glora.vtab_methods import EXTRA, QUERY_VALUE
 from paper_checks.glora.vtab_study import Plan
 
 
@@ -42,6 +42,7 @@ class VtabGPU(VtabStudy):
         precision="bfloat16",
         budgets=(50_000, 100_000, 200_000),
         target=QUERY_VALUE,
+        extra=EXTRA,
     )
 
     @property

@@ -59,6 +59,7 @@ class Plan:
     precision: str = "float32"
     budgets: tuple[int, ...] = (BUDGET,)
     target: str = "all-linear"  #: layers of LoRA, α-LoRA and fixed GLoRA; searched and random subnets take all
+    extra: tuple[str, ...] = ()  #: methods of no free size that are trained as well
 
 
 CPU = Plan()
@@ -76,7 +77,12 @@ class Study(Check):
     """A check that draws on the study's cells; subclasses say which, and judge them."""
 
     plan = CPU
-    needs: Sequence[str] = ("data/vtab", "models/vit-s14", "PyTorch, transformers and Pillow", "about 2.5 h in all")
+    needs: Sequence[str] = (
+        "data/vtab",
+        "models/vit-s14",
+        "PyTorch, transformers and Pillow",
+        "about 2.5 h of two cores in all",
+    )
 
     @property
     def home(self) -> str:

@@ -19,7 +19,7 @@ from paper_checks.glora import (
     vtab_paper,
     vtab_search,
 )
-from paper_checks.glora.vtab_methods import EXTRA, QUERY_VALUE, TUNED, configuration, label, parse, sized
+from paper_checks.glora.vtab_methods import QUERY_VALUE, TUNED, configuration, label, parse, sized
 from paper_checks.glora.vtab_statistics import pack, paired, searched, table, unpack
 from paper_checks.glora.vtab_study import BUDGET, CPU
 
@@ -89,7 +89,8 @@ def test_final_runs_come_after_what_they_rest_on(tmp_path):
 def test_cost_cells_come_last_and_decide_nothing(tmp_path):
     cells = list(vtab.CHECK.cells(Context(out=tmp_path)))
     costs = [cell for cell in cells if cell.startswith("cost-")]
-    assert costs == cells[-len(costs) :] == [f"cost-{method}" for method in (*TUNED, *EXTRA)]
+    assert costs == cells[-len(costs) :] == [f"cost-{method}" for method in TUNED]
+    assert [cell for cell in vtab_gpu.CHECK.cells(Context(out=tmp_path)) if cell.startswith("cost")][-1] == "cost-full"
     stored = finals(0.05, 3)
     figures = {"memory_mib": 20.0, "seconds": 0.1, "ratio": 1.1, "error": 0.01, "device": "cpu"}
     plain, costed = vtab.CHECK.judge(stored), vtab.CHECK.judge(stored | {"cost-lora": figures, "cost-ssf": figures})
