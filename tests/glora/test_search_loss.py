@@ -243,7 +243,7 @@ class TestLog:
         supernet, task = toy_supernet(), Losses()
         search(supernet, task, evolution(supernet, BUDGET), folder=tmp_path)
         for options, name in [({"merged": False}, "merged"), ({"batch_size": 7}, "batch_size")]:
-            with pytest.raises(ValueError, match=f"differs in {name};"):
+            with pytest.raises(ValueError, match=f"differs in {name}"):
                 search(supernet, task, evolution(supernet, BUDGET), folder=tmp_path, resume=True, **options)
         with pytest.raises(ValueError, match="differs in metric;"):
             search(supernet, Points(), evolution(supernet, BUDGET), folder=tmp_path, resume=True)
