@@ -310,10 +310,11 @@ class Paired:
         return self.mean - width, self.mean + width
 
     @property
-    def more(self) -> float:
-        """How many times as many test examples and seeds would tell a difference of this size from 0."""
+    def more(self) -> str:
+        """How many times as many test examples and seeds would tell a difference of this size from 0, in words."""
         low, high = self.interval
-        return ((high - low) / (2 * max(abs(self.mean), 1e-9))) ** 2
+        times = ((high - low) / (2 * max(abs(self.mean), 1e-9))) ** 2
+        return f"about {times:.1f} times" if times < 100 else "more than 100 times"
 
 
 def paired(first: list[Figures], second: list[Figures]) -> Paired:

@@ -145,7 +145,7 @@ class GlueFair(Check):
         text = f"{name}: α-LoRA − LoRA = {gain.mean:+.2f} points [{low:+.2f}, {high:+.2f}], {both} seeds"
         if low <= 0 <= high:
             return (
-                f"{text}; about {gain.more:,.1f} times as many examples and seeds would decide a gain of that size.",
+                f"{text}; {gain.more} as many examples and seeds would decide a gain of that size.",
                 0,
             )
         return f"{text}.", 1 if low > 0 else -1

@@ -129,7 +129,7 @@ class LanguageModel(Check):
             f"GLoRA − LoRA = {gain.mean:+.1f} points [{low:+.1f}, {high:+.1f}] on {gain.examples} questions, one seed"
         )
         if low <= 0 <= high:
-            summary += f"; about {gain.more:,.1f} times as many questions would decide a difference of that size"
+            summary += f"; {gain.more} as many questions would decide a difference of that size"
             return Outcome(Verdict.UNDECIDED, f"{summary}.", tuple(rows))
         verdict = Verdict.REPRODUCED if low > 0 else Verdict.NOT_REPRODUCED
         return Outcome(verdict, f"{summary}.", tuple(rows))
