@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from glora.settings import PRECISIONS
+from glora.values import choice, whole
 
 MISSING = "needs lm-evaluation-harness; pip install 'rescale-and-adapt[lm]'"
 
@@ -57,12 +58,11 @@ def evaluate(
             language model, or the harness knows no such task.
     """
     for name, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be a whole number ≥ 1, got {value!r}")
-    if few_shot is not None and few_shot < 0:
-        raise ValueError(f"few_shot must be a whole number ≥ 0, got {few_shot!r}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+        if value is not None:
+            whole(name, value, 1)
+    if few_shot is not None:
+        whole("few_shot", few_shot, 0)
+    choice("precision", precision, PRECISIONS)
     try:
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM

@@ -109,18 +109,6 @@ def one_hot(space: SearchSpace, genome: Genome) -> NDArray[np.float64]:
     return chosen[space.allowed].astype(float)
 
 
-def solve(space: SearchSpace, gains: Gains, budget: Budget, exclude: Sequence[Genome] = ()) -> Genome:
-    """`best_sum` where there must be one.
-
-    Raises:
-        ValueError: no subnet fits.
-    """
-    found = best_sum(space, gains, budget, exclude)
-    if found is None:
-        raise ValueError(f"no subnet with {budget.low:,} to {budget.high:,} parameters is left; widen the budget")
-    return found
-
-
 def best_sum(space: SearchSpace, gains: Gains, budget: Budget, exclude: Sequence[Genome] = ()) -> Genome | None:
     """The subnet inside the budget with the largest sum of gains, exactly; None if no subnet is left.
 

@@ -14,6 +14,7 @@ from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.causal import CausalTask, Example, chat_prompt, encode, pad
 from glora.tasks.packing import share_prompts, why_not_packable
 from glora.tasks.rows import column_problems, expand, read_rows
+from glora.values import choice, fraction, whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -62,19 +63,16 @@ class MultipleChoice(CausalTask):
     greater_is_better = True
 
     def __post_init__(self) -> None:
-        if self.template not in TEMPLATES:
-            raise ValueError(f"task.template must be one of {', '.join(TEMPLATES)}; got {self.template!r}")
+        choice("task.template", self.template, TEMPLATES)
         for name, low in (("limit", 1), ("max_length", 2)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < low):
-                raise ValueError(f"task.{name} must be a whole number ≥ {low}, got {value!r}")
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ValueError(f"task.validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
+            if getattr(self, name) is not None:
+                whole(f"task.{name}", getattr(self, name), low)
+        fraction("task.validation_fraction", self.validation_fraction)
 
     def check(self) -> None:
         """Read and tokenize the files; see that the model takes what comes out."""
         questions = [question for split in self._splits.values() for question in split]
-        self.check_model(max(len(choice.tokens) for question in questions for choice in question.choices))
+        self.check_model(max(len(example.tokens) for question in questions for example in question.choices))
 
     @cached_property
     def _splits(self) -> dict[str, list[Question]]:
@@ -114,11 +112,11 @@ class MultipleChoice(CausalTask):
 
     def _cut(self, choices: Sequence[Example]) -> tuple[Example, ...]:
         """The choices with as much of their common prompt as fits beside the longest, a token at least."""
-        beyond = max(0, max(len(choice.tokens) for choice in choices) - self.max_length)
+        beyond = max(0, max(len(example.tokens) for example in choices) - self.max_length)
         found = []
-        for choice in choices:
-            prompt = choice.tokens[min(beyond, choice.prompt - 1) : choice.prompt]
-            target = choice.tokens[choice.prompt :][len(prompt) - self.max_length :]
+        for example in choices:
+            prompt = example.tokens[min(beyond, example.prompt - 1) : example.prompt]
+            target = example.tokens[example.prompt :][len(prompt) - self.max_length :]
             found.append(Example([*prompt, *target], len(prompt)))
         return tuple(found)
 
@@ -134,7 +132,7 @@ class MultipleChoice(CausalTask):
 
     def length(self, split: str, index: int) -> int:
         """Number of tokens of the longest choice with its prompt."""
-        return max(len(choice.tokens) for choice in self._questions(split)[index].choices)
+        return max(len(example.tokens) for example in self._questions(split)[index].choices)
 
     def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
         """The right answers of these questions, for training."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paper_checks import page
-from paper_checks.glora.glue_cells import one_thread
+from paper_checks.glora.threads import one_thread
 from paper_checks.glora.tiny_text import save_model, save_reviews, save_tokenizer
 from paper_checks.page import Section, number
 from rmt.plot import COLOURS, legend, name_axes, panels

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.glora.glue_cells import Paired, paired
 from paper_checks.glora.glue_fair import CHECK as STUDY
 from paper_checks.glora.glue_fair import CLAIMED
+from paper_checks.glora.paired import Paired, paired
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 
 #: The paper's accuracies on RTE (Fig. 5) by (a, b).

@@ -13,15 +13,15 @@ with the rate chosen by the loss and with that chosen by the accuracy, and only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from paper_checks.core import Context, Figures, NotAvailable
+from paper_checks.glora.paired import bits
+from paper_checks.glora.threads import one_thread
 
 QUERY_VALUE = r"(query|value)$"
 ADAPTER_RATES = (5e-4, 2e-3, 8e-3)
@@ -51,7 +51,6 @@ METHODS = {
     "alpha_scheduled": Method("alpha_lora", _LORA),
     "alpha_joint": Method("alpha_lora", _LORA, alpha={"mode": "joint"}),
     "alpha_scalar": Method("alpha_lora", {**_LORA, "share": "matrix"}),
-    "alpha_overlap": Method("alpha_lora", _LORA, alpha={"source": "overlap"}),
     "lora_recipe": Method("lora", _LORA, rates=(1e-4,)),
     "alpha_recipe": Method("alpha_lora", _LORA, rates=(1e-4,), alpha={"source": "overlap", "counted": False}),
     "linear_probe": Method("linear_probe", rates=(3e-3, 1e-2, 3e-2)),
@@ -281,73 +280,6 @@ def affine(done: Trained, split: str) -> list[dict[str, Any]]:
     return found
 
 
-@dataclass(frozen=True)
-class Paired:
-    """A paired difference of accuracies in points.
-
-    Attributes:
-        mean: first minus second.
-        error: one standard error over both test examples and seeds.
-        examples: number of test examples.
-        freedom: degrees of freedom of the error: few where the seeds' spread makes most of it.
-    """
-
-    mean: float
-    error: float
-    examples: int
-    freedom: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval by Student's t."""
-        return self.interval_at(0.95)
-
-    def interval_at(self, level: float) -> tuple[float, float]:
-        """The interval of another confidence level."""
-        from scipy.stats import t as student
-
-        width = float(student.ppf(0.5 + level / 2, self.freedom)) * self.error
-        return self.mean - width, self.mean + width
-
-    @property
-    def more(self) -> str:
-        """How many times as many test examples and seeds would tell a difference of this size from 0, in words."""
-        low, high = self.interval
-        times = ((high - low) / (2 * max(abs(self.mean), 1e-9))) ** 2
-        return f"about {times:.1f} times" if times < 100 else "more than 100 times"
-
-
-def paired(first: list[Figures], second: list[Figures]) -> Paired:
-    """Difference of two methods that ran with the same seeds on the same examples.
-
-    The variance is that of the per-example differences (averaged over seeds) plus that of the seeds' means, with
-    Satterthwaite's degrees of freedom for the sum.
-    """
-    return paired_values(100.0 * (_answers(first) - _answers(second)))
-
-
-def paired_values(difference: NDArray[np.floating[Any]]) -> Paired:
-    """`paired` for any differences, shape (seeds, examples)."""
-    seeds, examples = difference.shape
-    parts = [(difference.mean(0).var(ddof=1) / examples, examples - 1)]
-    if seeds > 1:
-        parts.append((difference.mean(1).var(ddof=1) / seeds, seeds - 1))
-    variance = sum(part for part, _ in parts)
-    spread = sum(part**2 / freedom for part, freedom in parts)
-    freedom = float(variance**2 / spread) if spread > 0 else float(examples - 1)
-    return Paired(float(difference.mean()), float(np.sqrt(variance)), examples, freedom)
-
-
-def bits(right: NDArray[np.bool_]) -> str:
-    """Right and wrong answers as text."""
-    return "".join("01"[int(one)] for one in right)
-
-
-def _answers(finals: list[Figures]) -> NDArray[np.floating[Any]]:
-    """Shape (seeds, examples), entries 0 and 1."""
-    return np.array([[float(one) for one in figures["correct"]] for figures in finals])
-
-
 def adapt(model: Any, method: Method, heads: tuple[str, ...], seed: int) -> Any:
     """The model with the method on it."""
     from glora import methods
@@ -367,17 +299,3 @@ def adapt(model: Any, method: Method, heads: tuple[str, ...], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return peft.get_peft_model(model, getattr(peft, method.name[5:])(**method.options, **target))
-
-
-@contextmanager
-def one_thread(enabled: bool = True) -> Iterator[None]:
-    """torch on one thread, so that figures do not depend on the number of cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    if enabled:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.glora import cost
-from paper_checks.glora.glue_cells import METHODS, Study, adapt, final, paired, score, selection, task_and_settings
+from paper_checks.glora.glue_cells import METHODS, Study, adapt, final, score, selection, task_and_settings
+from paper_checks.glora.paired import paired
 from paper_checks.glora.rates import settle
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 

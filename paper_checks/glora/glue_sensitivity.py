@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.glora.glue_cells import METHODS, Paired, paired_values, train_one
+from paper_checks.glora.glue_cells import METHODS, train_one
 from paper_checks.glora.glue_fair import CHECK as STUDY
 from paper_checks.glora.glue_fair import CLAIMED
+from paper_checks.glora.paired import Paired, paired_values
 from rmt.plot import COLOURS, dots, name_axes, panels
 
 TASK, SEEDS = "mrpc", 2

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.glora.glue_cells import one_thread, paired
+from paper_checks.glora.paired import paired
+from paper_checks.glora.threads import one_thread
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 
 BASE, BASELINE, CLAIMED = "before", "lora", "glora"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from paper_checks.core import COMMITTED, Check, Context, Figures, NotAvailable
 from paper_checks.glora import cost
 from paper_checks.glora.rates import settle
+from paper_checks.glora.threads import one_thread
 from paper_checks.glora.vtab_methods import by_layer, configuration, parse, sized, suffix
 from paper_checks.glora.vtab_statistics import pack, searched
 from rmt.storage import read_json
@@ -124,7 +124,7 @@ class Study(Check):
         self._check_libraries()
         if context.quick:
             raise NotAvailable("a small version of this study says nothing; the demo has a section on digits instead")
-        with _one_thread():
+        with one_thread():  # cells run side by side, one on each core
             return self.cell(context, kind, task, words)
 
     def cell(self, context: Context, kind: str, task: str, words: Sequence[str]) -> Figures:
@@ -333,19 +333,6 @@ class Study(Check):
                 "layers": by_layer(supernet.space, genome, budget),
             }
         return results if len(results) > 1 else results.popitem()[1]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Cells run side by side, one on each core, and sums do not depend on the number of cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def answers(task: Any, model: Any, split: str) -> Figures:
