@@ -47,11 +47,10 @@ def learning_rate_factor(settings: TrainingSettings, step: int, total: int) -> f
     if done < rising:
         return (done + 1) / (rising + 1)
     progress = (done - rising) / max(1, total - rising)
-    if settings.schedule == "linear":
-        return 1.0 - progress
-    if settings.schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * progress))
-    return 1.0
+    if settings.schedule == "constant":
+        return 1.0
+    left = 1.0 - progress if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return settings.floor + (1.0 - settings.floor) * left
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -86,7 +86,8 @@ class TrainingSettings:
         micro_batch_size: examples that go through the model at once; None: all of them.
         lr, head_lr: learning rate of the adapter and of the modules trained in full (None: the same).
         weight_decay, betas: of AdamW.
-        schedule: "linear" or "cosine" to zero, or "constant"; `warmup` is the fraction of steps spent rising.
+        schedule: "linear" or "cosine" down to `floor`, or "constant"; `warmup` is the fraction of steps spent rising.
+        floor: where the schedule ends, as a fraction of the peak.
         clip: largest gradient norm; 0 does not clip.
         precision: "float32", or "bfloat16" autocast (adapters and optimizers stay in float32).
         split: the split trained on, "train" or "train+validation".
@@ -115,6 +116,7 @@ class TrainingSettings:
     betas: tuple[float, float] = (0.9, 0.99)
     schedule: str = "linear"
     warmup: float = 0.0
+    floor: float = 0.0
     clip: float = 1.0
     precision: str = "float32"
     split: str = "train"
@@ -149,6 +151,9 @@ class TrainingSettings:
             number("head_lr", self.head_lr, 0.0)
         if not is_number(self.warmup) or not 0.0 <= self.warmup < 1.0:
             raise ValueError(f"warmup is a fraction of the steps in [0, 1), got {self.warmup!r}")
+        number("floor", self.floor, 0.0)
+        if self.floor > 1.0:
+            raise ValueError(f"floor is a fraction of the peak learning rate in [0, 1], got {self.floor!r}")
         number("ema", self.ema, 0.0)
         if self.ema >= 1.0:
             raise ValueError(f"ema is a decay in [0, 1), got {self.ema!r}; 0.99 looks back over about 100 steps")

@@ -1,10 +1,9 @@
-"""Random changes of training images for few-shot tuning: RandAugment, colour jitter, erasing, flips.
+"""Random changes of training images for few-shot tuning: crops, flips, RandAugment, erasing.
 
-It is modelled on the recipe of the GLoRA and NOAH few-shot runs, in timm's words ``rand-m9-mstd0.5-inc1``, colour
-jitter .4, random erasing .25, on Pillow alone, and it is not that policy to the letter: each drawn operation is
-applied, where timm applies it with probability .5; jitter comes on top of the operations; and images are flipped with
-probability .5 (in `RandAugment`, ``flip=0`` turns that off). It is thus somewhat stronger. Shifts and erased boxes are
-fractions of the side, so the strength does not depend on the image size.
+It is the policy of GLoRA's few-shot runs, timm's ``rand-m9-mstd0.5-inc1`` with random erasing .25, on Pillow alone.
+(Those runs also ask timm for colour jitter .4, which timm leaves out beside RandAugment.) One thing differs: crops are
+cut from the image that is already resized, which is what is kept in memory, and not from the file. Shifts and boxes
+are fractions of the side, so the strength does not depend on the image size.
 """
 
 from __future__ import annotations
@@ -14,23 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from glora.tasks.images import Pixels
+from glora.tasks.images import NORMALISATIONS, Pixels
 
-_GREY = (124, 116, 104)  # ImageNet's mean: what timm fills empty corners with
+#: Mean and standard deviation of ImageNet's channels: empty corners get the mean, as in timm, and boxes noise like it.
+_MEAN, _SPREAD = (255 * np.array(values) for values in NORMALISATIONS["imagenet"])
+_GREY = tuple(int(value) for value in _MEAN.round())
 _TOP = 10.0  # RandAugment's magnitudes run from 0 to 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandAugment:
-    """An `Augmentation`: flip, two random operations, erasing.
+    """An `Augmentation`: a crop, a flip, two random operations, erasing.
 
     Args:
-        operations: how many operations an image gets.
+        operations: how many operations are drawn for an image.
+        probability: with which each of them is applied.
         magnitude: their strength, 0 to 10, drawn around this value with standard deviation `spread`.
         spread: see `magnitude`.
+        crop: smallest part of the area that a random crop keeps before it is enlarged again; 1 crops nothing.
         flip: probability of a left-right flip (0 for digits and signs that mirror into others).
-        jitter: brightness, contrast and saturation are multiplied by 1 ± this.
         erase: probability of replacing a random box by noise.
 
     Raises:
@@ -38,10 +41,11 @@ class RandAugment:
     """
 
     operations: int = 2
+    probability: float = 0.5
     magnitude: float = 9.0
     spread: float = 0.5
+    crop: float = 0.08
     flip: float = 0.5
-    jitter: float = 0.4
     erase: float = 0.25
 
     def __post_init__(self) -> None:
@@ -50,42 +54,55 @@ class RandAugment:
                 "operations and spread must not be negative and magnitude must lie in 0..10, got "
                 f"operations={self.operations}, magnitude={self.magnitude}, spread={self.spread}"
             )
-        for name in ("flip", "jitter", "erase"):
+        for name in ("probability", "flip", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)!r}")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop must lie in (0, 1], got {self.crop!r}; 1 crops nothing")
 
     def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         """Changed copy of uint8 (side, side, 3)."""
-        from PIL import Image, ImageEnhance, ImageOps
+        from PIL import Image, ImageOps
 
         image = Image.fromarray(pixels)
+        if self.crop < 1:
+            left, top, width, height = _box(image.size[0], (self.crop, 1.0), (3 / 4, 4 / 3), rng)
+            box = (left, top, left + width, top + height)
+            image = image.resize(image.size, Image.Resampling.BICUBIC, box=box)
         if rng.random() < self.flip:
             image = ImageOps.mirror(image)
         names = list(_OPERATIONS)
         for index in rng.integers(len(names), size=self.operations):
+            if rng.random() >= self.probability:
+                continue
             magnitude = float(np.clip(rng.normal(self.magnitude, self.spread), 0, _TOP)) / _TOP
             sign = 1 if rng.random() < 0.5 else -1
             image = _OPERATIONS[names[index]](image, magnitude, sign)
-        if self.jitter:
-            factors = rng.uniform(1 - self.jitter, 1 + self.jitter, 3)
-            for enhance, factor in zip(
-                (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True
-            ):
-                image = enhance(image).enhance(float(factor))
         changed = np.array(image)
         if rng.random() < self.erase:
-            _erase(changed, rng)
+            left, top, width, height = _box(len(pixels), (0.02, 1 / 3), (0.3, 1 / 0.3), rng)
+            changed[top : top + height, left : left + width] = _noise(height, width, rng)
         return changed
 
 
-def _erase(pixels: Pixels, rng: np.random.Generator) -> None:
-    """Overwrite a box of 2 to 33 % of the area, aspect 0.3 to 3.3, with noise, in place."""
-    side = pixels.shape[0]
-    area, aspect = rng.uniform(0.02, 1 / 3) * side**2, np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
-    height = int(np.clip(round(np.sqrt(area * aspect)), 1, side))
-    width = int(np.clip(round(np.sqrt(area / aspect)), 1, side))
-    top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
-    pixels[top : top + height, left : left + width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+def _box(
+    side: int, area: tuple[float, float], aspect: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a random box: its part of the area uniform, its aspect log-uniform.
+
+    A box that does not fit is drawn again, ten times at most; then it is the whole image.
+    """
+    for _ in range(10):
+        part, ratio = rng.uniform(*area) * side**2, np.exp(rng.uniform(*np.log(aspect)))
+        width, height = round(np.sqrt(part * ratio)), round(np.sqrt(part / ratio))
+        if 0 < width <= side and 0 < height <= side:
+            return int(rng.integers(side - width + 1)), int(rng.integers(side - height + 1)), width, height
+    return 0, 0, side, side
+
+
+def _noise(height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Normal noise with the mean and spread of ImageNet's channels."""
+    return (_MEAN + _SPREAD * rng.standard_normal((height, width, 3))).round().clip(0, 255).astype(np.uint8)
 
 
 def _affine(image: Any, *matrix: float) -> Any:

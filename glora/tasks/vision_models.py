@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glora.tasks.stochastic_depth import add_stochastic_depth
+
 #: Last parts of the names of class tokens in transformers' models.
 CLASS_TOKENS = ("cls_token", "class_embedding")
 #: Model types that hide parts of the image at random even when they are evaluated.
@@ -83,7 +85,9 @@ def new_head(width: int, classes: int, generator: torch.Generator | None = None)
     return head
 
 
-def load_classifier(name: str, classes: int, *, side: int, generator: torch.Generator | None = None) -> ImageClassifier:
+def load_classifier(
+    name: str, classes: int, *, side: int, generator: torch.Generator | None = None, drop_path: float = 0.0
+) -> ImageClassifier:
     """A pretrained vision transformer in float32 with a new head.
 
     Args:
@@ -91,12 +95,15 @@ def load_classifier(name: str, classes: int, *, side: int, generator: torch.Gene
         classes: number of classes.
         side: image side; must be divisible by the patch size.
         generator: source of the head's random weights.
+        drop_path: stochastic depth in training: the last block's probability of leaving a branch out; those of the
+            blocks before rise to it evenly from 0.
 
     Raises:
-        ValueError: `name` cannot be loaded, is no vision transformer, or does not accept `side`.
+        ValueError: `name` cannot be loaded, is no vision transformer, does not accept `side`, or has no place for
+            stochastic depth.
     """
     if name.startswith("timm:"):
-        return _load_timm(name.removeprefix("timm:"), classes, side, generator)
+        return _load_timm(name.removeprefix("timm:"), classes, side, generator, drop_path)
     from safetensors import SafetensorError
     from transformers import AutoModel
 
@@ -110,6 +117,7 @@ def load_classifier(name: str, classes: int, *, side: int, generator: torch.Gene
             f"model {name!r} cannot be loaded: {str(error).splitlines()[0]} … give a folder that holds "
             "config.json and model.safetensors, or the name of a model of the hub (and unset HF_HUB_OFFLINE)"
         ) from error
+    add_stochastic_depth(backbone, drop_path, name)
     return wrap(backbone, classes, side=side, generator=generator, name=name)
 
 
@@ -161,18 +169,23 @@ def wrap(
     return ImageClassifier(backbone, width, classes, generator)
 
 
-def _load_timm(name: str, classes: int, side: int, generator: torch.Generator | None) -> ImageClassifier:
+def _load_timm(
+    name: str, classes: int, side: int, generator: torch.Generator | None, drop_path: float
+) -> ImageClassifier:
     try:
         import timm
     except ModuleNotFoundError as error:
         raise ValueError(f"model 'timm:{name}' needs timm and torchvision: pip install timm ({error})") from error
     # Whatever goes wrong, timm says it in its own way: an unknown name, no weights, no connection.
     failures = (RuntimeError, ValueError, AssertionError, LookupError, OSError, TypeError)
+    options: dict[str, Any] = {"pretrained": True, "num_classes": 0}
+    if drop_path:  # not every model takes it
+        options["drop_path_rate"] = drop_path
     try:
         try:
-            backbone = timm.create_model(name, pretrained=True, num_classes=0, img_size=side)
+            backbone = timm.create_model(name, img_size=side, **options)
         except TypeError:  # convolutions take any side, and no img_size
-            backbone = timm.create_model(name, pretrained=True, num_classes=0)
+            backbone = timm.create_model(name, **options)
     except failures as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"model 'timm:{name}' cannot be loaded with side={side}: {reason}") from error

@@ -39,7 +39,7 @@ from glora.tasks.image_lists import (
 from glora.tasks.images import DataProblems, ImageList, ImageSet, Transform
 from glora.tasks.list_checks import differs_from_union, overlaps
 from glora.tasks.shifts import checked_shifts, shift_list
-from glora.values import of_kind, whole
+from glora.values import number, of_kind, whole
 
 LAYOUTS = ("vtab", "few_shot", "folders")
 _VTAB_FILES = {"train": "train800", "validation": "val200", "train+validation": "train800val200", "test": "test"}
@@ -65,8 +65,9 @@ class Vtab:
         shots: with layout "few_shot" which training list; with "vtab" train on so many images a class, drawn from
             train800. The final training on "train+validation" has these shots alone.
         list_seed: which few-shot list, or the seed of the draw.
-        augment: RandAugment-type changes of training images, flips among them (see `augment`): leave it off where a
-            mirrored image is of another class.
+        augment: random changes of training images, flips among them (see `augment`): leave it off where a mirrored
+            image is of another class.
+        drop_path: stochastic depth in training, see `vision_models.load_classifier`.
         shifts: folders of other domains with the same classes: ``{name: folder}`` with ``test.txt`` or one folder
             a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``. Without
             a mapping, class folders bear the names of train/'s folders or those in ``classes.txt``.
@@ -86,6 +87,7 @@ class Vtab:
     shots: int | None = None
     list_seed: int = 0
     augment: bool = False
+    drop_path: float = 0.0
     shifts: Mapping[str, Any] = field(default_factory=dict)
     test_limit: int | None = None
 
@@ -106,6 +108,9 @@ class Vtab:
         whole("list_seed", self.list_seed, 0)
         for name, kind in (("folder", "str"), ("model", "str"), ("augment", "bool")):
             of_kind(name, getattr(self, name), kind)
+        number("drop_path", self.drop_path, 0.0)
+        if self.drop_path >= 1.0:
+            raise ValueError(f"drop_path is a probability in [0, 1), got {self.drop_path!r}; 0.1 is usual")
         object.__setattr__(self, "shifts", checked_shifts(self.shifts))
         self.transform  # noqa: B018 (checks side, resize and normalisation)
 
@@ -264,7 +269,9 @@ class Vtab:
         from glora.tasks.vision_models import load_classifier
 
         generator = torch.Generator().manual_seed(seed)
-        return load_classifier(self.model, self.class_number, side=self.side, generator=generator)
+        return load_classifier(
+            self.model, self.class_number, side=self.side, generator=generator, drop_path=self.drop_path
+        )
 
     def size(self, split: str) -> int:
         """Number of images of a split."""

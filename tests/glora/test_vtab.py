@@ -13,7 +13,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from glora.tasks import make_task
-from glora.tasks.augment import _OPERATIONS, RandAugment
+from glora.tasks.augment import _OPERATIONS, RandAugment, _box, _noise
 from glora.tasks.base import Task
 from glora.tasks.corruptions import CORRUPTIONS, corrupt, corrupt_all
 from glora.tasks.image_lists import VTAB_GROUPS, VTAB_TASKS, class_folders, draw_few_shot, few_shot, vtab, write_vtab
@@ -195,12 +195,47 @@ class TestAugmentation:
         assert strong > 0
 
     def test_nothing_is_nothing(self):
-        calm = RandAugment(operations=0, flip=0, jitter=0, erase=0)
-        assert np.array_equal(calm(picture(5), np.random.default_rng(0)), picture(5))
+        for nothing in ({"operations": 0}, {"probability": 0}):
+            calm = RandAugment(crop=1, flip=0, erase=0, **nothing)
+            assert np.array_equal(calm(picture(5), np.random.default_rng(0)), picture(5))
         with pytest.raises(ValueError, match="magnitude"):
             RandAugment(magnitude=11)
         with pytest.raises(ValueError, match="erase"):
             RandAugment(erase=2)
+        with pytest.raises(ValueError, match="crop must lie in"):
+            RandAugment(crop=0)
+
+    def test_half_of_the_drawn_operations_are_applied(self):
+        rng, image = np.random.default_rng(0), picture(3, 16)
+        augment = RandAugment(operations=1, crop=1, flip=0, erase=0)
+        changed = np.mean([not np.array_equal(augment(image, rng), image) for _ in range(1500)])
+        # A few of the changes do nothing to some images (autocontrast); none happens without an operation.
+        assert 0.4 < changed < 0.5 + 4 * 0.5 / 1500**0.5
+
+    def test_boxes_have_the_area_and_the_aspect_asked_for(self):
+        rng = np.random.default_rng(1)
+        boxes = np.array([_box(200, (0.08, 1.0), (3 / 4, 4 / 3), rng) for _ in range(2000)])
+        left, top, width, height = boxes.T
+        assert boxes.min() >= 0
+        assert max((left + width).max(), (top + height).max()) <= 200
+        part, aspect = width * height / 200**2, width / height
+        assert 0.078 < part.min() < 0.1
+        assert abs(aspect.min() - 3 / 4) < 0.03
+        assert abs(aspect.max() - 4 / 3) < 0.03
+        assert np.abs(np.log(aspect)).max() < np.log(4 / 3) + 0.03
+        assert 0.45 < part.mean() < 0.56  # uniform, less those near 1 that do not fit
+
+    def test_erasing_covers_a_box_with_noise_of_the_images_kind(self):
+        noise = _noise(200, 200, np.random.default_rng(2)).astype(float)
+        mean, spread = (np.array(values) * 255 for values in NORMALISATIONS["imagenet"])
+        assert np.allclose(noise.mean((0, 1)), mean, atol=2)
+        assert np.allclose(noise.std((0, 1)), spread, atol=3)
+        image = picture(4, 32)
+        augment = RandAugment(operations=0, crop=1, flip=0, erase=1)
+        rng = np.random.default_rng(5)
+        covered = [np.mean((augment(image, rng) != image).any(-1)) for _ in range(200)]
+        assert 0.015 < min(covered)
+        assert max(covered) < 0.36
 
     def test_training_batches_only(self, folder):
         task = Vtab(folder=str(folder), model="none", side=8, augment=True)

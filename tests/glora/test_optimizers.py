@@ -1,0 +1,39 @@
+"""How the learning rate moves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from glora.optimizers import learning_rate_factor
+from glora.settings import TrainingSettings
+
+
+def factors(total: int = 100, **options) -> np.ndarray:
+    settings = TrainingSettings(steps=total, **options)
+    return np.array([learning_rate_factor(settings, step, total) for step in range(1, total + 1)])
+
+
+class TestSchedules:
+    @pytest.mark.parametrize("schedule", ["linear", "cosine"])
+    @pytest.mark.parametrize("floor", [0.0, 0.1, 1.0])
+    def test_from_the_peak_down_to_the_floor(self, schedule, floor):
+        found = factors(schedule=schedule, floor=floor)
+        plain = factors(schedule=schedule)
+        assert found[0] == 1
+        assert np.all(np.diff(found) <= 0)
+        assert np.allclose(found, floor + (1 - floor) * plain)
+        assert floor <= found[-1] <= floor + 0.011
+
+    def test_cosine_is_half_way_in_the_middle(self):
+        assert factors(schedule="cosine", floor=0.1)[50] == pytest.approx(0.55)
+
+    def test_warmup_rises_to_the_peak_and_constant_stays(self):
+        found = factors(schedule="constant", warmup=0.1, floor=0.3)
+        assert np.allclose(found[:10], np.arange(1, 11) / 11)
+        assert np.all(found[10:] == 1)
+
+    @pytest.mark.parametrize("floor", [-0.1, 1.5, "low", float("nan")])
+    def test_impossible_floors(self, floor):
+        with pytest.raises(ValueError, match="floor"):
+            TrainingSettings(floor=floor)
