@@ -29,6 +29,7 @@ def test_a_timm_vit_is_adapted_and_merged() -> None:
     block = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
     assert found["layers"] == [f"backbone.blocks.{number}.{name}" for number in range(2) for name in block]
     assert found["shapes"][:2] == [[3 * 192, 192], [192, 192]]
+    assert found["drop_path"] == pytest.approx(0.1)
     assert found["identity"] == 0
     assert found["moved"] > 0.05
     assert max(found["merged"], found["in_place"]) < 1e-5

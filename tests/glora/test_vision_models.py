@@ -93,6 +93,10 @@ class TestTimm:
         assert asked == [{"name": name, "pretrained": True, "num_classes": 0, "img_size": 32}]
         assert model(torch.randn(2, 3, 32, 32)).shape == (2, 5)
 
+    def test_stochastic_depth_is_timms_own(self, asked: list[dict[str, Any]]) -> None:
+        load_classifier("timm:vit_tiny_patch16_224", 5, side=32, drop_path=0.1)
+        assert asked[0]["drop_path_rate"] == 0.1
+
     def test_convolutions_take_no_side(self, asked: list[dict[str, Any]]) -> None:
         load_classifier("timm:resnet18", 5, side=33)
         assert [set(options) - {"name", "pretrained", "num_classes"} for options in asked] == [{"img_size"}, set()]

@@ -57,7 +57,8 @@ def main() -> None:
     make = timm.create_model
     timm.create_model = lambda name, pretrained, **options: make(name, pretrained=False, depth=2, **options)
     torch.manual_seed(0)
-    model = load_classifier("timm:vit_tiny_patch16_224", 5, side=32, generator=torch.Generator().manual_seed(0)).eval()
+    generator = torch.Generator().manual_seed(0)
+    model = load_classifier("timm:vit_tiny_patch16_224", 5, side=32, generator=generator, drop_path=0.1).eval()
     x = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         before = model(x)
@@ -80,6 +81,7 @@ def main() -> None:
                 "timm": timm.__version__,
                 "layers": [layer.name for layer in report.layers],
                 "shapes": [[layer.out_features, layer.in_features] for layer in report.layers],
+                "drop_path": model.backbone.blocks[-1].drop_path2.drop_prob,
                 "identity": identity,
                 "moved": float((trained - before).abs().max()),
                 "merged": float((merged - trained).abs().max()),
