@@ -53,6 +53,7 @@ class VtabStudy(Study):
                 rows.append(Row(f"{label(name)} − {label(twin)} (points, 95 % interval)", paper, difference.text))
         sizes = {method: parameters for _, method, parameters, _ in _finals(cells)}
         rows += [Row(f"{label(method)}: adapter parameters", None, size) for method, size in sizes.items() if size]
+        rows += _rates(cells)
         costs = {cell.removeprefix("cost-"): figures for cell, figures in cells.items() if cell.startswith("cost-")}
         rows += cost.rows(costs, label, self.lora)
         below = [
@@ -111,6 +112,16 @@ class VtabStudy(Study):
         columns = 3 if len(tasks) == 1 else 5
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=7.5, frameon=False)
         return figure
+
+
+def _rates(cells: Mapping[str, Figures]) -> list[Row]:
+    """The learning rate that validation chose for each method on each task."""
+    chosen: dict[tuple[str, str], float] = {}
+    for cell, figures in cells.items():
+        if cell.startswith("final-") and "lr" in figures:
+            _, task, method, _ = cell.split("-")
+            chosen[task, method] = figures["lr"]
+    return [Row(f"{task}: {label(method)}: learning rate chosen", None, lr) for (task, method), lr in chosen.items()]
 
 
 def _finals(cells: Mapping[str, Figures]) -> list[tuple[str, str, int, list[float]]]:

@@ -105,6 +105,13 @@ def test_cost_cells_come_last_and_decide_nothing(tmp_path):
     }
 
 
+def test_the_table_says_which_learning_rates_were_chosen():
+    cells = {cell: {**figures, "lr": 2e-4 if "gtsrb" in cell else 1e-3} for cell, figures in finals(0.05, 2).items()}
+    rows = {row.name: row.ours for row in vtab.CHECK.judge(cells).rows}
+    assert rows["cifar10: LoRA: learning rate chosen"] == 1e-3
+    assert rows["gtsrb: GLoRA, searched: learning rate chosen"] == 2e-4
+
+
 @pytest.fixture(scope="module")
 def vit_s():
     """The shapes of a ViT-S: 72 linear layers of 384 and 1536."""
