@@ -387,8 +387,10 @@ class _Loop:
         if self.run_folder is None:
             return
         stored = self.run_folder.load_checkpoint("last")
+        if self.accelerator.is_main_process:
+            self.run_folder.rewind(stored[1]["step"] if stored else 0)
+        self.accelerator.wait_for_everyone()
         if stored is None:  # killed before the first checkpoint: start anew
-            self.run_folder.rewind(0)
             return
         tensors, state = stored
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "adapter": {}, "alpha": {}, "average": {}}
@@ -402,7 +404,4 @@ class _Loop:
             self.average.load(parts["average"], state["step"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
         self.without_gain, self.pending = state["without_gain"], state["pending"]
-        if self.accelerator.is_main_process:
-            self.run_folder.rewind(self.step)
-        self.accelerator.wait_for_everyone()
         self.history = self.run_folder.metrics

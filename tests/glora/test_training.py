@@ -195,23 +195,44 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import test_training as t
-t.without_noise(t.make_run(Path({folder!r}), t.LONG, resume=True))
+run = t.make_run(Path({folder!r}), t.LONG, resume=True)
+t.without_noise(run, killed_at={killed_at})
+if {killed_at}:
+    raise SystemExit("not killed")
 """
 
 
-def without_noise(run: Run) -> nn.Module:
+class Killed(RuntimeError):
+    pass
+
+
+def without_noise(run: Run, killed_at: int = 0) -> nn.Module:
+    def before_step(step: int) -> None:
+        if step == killed_at:
+            raise Killed
+
     task = Blobs(noise=0.0)
     model = prepared(task)
     model.body[2].p = 0.0
-    train(model, task, replace(LONG, steps=24), run=run)
+    train(model, task, replace(LONG, steps=24), run=run, resume=True, before_step=before_step)
     return model
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SHARED_OUT.format(paths=PATHS, folder=str(tmp_path / "two")))
+def in_two_processes(folder: Path, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
+    script = folder.with_suffix(".py")
+    script.write_text(SHARED_OUT.format(paths=PATHS, folder=str(folder), killed_at=killed_at))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(launch, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    """A run that is killed and continued, too."""
+    killed = in_two_processes(tmp_path / "two", killed_at=14)
+    assert "Killed" in killed.stderr
+    seen = Run.open(tmp_path / "two").load_checkpoint("last")
+    assert seen is not None
+    assert 0 < seen[1]["step"] < 14
+    done = in_two_processes(tmp_path / "two")
     assert done.returncode == 0, done.stderr[-2000:]
     one = without_noise(make_run(tmp_path / "one", LONG))
     stored = Run.open(tmp_path / "two").load_checkpoint("best")
