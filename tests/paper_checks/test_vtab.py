@@ -325,6 +325,9 @@ class TestStatistics:
         assert rows["searches: images of plain evaluation / images asked"] == 2.0
         assert rows["searches: candidates answered from earlier ones (%)"] == 25.0
         assert rows["gtsrb, seed 1: best on val200 with inherited weights (%)"] == 70.0
+        leak = 70.0 - np.mean([cell["inherited"]["accuracy"] for cell in cells.values()])
+        name = "reporting on the images searched on would add (points, inherited weights)"
+        assert rows[name] == pytest.approx(leak)
 
     def test_one_seed_has_no_error(self):
         """A standard error that is not known is left out, not shown as "nan"."""
