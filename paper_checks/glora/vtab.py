@@ -9,13 +9,14 @@ import numpy as np
 
 from paper_checks.core import Context, Figures, Outcome, Row, Verdict
 from paper_checks.glora import cost
-from paper_checks.glora.vtab_methods import EXTRA, TUNED, label, parse, sized, style
+from paper_checks.glora.vtab_methods import EXTRA, TUNED, WITHOUT, label, parse, sized, style
 from paper_checks.glora.vtab_statistics import decide, paired, standard_error, table
 from paper_checks.glora.vtab_study import Study
 from rmt.plot import name_axes, panels
 
 #: The paper's VTAB-1K averages (ViT-B/16), reprinted by PACE: GLoRA 78.0, LoRA 74.5.
 PAPER_GAIN = 3.5
+HIGH = 1e-3  #: a learning rate at which LoRA does well on both tasks
 
 
 class VtabStudy(Study):
@@ -36,7 +37,14 @@ class VtabStudy(Study):
     def cells(self, context: Context) -> Sequence[str]:
         claim, others = ("probe", "lora", "glora_searched"), ("glora_random", "alpha_lora", "glora_fixed")
         trained = [*self.runs(claim), *self.runs(others), *self.runs(self.plan.extra)]
-        return list(dict.fromkeys([*trained, *self.costs((*TUNED, *self.plan.extra))]))
+        return list(dict.fromkeys([*trained, *self._left_out(), *self.costs((*TUNED, *self.plan.extra))]))
+
+    def _left_out(self) -> list[str]:
+        """Cells that show which tensor suffers at LoRA's rate: searched GLoRA, and it without each of its tensors."""
+        if len(self.plan.budgets) > 1:
+            return []
+        names = ["glora_searched", *(f"glora_searched{WITHOUT}{tensor}" for tensor in "abcde")]
+        return [f"rate-{self.plan.tasks[-1]}-{name}-{HIGH:g}" for name in names]
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         results = table(cells)
@@ -54,6 +62,12 @@ class VtabStudy(Study):
         sizes = {method: parameters for _, method, parameters, _ in _finals(cells)}
         rows += [Row(f"{label(method)}: adapter parameters", None, size) for method, size in sizes.items() if size]
         rows += _rates(cells)
+        rows += [
+            Row(f"{label(method)} at {HIGH:g}: {task}, val200 (%)", None, cells[cell]["validation"])
+            for cell in self._left_out()
+            if cell in cells
+            for _, task, method, _ in [cell.split("-")]
+        ]
         costs = {cell.removeprefix("cost-"): figures for cell, figures in cells.items() if cell.startswith("cost-")}
         rows += cost.rows(costs, label, self.lora)
         below = [

@@ -30,6 +30,7 @@ LABELS = {
     "ssf": "SSF",
     "full": "full fine-tuning",
 }
+WITHOUT = "_without_"  #: between a method and a support tensor that is taken out of it
 TOLERANCE = 0.05  #: budgets are met to this fraction
 
 #: Layer names of a transformers ViT or Dinov2 that belong to a block's attention; all other adapted layers are MLP.
@@ -57,8 +58,9 @@ def parse(name: str, budgets: Sequence[int]) -> tuple[str, int]:
 
 def label(name: str) -> str:
     """What a method is called in tables and pictures."""
+    name, _, dropped = name.partition(WITHOUT)
     method, _, size = name.partition(".")
-    text = LABELS.get(method, method)
+    text = LABELS.get(method, method) + (f", without {dropped.upper()}" if dropped else "")
     return f"{text} ({size})" if size else text
 
 
@@ -138,6 +140,13 @@ def _spread(method: str, layer: Any, layers: Sequence[Any], budget: int) -> dict
             "choose another budget or target"
         )
     return found
+
+
+def without(config: Any, tensor: str) -> Any:
+    """A `glora.GLoRAConfig` whose layers all lack one support tensor ("a" to "e": part of a file's name)."""
+    tensor = tensor.upper()
+    layers = {pattern: replace(layer, **{tensor: "none"}) for pattern, layer in config.overrides.items()}
+    return replace(config, **{tensor: "none"}, overrides=layers)
 
 
 def by_layer(space: Any, genome: Any, budget: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from paper_checks.core import COMMITTED, Check, Context, Figures, NotAvailable
 from paper_checks.glora import cost
 from paper_checks.glora.rates import settle
 from paper_checks.glora.threads import one_thread
-from paper_checks.glora.vtab_methods import by_layer, configuration, parse, sized, suffix
+from paper_checks.glora.vtab_methods import WITHOUT, by_layer, configuration, parse, sized, suffix, without
 from paper_checks.glora.vtab_statistics import pack, searched
 from rmt.storage import read_json
 
@@ -223,12 +223,14 @@ class Study(Check):
         import glora
 
         method, budget = parse(name, self.plan.budgets)
-        if method != "glora_searched":
+        if not method.startswith("glora_searched"):
             return configuration(
                 method, budget, lambda: task.build_model(0), task.heads, target=self.plan.target, seed=seed
             )
+        name, _, dropped = name.partition(WITHOUT)
         found = self.need(context, f"supernet-{Path(task.folder).name}-s{seed}")
-        return glora.GLoRAConfig.from_dict(searched(found, name)["config"])
+        config = glora.GLoRAConfig.from_dict(searched(found, name)["config"])
+        return without(config, dropped) if dropped else config
 
     def _rate(self, context: Context, name: str, method: str, rate: float) -> Figures:
         task = self._task(context, name)

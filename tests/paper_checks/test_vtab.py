@@ -19,7 +19,7 @@ from paper_checks.glora import (
     vtab_paper,
     vtab_search,
 )
-from paper_checks.glora.vtab_methods import QUERY_VALUE, TUNED, configuration, label, parse, sized
+from paper_checks.glora.vtab_methods import QUERY_VALUE, TUNED, configuration, label, parse, sized, without
 from paper_checks.glora.vtab_statistics import pack, paired, searched, table, unpack
 from paper_checks.glora.vtab_study import BUDGET, CPU
 
@@ -110,6 +110,19 @@ def test_the_table_says_which_learning_rates_were_chosen():
     rows = {row.name: row.ours for row in vtab.CHECK.judge(cells).rows}
     assert rows["cifar10: LoRA: learning rate chosen"] == 1e-3
     assert rows["gtsrb: GLoRA, searched: learning rate chosen"] == 2e-4
+
+
+def test_a_tensor_can_be_taken_out(tmp_path):
+    glora = pytest.importorskip("glora")
+    first = glora.LayerConfig(A="vector", B="lora")
+    config = glora.GLoRAConfig(B="vector", C="lora", rank=2, overrides={"^first$": first}, modules_to_save=["head"])
+    found = without(config, "b")
+    assert (found.B, found.C, found.rank, found.modules_to_save) == ("none", "lora", 2, ("head",))
+    assert (found.overrides["^first$"].A, found.overrides["^first$"].B) == ("vector", "none")
+    cells = {f"rate-gtsrb-glora_searched{name}-0.001": {"validation": 10.0} for name in ("", "_without_b")}
+    assert set(cells) < set(vtab.CHECK.cells(Context(out=tmp_path)))
+    names = [row.name for row in vtab.CHECK.judge(finals(0.0, 2) | cells).rows]
+    assert "GLoRA, searched, without B at 0.001: gtsrb, val200 (%)" in names
 
 
 @pytest.fixture(scope="module")
