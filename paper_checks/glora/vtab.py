@@ -87,6 +87,13 @@ class VtabStudy(Study):
         summary = ". ".join(text for _, text in decided)
         if below:
             summary += f"; NOT above the linear probe: {', '.join(below)}"
+        whole, _, without_b, *_ = [cells.get(cell) for cell in self._left_out()] or [None] * 3
+        if whole and without_b and without_b["validation"] > whole["validation"]:
+            summary += (
+                f"; at LoRA's learning rates its B does harm: at {HIGH:g} the searched subnet reaches "
+                f"{whole['validation']:.0f} % of {self.plan.tasks[-1]}'s val200, without B "
+                f"{without_b['validation']:.0f} %"
+            )
         done = sum(cell.startswith("final") for cell in cells)
         return Outcome(verdict, f"{summary} ({done} final runs of the study are done)", tuple(rows))
 
@@ -123,7 +130,7 @@ class VtabStudy(Study):
         handles = {
             text: handle for axis in axes[0] for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
         }
-        columns = 3 if len(tasks) == 1 else 5
+        columns = 3 if len(tasks) == 1 else 6
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=7.5, frameon=False)
         return figure
 

@@ -64,6 +64,8 @@ class VtabFewShot(Study):
                     rows.append(Row(name, None, float(np.mean(values)), standard_error(values)))
         difference = paired(cells, "glora_searched", "lora", "few")
         verdict, summary = decide(difference, "searched GLoRA − LoRA, few-shot, mean over shots", 1)
+        if below := _not_above_the_probe(cells):
+            summary += f"; NOT above the linear probe: {below}"
         return Outcome(verdict, summary, tuple(rows))
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
@@ -87,6 +89,17 @@ class VtabFewShot(Study):
         name_axes(axis, "images a class", "test accuracy (%)", "cifar10, learning rates of the full training set")
         legend(axis)
         return figure
+
+
+def _not_above_the_probe(cells: Mapping[str, Figures]) -> str:
+    """Which methods are not better than the probe, and at how many images a class; as the end of a sentence."""
+    found: dict[str, list[int]] = {}
+    for method in FEW_SHOT[1:]:
+        for shots in SHOTS:
+            ours, probe = (_accuracies(cells, name, shots) for name in (method, "probe"))
+            if ours and probe and np.mean(ours) <= np.mean(probe):
+                found.setdefault(method, []).append(shots)
+    return "; ".join(f"{label(method)} at {', '.join(map(str, shots))}" for method, shots in found.items())
 
 
 def _accuracies(cells: Mapping[str, Figures], method: str, shots: int) -> list[float]:

@@ -119,9 +119,17 @@ def test_a_tensor_can_be_taken_out(tmp_path):
     found = without(config, "b")
     assert (found.B, found.C, found.rank, found.modules_to_save) == ("none", "lora", 2, ("head",))
     assert (found.overrides["^first$"].A, found.overrides["^first$"].B) == ("vector", "none")
-    cells = {f"rate-gtsrb-glora_searched{name}-0.001": {"validation": 10.0} for name in ("", "_without_b")}
+    cells = {
+        f"rate-gtsrb-glora_searched{name}-0.001": {"validation": value}
+        for name, value in (("", 10.0), ("_without_b", 20.0))
+    }
     assert set(cells) < set(vtab.CHECK.cells(Context(out=tmp_path)))
-    names = [row.name for row in vtab.CHECK.judge(finals(0.0, 2) | cells).rows]
+    outcome = vtab.CHECK.judge(finals(0.0, 2) | cells)
+    assert (
+        "its B does harm: at 0.001 the searched subnet reaches 10 % of gtsrb's val200, without B 20 %"
+        in outcome.summary
+    )
+    names = [row.name for row in outcome.rows]
     assert "GLoRA, searched, without B at 0.001: gtsrb, val200 (%)" in names
 
 
@@ -267,6 +275,9 @@ class TestStatistics:
         assert paired(cells, "glora_searched", "lora", "few").pairs == 3
         assert paired({**cells, "few-cifar10-lora-k1-s3": run(0.3, 1)}, "glora_searched", "lora", "few").pairs == 3
         assert vtab_fewshot.CHECK.judge(cells).verdict is Verdict.REPRODUCED
+        assert "linear probe" not in vtab_fewshot.CHECK.judge(cells).summary
+        probed = cells | {f"few-cifar10-probe-k{shots}-s0": run(0.45, 3) for shots in (1, 4)}
+        assert vtab_fewshot.CHECK.judge(probed).summary.endswith("probe: LoRA at 1; GLoRA, searched at 1")
         axis = vtab_fewshot.CHECK.draw(cells).axes[0]
         assert axis.get_legend_handles_labels()[1] == ["LoRA", "GLoRA, searched"]
 
