@@ -153,5 +153,5 @@ def decide(difference: Difference | None, what: str, tasks: int) -> tuple[Verdic
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean; None with fewer than two values."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    """Of the mean; None with fewer than two values, and 0 where they differ by rounding alone."""
+    return round(float(np.std(values, ddof=1) / np.sqrt(len(values))), 9) if len(values) > 1 else None
