@@ -9,7 +9,7 @@ import numpy as np
 
 from paper_checks.core import Context, Figures, Outcome, Row, Verdict
 from paper_checks.glora import cost
-from paper_checks.glora.vtab_methods import EXTRA, TUNED, WITHOUT, label, parse, sized, style
+from paper_checks.glora.vtab_methods import EXTRA, PARTS, TUNED, WITHOUT, label, parse, sized, style
 from paper_checks.glora.vtab_statistics import decide, paired, standard_error, table
 from paper_checks.glora.vtab_study import Study
 from rmt.plot import name_axes, panels
@@ -40,11 +40,22 @@ class VtabStudy(Study):
         return list(dict.fromkeys([*trained, *self._left_out(), *self.costs((*TUNED, *self.plan.extra))]))
 
     def _left_out(self) -> list[str]:
-        """Cells that show which tensor suffers at LoRA's rate: searched GLoRA, and it without each of its tensors."""
+        """Cells that show which tensor suffers at LoRA's rate: searched GLoRA, and it without each of its parts."""
         if len(self.plan.budgets) > 1:
             return []
-        names = ["glora_searched", *(f"glora_searched{WITHOUT}{tensor}" for tensor in "abcde")]
+        names = ["glora_searched", *(f"glora_searched{WITHOUT}{part}" for part in PARTS)]
         return [f"rate-{self.plan.tasks[-1]}-{name}-{HIGH:g}" for name in names]
+
+    def _harm(self, cells: Mapping[str, Figures]) -> str:
+        """What B does at LoRA's rates, as the end of the summary; nothing where it does no harm or is not known."""
+        found = {cell.split("-")[2]: cells[cell]["validation"] for cell in self._left_out() if cell in cells}
+        whole, left = (found.get(f"glora_searched{part}") for part in ("", f"{WITHOUT}broadcast_b"))
+        if whole is None or left is None or left <= whole:
+            return ""
+        return (
+            f"; at LoRA's learning rates B harms where it is a scalar or a vector: at {HIGH:g} the searched subnet "
+            f"reaches {whole:.0f} % of {self.plan.tasks[-1]}'s val200, without these {left:.0f} %"
+        )
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         results = table(cells)
@@ -87,13 +98,7 @@ class VtabStudy(Study):
         summary = ". ".join(text for _, text in decided)
         if below:
             summary += f"; NOT above the linear probe: {', '.join(below)}"
-        whole, _, without_b, *_ = [cells.get(cell) for cell in self._left_out()] or [None] * 3
-        if whole and without_b and without_b["validation"] > whole["validation"]:
-            summary += (
-                f"; at LoRA's learning rates its B does harm: at {HIGH:g} the searched subnet reaches "
-                f"{whole['validation']:.0f} % of {self.plan.tasks[-1]}'s val200, without B "
-                f"{without_b['validation']:.0f} %"
-            )
+        summary += self._harm(cells)
         done = sum(cell.startswith("final") for cell in cells)
         return Outcome(verdict, f"{summary} ({done} final runs of the study are done)", tuple(rows))
 

@@ -30,7 +30,12 @@ LABELS = {
     "ssf": "SSF",
     "full": "full fine-tuning",
 }
-WITHOUT = "_without_"  #: between a method and a support tensor that is taken out of it
+WITHOUT = "_without_"  #: between a method and one of `PARTS` that is taken out of it
+#: What can be taken out of a subnet: a support tensor, or B where it adds one number to a whole row of W.
+PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{tensor.lower(): (tensor, ("scalar", "vector", "lora")) for tensor in "ABCDE"},
+    "broadcast_b": ("B", ("scalar", "vector")),
+}
 TOLERANCE = 0.05  #: budgets are met to this fraction
 
 #: Layer names of a transformers ViT or Dinov2 that belong to a block's attention; all other adapted layers are MLP.
@@ -60,8 +65,13 @@ def label(name: str) -> str:
     """What a method is called in tables and pictures."""
     name, _, dropped = name.partition(WITHOUT)
     method, _, size = name.partition(".")
-    text = LABELS.get(method, method) + (f", without {dropped.upper()}" if dropped else "")
+    text = LABELS.get(method, method) + (f", without {_part(dropped)}" if dropped else "")
     return f"{text} ({size})" if size else text
+
+
+def _part(name: str) -> str:
+    tensor, structures = PARTS[name]
+    return tensor if "lora" in structures else f"{' and '.join(structures)} {tensor}"
 
 
 def style(name: str) -> dict[str, Any]:
@@ -142,11 +152,14 @@ def _spread(method: str, layer: Any, layers: Sequence[Any], budget: int) -> dict
     return found
 
 
-def without(config: Any, tensor: str) -> Any:
-    """A `glora.GLoRAConfig` whose layers all lack one support tensor ("a" to "e": part of a file's name)."""
-    tensor = tensor.upper()
-    layers = {pattern: replace(layer, **{tensor: "none"}) for pattern, layer in config.overrides.items()}
-    return replace(config, **{tensor: "none"}, overrides=layers)
+def without(config: Any, part: str) -> Any:
+    """A `glora.GLoRAConfig` that lacks one of `PARTS` in all its layers."""
+    tensor, structures = PARTS[part]
+
+    def left(layer: Any) -> Any:
+        return replace(layer, **{tensor: "none"}) if getattr(layer, tensor) in structures else layer
+
+    return replace(left(config), overrides={pattern: left(layer) for pattern, layer in config.overrides.items()})
 
 
 def by_layer(space: Any, genome: Any, budget: int) -> dict[str, Any]:

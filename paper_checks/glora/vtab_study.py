@@ -222,12 +222,12 @@ class Study(Check):
         """Each method as a layer configuration, at its budget where it has a free size."""
         import glora
 
+        name, _, dropped = name.partition(WITHOUT)
         method, budget = parse(name, self.plan.budgets)
-        if not method.startswith("glora_searched"):
+        if method != "glora_searched":
             return configuration(
                 method, budget, lambda: task.build_model(0), task.heads, target=self.plan.target, seed=seed
             )
-        name, _, dropped = name.partition(WITHOUT)
         found = self.need(context, f"supernet-{Path(task.folder).name}-s{seed}")
         config = glora.GLoRAConfig.from_dict(searched(found, name)["config"])
         return without(config, dropped) if dropped else config

@@ -121,16 +121,18 @@ def test_a_tensor_can_be_taken_out(tmp_path):
     assert (found.overrides["^first$"].A, found.overrides["^first$"].B) == ("vector", "none")
     cells = {
         f"rate-gtsrb-glora_searched{name}-0.001": {"validation": value}
-        for name, value in (("", 10.0), ("_without_b", 20.0))
+        for name, value in (("", 10.0), ("_without_b", 15.0), ("_without_broadcast_b", 20.0))
     }
     assert set(cells) < set(vtab.CHECK.cells(Context(out=tmp_path)))
     outcome = vtab.CHECK.judge(finals(0.0, 2) | cells)
-    assert (
-        "its B does harm: at 0.001 the searched subnet reaches 10 % of gtsrb's val200, without B 20 %"
-        in outcome.summary
-    )
+    assert "at 0.001 the searched subnet reaches 10 % of gtsrb's val200, without these 20 %" in outcome.summary
+    assert "harms" not in vtab.CHECK.judge(finals(0.0, 2)).summary
     names = [row.name for row in outcome.rows]
     assert "GLoRA, searched, without B at 0.001: gtsrb, val200 (%)" in names
+    assert "GLoRA, searched, without scalar and vector B at 0.001: gtsrb, val200 (%)" in names
+    # The first pattern's B is low-rank and stays; the default's is a vector and goes.
+    kept = without(config, "broadcast_b")
+    assert (kept.B, kept.overrides["^first$"].B) == ("none", "lora")
 
 
 @pytest.fixture(scope="module")
