@@ -10,7 +10,7 @@ import numpy as np
 
 import rmt
 from rmt import plot
-from rmt.storage import write_atomic
+from rmt._files import write_atomic
 
 SETTING = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
 

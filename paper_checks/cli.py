@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from paper_checks.core import COMMITTED, Check, Context, Outcome, Verdict, select
-from rmt.storage import to_plain
+from rmt._files import to_plain
 
 FINE, CRASHED, BAD_USAGE, LACKING, INTERRUPTED = 0, 1, 2, 3, 130
 

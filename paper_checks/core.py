@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from rmt.storage import read_json, write_json
+from rmt._files import read_json, write_json
 
 #: The committed results of full runs.
 COMMITTED = Path(__file__).parent / "results"

@@ -15,8 +15,8 @@ from paper_checks import page
 from paper_checks.core import Check, Context, Outcome
 from paper_checks.page import Section, number
 from paper_checks.report import claims_sections
+from rmt._files import write_atomic
 from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
-from rmt.storage import write_atomic
 
 #: The README's example.
 EXAMPLE: dict[str, Any] = {

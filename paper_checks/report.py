@@ -9,7 +9,7 @@ from typing import Any
 from paper_checks import page
 from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict
 from paper_checks.page import Section, escape, number
-from rmt.storage import write_atomic
+from rmt._files import write_atomic
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 

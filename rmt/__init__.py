@@ -18,84 +18,81 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rmt.classes import ClassScore, ClassTransfer
-    from rmt.covariance import GaussianScore, GaussianTransfer, RidgeSource, Spectrum, with_penalty
+    from rmt.beyond.classes import ClassScore
+    from rmt.choosing.classifier import AlphaRidgeClassifier
+    from rmt.choosing.ridge_path import RidgePath
     from rmt.datasets import load_amazon
-    from rmt.direct import simulate_direct
-    from rmt.elliptical import EllipticalTransfer
-    from rmt.estimate import AlphaRidgeClassifier
-    from rmt.experiment import FitSimulation, simulate_fits
-    from rmt.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
-    from rmt.losses import Loss
-    from rmt.optimum import (
-        JointOptimum,
-        Limit,
-        few_samples,
-        gamma_one,
-        joint_optimum,
-        many_samples,
-        many_source_samples,
-        ridgeless,
-    )
+    from rmt.linear.gaussian import GaussianScore
+    from rmt.linear.joint import JointOptimum, joint_optimum
+    from rmt.linear.limits import Limit, few_samples, gamma_one, many_samples, many_source_samples, ridgeless
+    from rmt.linear.regression import RegressionRisk
     from rmt.predict import theory
-    from rmt.regression import Regression, RegressionRisk
-    from rmt.result import Comparison, Estimate, RegressionSimulation, Simulation
-    from rmt.ridge_path import RidgePath
-    from rmt.score import QuadraticScore, Score
-    from rmt.setting import FixedSource, Transfer
-    from rmt.simulation import sample_exact, simulate, simulate_running
-    from rmt.solved import ConvergenceError, SolvedScore
-    from rmt.subspace import SubspaceTransfer
+    from rmt.scores.estimates import Comparison, Estimate, RegressionSimulation, Simulation
+    from rmt.scores.quadratic import QuadraticScore
+    from rmt.scores.score import Score
+    from rmt.scores.solved import ConvergenceError, SolvedScore
+    from rmt.settings.classes import ClassTransfer
+    from rmt.settings.elliptical import EllipticalTransfer
+    from rmt.settings.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
+    from rmt.settings.gaussian import GaussianTransfer, RidgeSource, with_penalty
+    from rmt.settings.isotropic import FixedSource, Transfer
+    from rmt.settings.losses import Loss
+    from rmt.settings.regression import Regression
+    from rmt.settings.spectrum import Spectrum
+    from rmt.settings.subspace import SubspaceTransfer
+    from rmt.simulators.direct import simulate_direct
+    from rmt.simulators.fits import FitSimulation, simulate_fits
+    from rmt.simulators.simulation import sample_exact, simulate, simulate_running
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
-    "AlphaRidgeClassifier": "estimate",
-    "ClassScore": "classes",
-    "ClassTransfer": "classes",
-    "Comparison": "result",
-    "ConvergenceError": "solved",
-    "EllipticalTransfer": "elliptical",
-    "Estimate": "result",
-    "FilteredTransfer": "filters",
-    "FitSimulation": "experiment",
-    "FixedSource": "setting",
-    "GaussianScore": "covariance",
-    "GaussianTransfer": "covariance",
-    "GradientFlow": "filters",
-    "JointOptimum": "optimum",
-    "Limit": "optimum",
-    "Loss": "losses",
-    "PrincipalComponents": "filters",
-    "QuadraticScore": "score",
-    "Regression": "regression",
-    "RegressionRisk": "regression",
-    "RegressionSimulation": "result",
-    "RidgeFilter": "filters",
-    "RidgePath": "ridge_path",
-    "RidgeSource": "covariance",
-    "Score": "score",
-    "Simulation": "result",
-    "SolvedScore": "solved",
-    "SpectralFilter": "filters",
-    "Spectrum": "covariance",
-    "SubspaceTransfer": "subspace",
-    "Transfer": "setting",
-    "few_samples": "optimum",
-    "gamma_one": "optimum",
+    "AlphaRidgeClassifier": "choosing.classifier",
+    "ClassScore": "beyond.classes",
+    "ClassTransfer": "settings.classes",
+    "Comparison": "scores.estimates",
+    "ConvergenceError": "scores.solved",
+    "EllipticalTransfer": "settings.elliptical",
+    "Estimate": "scores.estimates",
+    "FilteredTransfer": "settings.filters",
+    "FitSimulation": "simulators.fits",
+    "FixedSource": "settings.isotropic",
+    "GaussianScore": "linear.gaussian",
+    "GaussianTransfer": "settings.gaussian",
+    "GradientFlow": "settings.filters",
+    "JointOptimum": "linear.joint",
+    "Limit": "linear.limits",
+    "Loss": "settings.losses",
+    "PrincipalComponents": "settings.filters",
+    "QuadraticScore": "scores.quadratic",
+    "Regression": "settings.regression",
+    "RegressionRisk": "linear.regression",
+    "RegressionSimulation": "scores.estimates",
+    "RidgeFilter": "settings.filters",
+    "RidgePath": "choosing.ridge_path",
+    "RidgeSource": "settings.gaussian",
+    "Score": "scores.score",
+    "Simulation": "scores.estimates",
+    "SolvedScore": "scores.solved",
+    "SpectralFilter": "settings.filters",
+    "Spectrum": "settings.spectrum",
+    "SubspaceTransfer": "settings.subspace",
+    "Transfer": "settings.isotropic",
+    "few_samples": "linear.limits",
+    "gamma_one": "linear.limits",
     "grid": "sweep",
-    "joint_optimum": "optimum",
+    "joint_optimum": "linear.joint",
     "load_amazon": "datasets",
-    "many_samples": "optimum",
-    "many_source_samples": "optimum",
-    "ridgeless": "optimum",
+    "many_samples": "linear.limits",
+    "many_source_samples": "linear.limits",
+    "ridgeless": "linear.limits",
     "run_sweep": "sweep",
-    "sample_exact": "simulation",
-    "simulate": "simulation",
-    "simulate_direct": "direct",
-    "simulate_fits": "experiment",
-    "simulate_running": "simulation",
+    "sample_exact": "simulators.simulation",
+    "simulate": "simulators.simulation",
+    "simulate_direct": "simulators.direct",
+    "simulate_fits": "simulators.fits",
+    "simulate_running": "simulators.simulation",
     "theory": "predict",
-    "with_penalty": "covariance",
+    "with_penalty": "settings.gaussian",
 }
 
 __all__ = [

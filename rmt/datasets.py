@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rmt import validate
-from rmt.validate import FloatArray
+from rmt import _checks
+from rmt._checks import FloatArray
 
 #: The domains of the Amazon reviews and the file stem of each.
 AMAZON = {"book": "books", "dvd": "dvd", "elec": "elec", "kitchen": "kitchen"}
@@ -30,8 +30,8 @@ class Domain:
     labels: FloatArray
 
     def __post_init__(self) -> None:
-        features = validate.finite("features", self.features)
-        labels = validate.finite("labels", self.labels)
+        features = _checks.finite("features", self.features)
+        labels = _checks.finite("labels", self.labels)
         if features.ndim != 2 or labels.shape != features.shape[:1]:
             raise ValueError(f"features must be (n, p) and labels (n,), got {features.shape} and {labels.shape}")
         if set(np.unique(labels)) != {-1.0, 1.0}:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmt import validate
+from rmt import _checks
 from rmt.predict import theory
-from rmt.result import Simulation
-from rmt.setting import Transfer
+from rmt.scores.estimates import Simulation
+from rmt.settings.isotropic import Transfer
 
 LABELS = {
     "mean": "mean score s",
@@ -107,8 +107,8 @@ def curve(
         axes: draw into these instead of a new figure.
         colour, label: of the line; the dots share the colour.
     """
-    validate.one_of("quantity", quantity, tuple(LABELS))
-    alpha = np.atleast_1d(validate.finite("alpha", alpha))
+    _checks.one_of("quantity", quantity, tuple(LABELS))
+    alpha = np.atleast_1d(_checks.finite("alpha", alpha))
     score = theory(setting)
     if axes is None:
         _, grid = panels()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rmt.losses import SQUARE, find_loss
-from rmt.setting import Transfer
+from rmt.settings.isotropic import Transfer
+from rmt.settings.losses import SQUARE, find_loss
 
 
 def theory(setting: Any, loss: Any = "square") -> Any:
@@ -28,14 +28,20 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     Raises:
         ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
     """
-    from rmt.classes import ClassScore, ClassTransfer
-    from rmt.convex import convex_score
-    from rmt.covariance import GaussianScore, GaussianTransfer
-    from rmt.elliptical import EllipticalTransfer, elliptical_score
-    from rmt.filters import FilteredTransfer, filtered_score
-    from rmt.regression import Regression, RegressionRisk
-    from rmt.ridge import IsotropicScore, several_sources
-    from rmt.subspace import SubspaceTransfer, subspace_score
+    from rmt.beyond.classes import ClassScore
+    from rmt.beyond.elliptical import elliptical_score
+    from rmt.beyond.subspace import subspace_score
+    from rmt.convex.fixed_point import convex_score
+    from rmt.linear.filters import filtered_score
+    from rmt.linear.gaussian import GaussianScore
+    from rmt.linear.isotropic import IsotropicScore, several_sources
+    from rmt.linear.regression import RegressionRisk
+    from rmt.settings.classes import ClassTransfer
+    from rmt.settings.elliptical import EllipticalTransfer
+    from rmt.settings.filters import FilteredTransfer
+    from rmt.settings.gaussian import GaussianTransfer
+    from rmt.settings.regression import Regression
+    from rmt.settings.subspace import SubspaceTransfer
 
     loss = find_loss(loss)
     if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rmt import validate
-from rmt.parallel import run
-from rmt.score import QUANTITIES
-from rmt.setting import Transfer, as_dict
-from rmt.storage import read_json, to_plain, write_atomic, write_json
+from rmt import _checks
+from rmt._files import read_json, to_plain, write_atomic, write_json
+from rmt._parallel import run
+from rmt.scores.score import QUANTITIES
+from rmt.settings.isotropic import Transfer, as_dict
 
 
 def grid(base: Transfer, axes: Mapping[str, Iterable[Any]]) -> list[Transfer]:
@@ -102,17 +102,17 @@ def run_sweep(
     for index, setting in enumerate(settings):
         if not isinstance(setting, Transfer) or setting.shape or setting.source_count is not None:
             raise ValueError(
-                f"settings[{index}] must be one scalar Transfer with one source, got {validate.shown(setting)}"
+                f"settings[{index}] must be one scalar Transfer with one source, got {_checks.shown(setting)}"
             )
-    scales = np.atleast_1d(validate.finite("alpha", alpha))
+    scales = np.atleast_1d(_checks.finite("alpha", alpha))
     if scales.ndim != 1:
         raise ValueError(f"alpha must be a list of scales, got shape {scales.shape}")
-    draws = validate.whole("draws", draws, low=0)
-    validate.one_of("method", method, ("exact", "direct"))
+    draws = _checks.whole("draws", draws, low=0)
+    _checks.one_of("method", method, ("exact", "direct"))
     plan: dict[str, Any] = {
         "alpha": scales.tolist(),
         "draws": draws,
-        "seed": validate.whole("seed", seed, low=0),
+        "seed": _checks.whole("seed", seed, low=0),
         "method": method,
         "options": dict(options or {}),
     }
@@ -148,7 +148,7 @@ def _claim(folder: Path, plan: dict[str, Any]) -> None:
 def _point(piece: tuple[int, Transfer, dict[str, Any]]) -> tuple[int, dict[str, Any]]:
     """Theory and simulation of one setting."""
     from rmt.predict import theory
-    from rmt.simulation import simulate
+    from rmt.simulators.simulation import simulate
 
     index, setting, plan = piece
     alpha = np.asarray(plan["alpha"])

@@ -21,9 +21,9 @@ import numpy as np
 from paper_checks.alpha_lora.code_formula import CodeFormula
 from paper_checks.alpha_lora.real_data import DomainPair, fresh_splits, ridge_weights
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from rmt.choosing.ridge_path import RidgePath, penalty_grid
 from rmt.datasets import AMAZON, load_amazon
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
-from rmt.ridge_path import RidgePath, penalty_grid
 
 ROWS, GAMMA_SOURCE = 2000, 1.0
 SIZES = (10, 20, 40, 100, 200)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmt import Transfer
-from rmt.fixed_point import isotropic
-from rmt.score import Score, ratio
-from rmt.validate import FloatArray
+from rmt._checks import FloatArray
+from rmt.resolvent import isotropic
+from rmt.scores.score import Score, ratio
 
 
 class CodeFormula(Score):

@@ -5,10 +5,10 @@ Four predictions from the same rows of the target, all for the same source class
 - ``isotropic``: theory.md §2 with g and W of the actual source and the unbiased ‖m‖²;
 - ``covariance``: theory.md §3 with Ledoit and Wolf's covariance and the sample mean taken for the true one;
 - ``corrected``: the same with two derived corrections: the noise of the sample mean removed from every quadratic
-  form, and the spread of the spectrum restored (:func:`rmt.moments.spread_matching`), for the noise of the weights is
-  tr C²/n;
-- ``lengths``: the corrected one for rows of unequal length (:mod:`rmt.plug_in`), which accuracy does not see and
-  training does.
+  form, and the spread of the spectrum restored (:func:`rmt.choosing.moments.spread_matching`), for the noise of the
+  weights is tr C²/n;
+- ``lengths``: the corrected one for rows of unequal length (:mod:`rmt.choosing.plug_in`), which accuracy does not see
+  and training does.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import rmt
 from paper_checks.alpha_lora.choose_alpha import DEVELOPMENT, amazon_pair
 from paper_checks.alpha_lora.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from rmt.choosing.moments import row_lengths, shrinkage, spread_matching
+from rmt.choosing.plug_in import PlugIn
 from rmt.datasets import AMAZON, Domain
-from rmt.moments import row_lengths, shrinkage, spread_matching
 from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
-from rmt.plug_in import PlugIn
-from rmt.score import QuadraticScore
+from rmt.scores.quadratic import QuadraticScore
 
 GAMMA = 1.0
 SIZES = (20, 100)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import rmt
-from rmt.fixed_point import isotropic
-from rmt.result import Estimate
+from rmt.resolvent import isotropic
+from rmt.scores.estimates import Estimate
 
 #: Simulation and theory agree where |z| is at most this, after the allowance.
 Z_LIMIT = 4.0

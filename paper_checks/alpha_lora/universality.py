@@ -10,10 +10,10 @@ import numpy as np
 import rmt
 from paper_checks.alpha_lora.simulated import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from rmt.direct import ridge_columns
-from rmt.parallel import stream
+from rmt._parallel import stream
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
-from rmt.result import Estimate, mean_estimate
+from rmt.scores.estimates import Estimate, mean_estimate
+from rmt.simulators.direct import ridge_columns
 
 #: theory.md §7: p = 400, n = 150, γ = .2 and the base source, M = 2.25, ⟨w̃, m⟩ = .6, ‖w̃‖² = .45.
 SETTING = rmt.Transfer(p=400, n=150, gamma=0.2, mu_target=1.5, source=rmt.FixedSource(overlap=0.6, norm2=0.45))

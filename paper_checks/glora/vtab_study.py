@@ -29,7 +29,7 @@ from paper_checks.glora.rates import settle
 from paper_checks.glora.threads import one_thread
 from paper_checks.glora.vtab_methods import WITHOUT, by_layer, configuration, parse, sized, suffix, without
 from paper_checks.glora.vtab_statistics import pack, searched
-from rmt.storage import read_json
+from rmt._files import read_json
 
 STUDY = "glora.vtab"
 BUDGET = 290_304

@@ -15,7 +15,7 @@ import glora
 import rmt
 from glora.linearise import margins, margins_at, tangents
 from glora.theory_bridge import suggest_alpha
-from rmt import leave_one_out
+from rmt.choosing import leave_one_out
 
 MEAN, P = 1.6, 30
 

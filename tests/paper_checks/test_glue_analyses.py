@@ -13,7 +13,7 @@ from paper_checks.glora import glue_affine, glue_alpha, glue_full, glue_sensitiv
 from paper_checks.glora.glue_cells import AFFINE
 from paper_checks.glora.glue_fair import CHECK as STUDY
 from paper_checks.glora.glue_fair import CLAIMED
-from rmt.storage import write_json
+from rmt._files import write_json
 
 
 def store(

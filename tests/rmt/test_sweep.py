@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from settings import TWO_SOURCES, ridge
+from cases import TWO_SOURCES, ridge
 
 import rmt
-from rmt.setting import as_dict
-from rmt.storage import to_plain
+from rmt._files import to_plain
+from rmt.settings.isotropic import as_dict
 
 BASE = ridge(100, 20, 30, 1.5, 1, 0.6, 0.4, 1.0)
 GRID = rmt.grid(BASE, {"gamma": [0.1, 1.0], "beta": [0.0, 0.5]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from settings import BASE, fixed
+from cases import BASE, fixed
 
 import rmt
 

@@ -1,0 +1,1 @@
+"""Settings that need both the closed forms and the fixed point."""

@@ -1,0 +1,1 @@
+"""What is learned from a sample: the scale, the penalty, and the accuracy to expect."""

@@ -1,0 +1,57 @@
+"""What was learned elsewhere, as arrays: weights and intercepts of one or several source classifiers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmt import _checks
+from rmt._checks import FloatArray
+
+
+def read_sources(given: Any, classes: Any, p: int) -> tuple[FloatArray, FloatArray]:
+    """Coefficients (problems, p, K) and intercepts (problems, K); two classes are one problem, more one each.
+
+    Args:
+        given: None, an array, a fitted linear classifier (in a FrozenEstimator or not), or a list of these.
+        classes: the classes of the target. p: its number of features.
+
+    Raises:
+        ValueError: a source of another shape or of other classes, not fitted, not linear, not finite, or zero.
+    """
+    problems = 1 if len(classes) == 2 else len(classes)
+    if given is None:
+        return np.zeros((problems, p, 0)), np.zeros((problems, 0))
+    parts = [_read(one, classes) for one in (given if isinstance(given, list | tuple) else [given])]
+    for weights, _ in parts:
+        if weights.shape != (problems, p):
+            need = f"({p},)" if problems == 1 else f"({problems}, {p}), one row a class,"
+            raise ValueError(
+                f"source must have shape {need} like the data, got {weights.shape}; give its weight vector"
+            )
+        if not np.any(weights, axis=1).all():
+            raise ValueError("source is zero, which says nothing; give source=None for target-only training")
+    return np.stack([w for w, _ in parts], axis=-1), np.stack([b for _, b in parts], axis=-1)
+
+
+def _read(source: Any, classes: Any) -> tuple[FloatArray, FloatArray]:
+    """Weights (problems, p) and intercepts (problems,) of one source."""
+    if isinstance(source, np.ndarray) or not hasattr(source, "fit"):
+        weights = np.atleast_2d(_checks.finite("source", source))
+        if weights.ndim != 2:
+            raise ValueError(f"source must have shape (p,) or (n_classes, p), got {weights.shape}")
+        return weights, np.zeros(len(weights))
+    if not hasattr(source, "coef_"):
+        raise ValueError(
+            f"source {type(source).__name__} has no coef_: it is not fitted (cloning unfits it) or not linear; "
+            "fit a linear classifier and wrap it, source=sklearn.frozen.FrozenEstimator(model)"
+        )
+    theirs = getattr(source, "classes_", None)
+    if theirs is not None and len(theirs) != len(classes):
+        raise ValueError(
+            f"source knows {len(theirs)} classes and the data {len(classes)}; both must have the same classes"
+        )
+    weights = np.atleast_2d(_checks.finite("source.coef_", source.coef_))
+    intercept = _checks.finite("source.intercept_", getattr(source, "intercept_", 0.0))
+    return weights, np.broadcast_to(np.atleast_1d(intercept), (len(weights),)).copy()

@@ -1,0 +1,291 @@
+"""The ``rmt`` command: predict, simulate, sweep, fit."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmt import _checks
+from rmt._files import to_plain, write_atomic
+from rmt.cli import fit
+from rmt.scores.score import QUANTITIES
+from rmt.settings.isotropic import Transfer, from_dict
+
+OPTIMA = ("alpha_star", "alpha_bar", "alpha_risk", "best_accuracy")
+
+#: Flag, meaning. Fields of a Transfer, with dashes for underscores.
+FIELDS = {
+    "p": "dimension",
+    "n": "target samples",
+    "gamma": "ridge penalty of the target",
+    "N": "source samples ('inf' for infinitely many)",
+    "gamma-source": "ridge penalty of the source",
+    "mu": "norm of the source mean",
+    "mu-perp": "norm of the part of the target mean orthogonal to the source mean",
+    "beta": "alignment of the target mean with the source mean",
+    "mu-target": "norm of the target mean",
+    "label-noise": "probability that a target label is flipped",
+    "label-noise-source": "probability that a source label is flipped",
+}
+
+EXAMPLES = """examples:
+  rmt predict --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --alpha 0 --alpha 1
+  rmt predict --p 200 --n 100 --gamma 0.3 --mu-target 1.5 --overlap 0.6 --norm2 0.45 --json
+  rmt simulate --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --draws 1000
+  rmt sweep --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 \\
+            --grid gamma=0.01,0.1,1,10 --grid beta=0:1:5 --out build/sweep
+  rmt fit --features X.npy --labels y.npy --source w.npy --json
+
+exit codes: 0 done; 1 a simulation disagrees with theory (|z| > 4 beyond the allowance); 2 bad input;
+130 interrupted (a sweep keeps its finished points: run the same command again)."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the ``rmt`` command."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="rmt",
+        description="Theory and simulation of α-rescaled fine-tuning.",
+        epilog=EXAMPLES,
+        formatter_class=form,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    predict = commands.add_parser(
+        "predict",
+        help="moments, accuracy and optimal scales",
+        epilog=EXAMPLES,
+        formatter_class=form,
+        allow_abbrev=False,
+    )
+    simulate = commands.add_parser(
+        "simulate",
+        help="the same, beside simulated estimates",
+        epilog=EXAMPLES,
+        formatter_class=form,
+        allow_abbrev=False,
+    )
+    sweep = commands.add_parser(
+        "sweep",
+        help="a grid of settings: table and plot",
+        epilog=EXAMPLES,
+        formatter_class=form,
+        allow_abbrev=False,
+    )
+    for command in (predict, simulate, sweep):
+        _add_setting(command)
+        command.add_argument("--alpha", type=float, action="append", help="scale; repeat for several (default 1)")
+        command.add_argument("--json", action="store_true", help="print JSON")
+    for command in (simulate, sweep):
+        command.add_argument("--draws", type=int, default=None, help="simulated draws (default 1000; sweep 200)")
+        command.add_argument("--seed", type=int, default=None, help="same seed, same numbers (default 0)")
+        command.add_argument("--method", default=None, help="exact (default) or direct")
+        command.add_argument("--jobs", type=int, default=1, help="worker processes (default 1)")
+        command.add_argument("--noise", default=None, help="noise law of the direct method (default gaussian)")
+        command.add_argument("--device", default=None, help="run the direct method on torch: cpu, cuda, …")
+    sweep.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE.toml",
+        help="keys draws, seed, method, alpha; tables [setting], [grid]",
+    )
+    sweep.add_argument("--grid", action="append", default=[], metavar="FIELD=A,B,C", help="values, or START:STOP:COUNT")
+    sweep.add_argument("--out", default="build/sweep", help="folder of the sweep (default build/sweep)")
+    sweep.add_argument("--format", default="csv", help="csv (default) or parquet")
+    fit.add_parser(commands)
+    return parser
+
+
+def _add_setting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("setting")
+    for flag, meaning in FIELDS.items():
+        group.add_argument(f"--{flag}", type=float, default=None, help=meaning)
+    group.add_argument("--overlap", type=float, default=None, help="fixed source: ⟨w̃, m⟩")
+    group.add_argument("--norm2", type=float, default=None, help="fixed source: ‖w̃‖²")
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The setting fields that were given on the command line."""
+    names = [flag.replace("-", "_") for flag in FIELDS]
+    values = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    source = {name: getattr(arguments, name) for name in ("overlap", "norm2") if getattr(arguments, name) is not None}
+    if source:
+        if len(source) < 2:
+            raise ValueError("a fixed source needs both --overlap and --norm2")
+        values["source"] = source
+    return values
+
+
+def predict(setting: Transfer, alpha: list[float]) -> dict[str, Any]:
+    """What ``rmt predict --json`` prints."""
+    from rmt.predict import theory
+
+    score = theory(setting)
+    scales = np.asarray(alpha, dtype=float)
+    answer: dict[str, Any] = {"alpha": alpha}
+    answer |= {name: getattr(score, name)(scales) for name in QUANTITIES}
+    answer |= {name: getattr(score, name) for name in (*OPTIMA, "accuracy_source_only")}
+    return to_plain(answer)
+
+
+def simulate(
+    setting: Transfer, alpha: list[float], draws: int, seed: int, method: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What ``rmt simulate --json`` prints: quantities become {theory, value, stderr, raw_z, z}."""
+    from rmt.predict import theory
+    from rmt.simulators.simulation import simulate as run
+
+    scales = np.asarray(alpha, dtype=float)
+    result = run(setting, draws, seed, method=method, **options)
+    comparison = result.compare(theory(setting), scales)
+    answer = predict(setting, alpha) | {
+        "draws": draws,
+        "seed": seed,
+        "method": method,
+        "worst_z": comparison.worst,
+    }
+    for name in QUANTITIES:
+        estimate = comparison.simulated[name]
+        answer[name] = {
+            "theory": comparison.theory[name],
+            "value": estimate.value,
+            "stderr": estimate.stderr,
+            "raw_z": comparison.raw_z[name],
+            "z": comparison.z[name],
+        }
+    return to_plain(answer)
+
+
+def _method(arguments: argparse.Namespace, default: str = "exact") -> tuple[str, dict[str, Any]]:
+    method = arguments.method or default
+    _checks.one_of("--method", method, ("exact", "direct"))
+    options: dict[str, Any] = {}
+    if arguments.noise is not None:
+        options["noise"] = arguments.noise
+    if arguments.device is not None:
+        options |= {"backend": "torch", "device": arguments.device}
+    if options and method == "exact":
+        raise ValueError("--noise and --device belong to the direct simulator; add --method direct")
+    return method, options
+
+
+def _run_predict(arguments: argparse.Namespace) -> int:
+    alpha = arguments.alpha or [1.0]
+    answer = predict(from_dict(_given(arguments)), alpha)
+    print(json.dumps(answer) if arguments.json else _table(answer, alpha))
+    return 0
+
+
+def _run_simulate(arguments: argparse.Namespace) -> int:
+    from rmt.predict import theory
+    from rmt.simulators.simulation import simulate as run
+
+    method, options = _method(arguments)
+    setting, alpha = from_dict(_given(arguments)), arguments.alpha or [1.0]
+    draws = 1000 if arguments.draws is None else arguments.draws
+    seed = 0 if arguments.seed is None else arguments.seed
+    options["n_jobs"] = arguments.jobs
+    if arguments.json:
+        answer = simulate(setting, alpha, draws, seed, method, options)
+        print(json.dumps(answer))
+        return int(answer["worst_z"] > 4)
+    comparison = run(setting, draws, seed, method=method, progress=True, **options).compare(theory(setting), alpha)
+    print(comparison)
+    return int(comparison.worst > 4)
+
+
+def _table(answer: dict[str, Any], alpha: list[float]) -> str:
+    lines = [f"{'alpha':>10}" + "".join(f"{name:>15}" for name in QUANTITIES)]
+    for i, scale in enumerate(alpha):
+        lines.append(f"{scale:>10g}" + "".join(f"{answer[name][i]:>15.6g}" for name in QUANTITIES))
+    lines += ["", *(f"{name:<22}{answer[name]:>12.6g}" for name in (*OPTIMA, "accuracy_source_only"))]
+    return "\n".join(lines)
+
+
+def _axis(text: str) -> tuple[str, list[float]]:
+    """``field=a,b,c`` or ``field=start:stop:count``."""
+    name, _, values = text.partition("=")
+    try:
+        if ":" in values:
+            start, stop, number = values.split(":")
+            numbers = np.linspace(float(start), float(stop), int(number)).tolist()
+        else:
+            numbers = [float(value) for value in values.split(",")]
+    except ValueError:
+        raise ValueError(f"--grid must look like gamma=0.1,1,10 or beta=0:1:5, got {text!r}") from None
+    return name.strip().replace("-", "_"), numbers
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"sweep file {path!r} does not exist; check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"sweep file {path!r} is not valid TOML: {error}") from None
+    unknown = sorted(set(content) - {"setting", "grid", "alpha", "draws", "seed", "method", "noise"})
+    if unknown:
+        raise ValueError(f"sweep file {path!r} has unknown keys {', '.join(unknown)}; see rmt sweep --help")
+    return content
+
+
+def _run_sweep(arguments: argparse.Namespace) -> int:
+    from rmt.plot import sweep_curves
+    from rmt.sweep import grid, run_sweep
+
+    _checks.one_of("--format", arguments.format, ("csv", "parquet"))
+    content = _read_toml(arguments.file) if arguments.file else {}
+    base = from_dict(content.get("setting", {}) | _given(arguments))
+    axes = dict(content.get("grid", {})) | dict(_axis(text) for text in arguments.grid)
+    if not axes:
+        raise ValueError("a sweep needs at least one axis; give --grid FIELD=… or a [grid] table in the file")
+    arguments.noise = arguments.noise or content.get("noise")
+    method, options = _method(arguments, content.get("method", "exact"))
+    table = run_sweep(
+        grid(base, axes),
+        arguments.out,
+        alpha=arguments.alpha or content.get("alpha", [1.0]),
+        draws=content.get("draws", 200) if arguments.draws is None else arguments.draws,
+        seed=content.get("seed", 0) if arguments.seed is None else arguments.seed,
+        method=method,
+        n_jobs=arguments.jobs,
+        progress=True,
+        options=options,
+    )
+    folder = Path(arguments.out)
+    write = table.to_csv if arguments.format == "csv" else table.to_parquet
+    written = {
+        "table": str(write(folder / f"sweep.{arguments.format}")),
+        "points": len({row["point"] for row in table.rows}),
+    }
+    try:
+        figure = sweep_curves(table.rows, next(iter(axes)))
+    except ModuleNotFoundError:
+        print("no plot: install matplotlib (extra 'plot')", file=sys.stderr)
+    else:
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150)
+        written["plot"] = str(write_atomic(folder / "sweep.png", picture.getvalue()))
+    print(json.dumps(written) if arguments.json else "\n".join(f"{key}: {value}" for key, value in written.items()))
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    commands = {"predict": _run_predict, "simulate": _run_simulate, "sweep": _run_sweep, "fit": fit.run}
+    try:
+        return commands[arguments.command](arguments)
+    except (ValueError, TypeError) as error:
+        print(f"rmt {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"rmt {arguments.command}: interrupted", file=sys.stderr)
+        return 130

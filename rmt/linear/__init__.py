@@ -1,0 +1,1 @@
+"""Theory of the square loss: scores in closed form."""
