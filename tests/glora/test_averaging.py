@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import glora
-from glora.averaging import Average
-from glora.run import Run
-from glora.settings import RunConfig, TrainingSettings
-from glora.training import train
+from glora.runs.folder import Run
+from glora.runs.settings import RunConfig, TrainingSettings
+from glora.training.averaging import Average
+from glora.training.loop import train
 from tests.glora.test_training import LONG, PATHS, RESUMABLE, SETTINGS, Blobs, make_run, prepared, weights
 
 AVERAGED = replace(RESUMABLE, ema=0.9)
@@ -148,16 +148,16 @@ def test_a_run_of_full_fine_tuning_is_restored_with_its_averages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an adapter's folder the weights come out of the checkpoint, which holds both."""
-    from glora import tuning
+    from glora.tuning import tune
 
     task = Blobs()
-    monkeypatch.setattr(tuning, "make_task", lambda name, options: task)
+    monkeypatch.setattr(tune, "make_task", lambda name, options: task)
     settings = replace(SETTINGS, ema=0.9, keep="last")
     config = RunConfig(task={"name": "blobs"}, method={"name": "full"}, training=settings, out=str(tmp_path / "run"))
-    tuning.tune(config)
-    restored, _ = tuning.restore(Run.open(tmp_path / "run"))
+    tune.tune(config)
+    restored, _ = tune.restore(Run.open(tmp_path / "run"))
     model = task.build_model(settings.seed)
     model.requires_grad_(True)
     train(model, task, settings)
     assert all(torch.equal(value, weights(restored)[name]) for name, value in weights(model).items())
-    assert glora.state.get_state(restored) is None
+    assert glora.model.state.get_state(restored) is None

@@ -101,7 +101,7 @@ def test_several_adapters_and_other_names(folder, tmp_path):
     glora.save(model, tmp_path / "b")
     fresh = tiny_vit()
     glora.load(fresh, tmp_path / "b")
-    assert glora.state.require_state(fresh).active == "other"
+    assert glora.model.state.require_state(fresh).active == "other"
     assert torch.equal(fresh(x), output)
     with pytest.raises(ValueError, match="'mine' is attached already"):
         glora.load(model, tmp_path / "b", name="mine")
@@ -119,7 +119,7 @@ def test_a_merged_adapter_is_saved_as_itself(tmp_path):
     output = model(x)
     glora.merge(model)
     glora.save(model, tmp_path)
-    assert glora.state.require_state(model).merged == "default"
+    assert glora.model.state.require_state(model).merged == "default"
     other = tiny_vit()
     glora.load(other, tmp_path)
     assert torch.equal(other(x), output)
@@ -230,7 +230,7 @@ def test_an_interrupted_save_leaves_the_old_adapter(folder, monkeypatch, fails_a
 
 
 def test_others_may_read_an_adapter(folder, tmp_path):
-    glora.merging.export(trained(), tmp_path / "merged")
+    glora.model.merging.export(trained(), tmp_path / "merged")
     files = [*folder.glob("adapter*"), tmp_path / "merged" / "model.safetensors"]
     assert [oct(path.stat().st_mode & 0o777) for path in files] == ["0o644"] * 3
 

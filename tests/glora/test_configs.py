@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from glora.run import Run
-from glora.search_run import SearchRun
-from glora.settings import RunConfig, read
+from glora.runs.folder import Run
+from glora.runs.settings import RunConfig, read
+from glora.searching import SearchRun
 from glora.tasks import make_task
-from glora.tasks.encoder import load_tokenizer
-from glora.tuning import require_same_model, restore, tune
+from glora.tasks.text.encoder import load_tokenizer
+from glora.tuning.tune import require_same_model, restore, tune
 from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import glora
-from glora.harness import evaluate, main
-from glora.run import Run
-from glora.settings import RunConfig, TrainingSettings, read
-from glora.tasks.encoder import load_tokenizer
-from glora.tuning import restore, tune
+from glora.integrations.lm_eval import evaluate, main
+from glora.runs.folder import Run
+from glora.runs.settings import RunConfig, TrainingSettings, read
+from glora.tasks.text.encoder import load_tokenizer
+from glora.tuning.tune import restore, tune
 from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
 
 ROOT = Path(glora.__file__).parent.parent

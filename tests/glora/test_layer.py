@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glora import functional
 from glora.config import LayerConfig
-from glora.layer import AdaptedLayer, Adapter
+from glora.layer import forward
+from glora.layer.adapter import AdaptedLayer, Adapter
 from tests.glora.models import perturb
 from tests.glora.oracle import effective
 
@@ -242,13 +242,13 @@ def test_the_base_output_is_let_go_of(field, monkeypatch):
     """Nothing that `saved_tensors_hooks` does not see holds it either."""
     options = {"recompute": True} if field == "recompute" else {"train_alpha": False, "alpha": 0.9}
     layer = adapted(LayerConfig(A="vector", D="vector", tie_a_d=True, B="lora", rank=4, **options), linear())
-    seen, original = [], functional.scale_add
+    seen, original = [], forward.scale_add
 
     def spy(output, *rest):
         seen.append(weakref.ref(output))
         return original(output, *rest)
 
-    monkeypatch.setattr(functional, "scale_add", spy)
+    monkeypatch.setattr(forward, "scale_add", spy)
     output = layer(inputs().requires_grad_(True))
     assert seen[0]() is None
     output.sum().backward()

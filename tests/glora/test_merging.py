@@ -38,7 +38,7 @@ def test_merged_weights_are_exact(config, dtype, bound):
     glora.attach(model, config)
     perturb(model)
     glora.merge(model)
-    for _, layer in glora.state.adapted_modules(model):
+    for _, layer in glora.model.state.adapted_modules(model):
         adapter = layer.adapters["default"]
         parameters = {name: p.detach().double() for name, p in adapter.named_parameters()}
         weight, bias = layer._originals
@@ -87,7 +87,7 @@ def test_a_failure_leaves_the_base_as_it_was():
     with pytest.raises(ValueError, match=r"layer 'blocks.1.mlp.fc2': the merged weight has values that are not finite"):
         glora.merge(model)
     assert same(weights(model), before)
-    assert glora.state.require_state(model).merged is None
+    assert glora.model.state.require_state(model).merged is None
     assert model.blocks[0].attn.qkv.merged is None
     assert model(x).shape == (5, 3)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glora.optimizers import learning_rate_factor
-from glora.settings import TrainingSettings
+from glora.runs.settings import TrainingSettings
+from glora.training.length import learning_rate_factor
 
 
 def factors(total: int = 100, **options) -> np.ndarray:

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 import glora
-from glora import GLoRAConfig, LayerConfig, peft_checkpoints, presets
+from glora import GLoRAConfig, LayerConfig, presets
+from glora.integrations import peft_checkpoints
 from tests.glora.models import images, perturb, tiny_vit
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
-from glora.peft import GLoRAPeftConfig  # noqa: E402
+from glora.integrations.peft_tuner import GLoRAPeftConfig  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -191,7 +192,7 @@ def test_the_same_loss_curve_as_pefts_lora(preset):
     else:
         glora.attach(ours, presets.alpha_lora(4, target, numerator=8, train_alpha=False, recompute=True))
     with torch.no_grad():
-        for name, module in glora.state.adapted_modules(ours):
+        for name, module in glora.model.state.adapted_modules(ours):
             layer = theirs.base_model.model.get_submodule(name)
             module.adapters["default"].B.right.copy_(layer.lora_A["default"].weight)
     x, labels = images(16), torch.arange(16) % 3

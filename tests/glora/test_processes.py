@@ -6,7 +6,7 @@ import pytest
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
-from glora.processes import is_main_process, processes
+from glora.training.processes import is_main_process, processes
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from glora.pymoo_engine import Pymoo
-from glora.search import genome_text, search
-from glora.search_run import ENGINES
-from glora.space import Budget, SearchLayer, SearchSpace
+from glora.engines.pymoo import Pymoo
+from glora.engines.space import Budget, SearchLayer, SearchSpace
+from glora.search.loop import genome_text, search
+from glora.searching import ENGINES
 from tests.glora.toy import Points, toy_supernet
 
 BUDGET = Budget(150, 60)
@@ -64,7 +64,7 @@ class TestPymoo:
         layers = tuple(SearchLayer(str(number), 8, 8) for number in range(6))
         space, budget = SearchSpace(layers, 1), Budget(200)
         engine = Pymoo(space, budget, generations=25, population=20, seed=3)
-        from glora.fitness import Scored
+        from glora.search.fitness import Scored
 
         best = 6.0
         while genomes := engine.ask():

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import glora
-from glora.schedule import AlphaSchedule, BatchOrder, alpha_parameters, share_alpha, split_for_alpha
-from glora.settings import AlphaSettings
-from glora.training import train
+from glora.runs.settings import AlphaSettings
+from glora.training.alpha import AlphaSchedule, BatchOrder, alpha_parameters, share_alpha, split_for_alpha
+from glora.training.loop import train
 from tests.glora.test_training import SETTINGS, Blobs, prepared, weights
 
 

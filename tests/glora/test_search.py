@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import glora
-from glora.engines import Evolution, Random
-from glora.fitness import Best, Costs, Fitness, Scored, Sealed
-from glora.knapsack import Knapsack, best_sum, estimate_gains, one_hot
-from glora.search import Found, genome_text, save_found, search
-from glora.space import Budget, SearchLayer, SearchSpace
+from glora.engines.evolution import Evolution, Random
+from glora.engines.knapsack import Knapsack, best_sum, estimate_gains, one_hot
+from glora.engines.space import Budget, SearchLayer, SearchSpace
+from glora.search.fitness import Best, Costs, Fitness, Scored, Sealed
+from glora.search.loop import Found, genome_text, save_found, search
 from tests.glora.toy import Points, bare, toy_supernet
 
 BUDGET = Budget(150, 60)

@@ -24,18 +24,18 @@ import torch.nn.functional as F
 
 import glora
 from glora import plot
-from glora.cli import main
-from glora.engines import Evolution, Random
-from glora.fitness import MOST, Costs, Fitness, Sealed
-from glora.knapsack import Knapsack
-from glora.search import Found, genome_text, search
-from glora.search_run import SearchRun
-from glora.settings import RunConfig, read
-from glora.space import Budget
-from glora.supernet import SuperNet
-from glora.tasks.encoder import load_tokenizer
-from glora.tasks.instruct import Instruct
-from glora.tasks.multiple_choice import MultipleChoice
+from glora.cli.commands import main
+from glora.engines.evolution import Evolution, Random
+from glora.engines.knapsack import Knapsack
+from glora.engines.space import Budget
+from glora.runs.settings import RunConfig, read
+from glora.search.fitness import MOST, Costs, Fitness, Sealed
+from glora.search.loop import Found, genome_text, search
+from glora.search.supernet import SuperNet
+from glora.searching import SearchRun
+from glora.tasks.text.encoder import load_tokenizer
+from glora.tasks.text.instruct import Instruct
+from glora.tasks.text.multiple_choice import MultipleChoice
 from paper_checks.glora.tiny_text import save_model, write_jsonl
 from tests.glora.toy import Points, toy_supernet
 
@@ -295,8 +295,8 @@ class TestCommand:
         config = read(shipped, changes(llama, file, tmp_path / "broken"))
         (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
         script = (
-            "import sys, json, torch; torch.set_num_threads(1); from glora.settings import RunConfig;"
-            "from glora.search_run import SearchRun;"
+            "import sys, json, torch; torch.set_num_threads(1); from glora.runs.settings import RunConfig;"
+            "from glora.searching import SearchRun;"
             "SearchRun(RunConfig.from_dict(json.load(open(sys.argv[1]))), resume=True).all()"
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

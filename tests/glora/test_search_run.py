@@ -19,10 +19,10 @@ for module in ("sklearn", "transformers", "accelerate", "PIL"):
     pytest.importorskip(module)
 
 import glora
-from glora.cli import main
-from glora.search_run import SearchRun
-from glora.settings import RunConfig, TrainingSettings, read
-from glora.tasks.images import DataProblems
+from glora.cli.commands import main
+from glora.runs.settings import RunConfig, TrainingSettings, read
+from glora.searching import SearchRun
+from glora.tasks.vision.images import DataProblems
 from paper_checks.glora.demo_vision import BUDGET, digits_config, digits_story, pretrain, write_digits
 
 ROOT = Path(glora.__file__).parent.parent
@@ -126,8 +126,8 @@ class TestRun:
         config = tiny(tmp_path / "broken")
         (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
         script = (
-            "import sys, json, torch; torch.set_num_threads(1); from glora.settings import RunConfig;"
-            "from glora.search_run import SearchRun;"
+            "import sys, json, torch; torch.set_num_threads(1); from glora.runs.settings import RunConfig;"
+            "from glora.searching import SearchRun;"
             "SearchRun(RunConfig.from_dict(json.load(open(sys.argv[1]))), resume=True).all()"
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -13,12 +13,12 @@ pytest.importorskip("accelerate")
 
 from accelerate import PartialState
 
-import glora.search_run
-import glora.tuning
-from glora.cli import main
-from glora.run import Run
-from glora.search_run import SearchRun
-from glora.settings import RunConfig, TrainingSettings
+import glora.searching
+import glora.tuning.tune
+from glora.cli.commands import main
+from glora.runs.folder import Run
+from glora.runs.settings import RunConfig, TrainingSettings
+from glora.searching import SearchRun
 from tests.glora.toy import Points
 
 
@@ -40,7 +40,7 @@ class Watched(Points):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     task = Watched()
-    for module in (glora.search_run, glora.tuning):
+    for module in (glora.searching, glora.tuning.tune):
         monkeypatch.setattr(module, "make_task", lambda name, options: task)
     return task
 
@@ -133,10 +133,10 @@ def test_several_processes_are_refused_at_once(
 def test_the_folder_of_a_search_stands_for_its_final_training(watched: Watched, tmp_path: Path) -> None:
     run = SearchRun(config(tmp_path / "run"))
     with pytest.raises(ValueError, match="not retrained its subnet yet"):
-        glora.tuning.restore(Run(tmp_path / "run", run.config))
+        glora.tuning.tune.restore(Run(tmp_path / "run", run.config))
     run.all()
     model, retrained = (
-        glora.tuning.restore(Run.open(folder))[0].state_dict()
+        glora.tuning.tune.restore(Run.open(folder))[0].state_dict()
         for folder in (tmp_path / "run", run.folder / "retrained")
     )
     assert len(model) > 6  # the adapter is there
@@ -145,7 +145,7 @@ def test_the_folder_of_a_search_stands_for_its_final_training(watched: Watched, 
 
 def test_tune_points_to_search(watched: Watched, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do it with glora search"):
-        glora.tuning.tune(config(tmp_path / "run"))
+        glora.tuning.tune.tune(config(tmp_path / "run"))
     assert watched.calls == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from glora.tasks.stochastic_depth import DropPath, add_stochastic_depth
+from glora.tasks.vision.stochastic_depth import DropPath, add_stochastic_depth
 
 transformers = pytest.importorskip("transformers")
 
@@ -79,7 +79,7 @@ class TestBackbones:
 class TestTask:
     def test_the_task_hands_it_on(self, tmp_path):
         pytest.importorskip("PIL")
-        from glora.tasks.vtab import Vtab
+        from glora.tasks.vision.image_folder import Vtab
 
         model("ViT").save_pretrained(tmp_path / "vit")
         task = Vtab(folder=str(tmp_path), model=str(tmp_path / "vit"), side=16, classes=3, drop_path=0.2)
@@ -88,7 +88,7 @@ class TestTask:
     @pytest.mark.parametrize("value", [-0.1, 1.0, "much", float("nan"), True])
     def test_impossible_rates(self, value):
         pytest.importorskip("PIL")
-        from glora.tasks.vtab import Vtab
+        from glora.tasks.vision.image_folder import Vtab
 
         with pytest.raises(ValueError, match="drop_path"):
             Vtab(folder="none", model="none", drop_path=value)

@@ -11,9 +11,9 @@ from torch import nn
 
 import glora
 from glora.config import STRUCTURES, TENSORS, LayerConfig
-from glora.search import SuperNetTask
-from glora.space import Budget, SearchLayer, SearchSpace
-from glora.supernet import KEPT, SuperNet
+from glora.engines.space import Budget, SearchLayer, SearchSpace
+from glora.search.loop import SuperNetTask
+from glora.search.supernet import KEPT, SuperNet
 from tests.glora.toy import Net, Points, bare, toy_supernet
 
 

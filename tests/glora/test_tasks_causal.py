@@ -13,15 +13,15 @@ import torch
 import transformers
 
 import glora
-from glora.settings import TrainingSettings
+from glora.runs.settings import TrainingSettings
 from glora.tasks import make_task
 from glora.tasks.base import Task
-from glora.tasks.causal import IGNORED, alpaca_prompt, chat_prompt, encode, token_losses
-from glora.tasks.encoder import load_tokenizer
-from glora.tasks.instruct import Instruct
-from glora.tasks.multiple_choice import MultipleChoice, bootstrap_interval
-from glora.tasks.packing import check_packable, rows_of, share_prompts, why_not_packable
-from glora.training import train
+from glora.tasks.text.causal import IGNORED, alpaca_prompt, chat_prompt, encode, token_losses
+from glora.tasks.text.encoder import load_tokenizer
+from glora.tasks.text.instruct import Instruct
+from glora.tasks.text.multiple_choice import MultipleChoice, bootstrap_interval
+from glora.tasks.text.packing import check_packable, rows_of, share_prompts, why_not_packable
+from glora.training.loop import train
 from paper_checks.glora.tiny_text import save_model, save_tokenizer, write_jsonl
 
 CHAT = "{% for m in messages %}question {{ m['content'] }} answer {% endfor %}"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import glora
-from glora.methods import apply
-from glora.tasks.encoder import quiet
-from glora.tasks.glue import Glue
+from glora.tasks.text.encoder import quiet
+from glora.tasks.text.glue import Glue
+from glora.tuning.methods import apply
 from paper_checks.glora.tiny_text import save_model, save_reviews, save_tokenizer
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import glora
-from glora.settings import TrainingSettings
+from glora.runs.settings import TrainingSettings
 from glora.tasks import make_task
 from glora.tasks.base import Task, batches
-from glora.tasks.glue import DATASETS, Glue, score
 from glora.tasks.rows import hub_split, read_rows
-from glora.training import train
+from glora.tasks.text.glue import DATASETS, Glue, score
+from glora.training.loop import train
 from paper_checks.glora.tiny_text import reviews, save_model, save_reviews, write_jsonl
 
 

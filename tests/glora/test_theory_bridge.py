@@ -13,8 +13,8 @@ from torch import nn
 
 import glora
 import rmt
-from glora.linearise import margins, margins_at, tangents
-from glora.theory_bridge import suggest_alpha
+from glora.theory.bridge import suggest_alpha
+from glora.theory.tangents import margins, margins_at, tangents
 from rmt import leave_one_out
 
 MEAN, P = 1.6, 30
@@ -425,5 +425,5 @@ def test_apply_needs_alpha_lora():
 
 
 def test_glora_does_not_import_rmt():
-    code = "import glora, glora.linearise, sys; assert not any(m.split('.')[0] == 'rmt' for m in sys.modules)"
+    code = "import glora, glora.theory.tangents, sys; assert not any(m.split('.')[0] == 'rmt' for m in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

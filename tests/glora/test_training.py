@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import glora
-from glora.run import Run
-from glora.settings import AlphaSettings, RunConfig, TrainingSettings
-from glora.training import TrainingDiverged, check, train
+from glora.runs.folder import Run
+from glora.runs.settings import AlphaSettings, RunConfig, TrainingSettings
+from glora.training.loop import TrainingDiverged, check, train
 
 
 @dataclass(frozen=True)

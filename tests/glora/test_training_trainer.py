@@ -13,11 +13,11 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 import glora
-from glora.methods import apply
-from glora.schedule import SHARES, alpha_parameters
-from glora.settings import AlphaSettings
-from glora.tasks.glue import Glue
-from glora.trainer import AlphaCallback, split_dataset
+from glora.integrations.hf_trainer import AlphaCallback, split_dataset
+from glora.runs.settings import AlphaSettings
+from glora.tasks.text.glue import Glue
+from glora.training.alpha import SHARES, alpha_parameters
+from glora.tuning.methods import apply
 from paper_checks.glora.tiny_text import save_model, save_reviews
 
 SETTINGS = AlphaSettings(every=3, lr=1e-2)
@@ -197,7 +197,8 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
 def test_sharded_models_are_refused(task: Glue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, callback, _ = setup(task, tmp_path, 3, save_strategy="no")
     monkeypatch.setattr(
-        "glora.trainer.AcceleratorState", lambda: SimpleNamespace(distributed_type=SimpleNamespace(value="FSDP"))
+        "glora.integrations.hf_trainer.AcceleratorState",
+        lambda: SimpleNamespace(distributed_type=SimpleNamespace(value="FSDP")),
     )
     with pytest.raises(ValueError, match="needs the whole model in each process, got distribution FSDP; use DDP"):
         callback.on_train_begin(None, None, None)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from glora.tasks.vision_models import load_classifier, wrap
+from glora.tasks.vision.models import load_classifier, wrap
 
 SIZES = {
     "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 32,
@@ -44,7 +44,7 @@ class TestFeatures:
         assert torch.equal(model.features(x), made(x).last_hidden_state.mean(1))
 
     def test_a_map_is_averaged(self) -> None:
-        from glora.tasks.vision_models import ImageClassifier
+        from glora.tasks.vision.models import ImageClassifier
 
         x = torch.randn(2, 3, 4, 4)
         assert torch.equal(ImageClassifier(nn.Identity(), 3, 2).features(x), x.mean((2, 3)))

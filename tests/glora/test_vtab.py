@@ -13,12 +13,12 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from glora.tasks import make_task
-from glora.tasks.augment import _OPERATIONS, RandAugment, _box, _noise
 from glora.tasks.base import Task
-from glora.tasks.corruptions import CORRUPTIONS, corrupt, corrupt_all
-from glora.tasks.image_lists import VTAB_GROUPS, VTAB_TASKS, class_folders, draw_few_shot, few_shot, vtab, write_vtab
-from glora.tasks.images import NORMALISATIONS, DataProblems, ImageList, ImageSet, Transform
-from glora.tasks.vtab import Vtab
+from glora.tasks.vision.augment import _OPERATIONS, RandAugment, _box, _noise
+from glora.tasks.vision.corruptions import CORRUPTIONS, corrupt, corrupt_all
+from glora.tasks.vision.image_folder import Vtab
+from glora.tasks.vision.images import NORMALISATIONS, DataProblems, ImageList, ImageSet, Transform
+from glora.tasks.vision.lists import VTAB_GROUPS, VTAB_TASKS, class_folders, draw_few_shot, few_shot, vtab, write_vtab
 from tests.glora.pictures import picture, write_pictures
 
 
@@ -385,7 +385,7 @@ class TestModels:
 
     @pytest.mark.parametrize("side", [8, 16])  # the size it was built for, and interpolated positions
     def test_any_side_that_patches_divide(self, vit, side):
-        from glora.tasks.vision_models import load_classifier
+        from glora.tasks.vision.models import load_classifier
 
         model = load_classifier(str(vit), 5, side=side, generator=torch.Generator().manual_seed(0)).eval()
         assert model(torch.randn(2, 3, side, side)).shape == (2, 5)
@@ -394,7 +394,7 @@ class TestModels:
 
     def test_dinov2(self):
         transformers = pytest.importorskip("transformers")
-        from glora.tasks.vision_models import wrap
+        from glora.tasks.vision.models import wrap
 
         config = transformers.Dinov2Config(
             hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
@@ -403,7 +403,7 @@ class TestModels:
         assert model(torch.randn(2, 3, 42, 42)).shape == (2, 3)
 
     def test_errors_name_the_remedy(self, vit, tmp_path):
-        from glora.tasks.vision_models import load_classifier, new_head, wrap
+        from glora.tasks.vision.models import load_classifier, new_head, wrap
 
         with pytest.raises(ValueError, match=r"side=9 is not divisible by the patch size 4.*8 is"):
             load_classifier(str(vit), 5, side=9)
@@ -415,7 +415,7 @@ class TestModels:
             new_head(4, 1)
 
     def test_timm_is_optional(self):
-        from glora.tasks.vision_models import load_classifier
+        from glora.tasks.vision.models import load_classifier
 
         try:
             import timm  # noqa: F401

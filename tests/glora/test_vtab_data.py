@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("PIL")
 from PIL import Image
 
-from glora.tasks.image_lists import write_vtab
-from glora.tasks.images import DataProblems
-from glora.tasks.vtab import Vtab
+from glora.tasks.vision.image_folder import Vtab
+from glora.tasks.vision.images import DataProblems
+from glora.tasks.vision.lists import write_vtab
 from tests.glora.pictures import picture, write_pictures
 
 

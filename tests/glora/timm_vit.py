@@ -51,7 +51,7 @@ def main() -> None:
     import timm
 
     import glora
-    from glora.tasks.vision_models import load_classifier
+    from glora.tasks.vision.models import load_classifier
 
     # No weights can be fetched in a test; everything else is as `load_classifier` asks for it.
     make = timm.create_model

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from glora.supernet import SuperNet
+from glora.search.supernet import SuperNet
 
 
 class Net(nn.Module):

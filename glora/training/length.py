@@ -1,0 +1,68 @@
+"""How long a run is, how its learning rate moves, and optimizer states as plain tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from glora.runs.settings import TrainingSettings
+
+
+def adapter_steps(settings: TrainingSettings, size: int, *, scheduled: bool) -> int:
+    """Number of adapter steps that fit the run's length on `size` examples once α's passes are taken off.
+
+    Raises:
+        ValueError: not even one step fits.
+    """
+    if settings.steps is not None:
+        budget = settings.steps * settings.batch_size
+    else:
+        assert settings.epochs is not None
+        budget = round(settings.epochs * size)
+    steps = budget // settings.batch_size
+    if steps < 1:
+        raise ValueError(
+            f"epochs={settings.epochs} of {size} examples is less than one batch of batch_size={settings.batch_size}; "
+            "train longer, lower batch_size or take more examples"
+        )
+    if scheduled and settings.alpha.counted:
+        every, batch = settings.alpha.every, settings.alpha.batch_size or settings.batch_size
+        while steps * settings.batch_size + steps // every * batch > budget:
+            steps -= 1
+    if steps < 1:
+        length = f"epochs={settings.epochs} of {size} examples" if settings.steps is None else f"steps={settings.steps}"
+        raise ValueError(
+            f"{length} leaves no adapter step once α's passes (alpha.every={settings.alpha.every}) are taken off; "
+            "train longer, raise alpha.every or set alpha.counted to false"
+        )
+    return steps
+
+
+def learning_rate_factor(settings: TrainingSettings, step: int, total: int) -> float:
+    """Learning rate of step `step` (from 1) of `total`, as a fraction of its peak."""
+    done = step - 1
+    rising = round(settings.warmup * total)
+    if done < rising:
+        return (done + 1) / (rising + 1)
+    progress = (done - rising) / max(1, total - rising)
+    if settings.schedule == "constant":
+        return 1.0
+    left = 1.0 - progress if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return settings.floor + (1.0 - settings.floor) * left
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimizer as tensors, ``<number of the parameter>.<name>``, for a safetensors file."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": torch.as_tensor(value) for i, values in state.items() for key, value in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put a state from `optimizer_tensors` back; learning rates and the like stay as they are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
