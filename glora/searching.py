@@ -35,16 +35,20 @@ from torch import nn
 
 from glora._checks import is_number, table, whole
 from glora.config import Target
-from glora.engines.evolution import Engine, Evolution, Random
+from glora.engines.candidates import Engine
+from glora.engines.evolution import Evolution
 from glora.engines.knapsack import Knapsack
 from glora.engines.pymoo import Pymoo
+from glora.engines.random import Random
 from glora.engines.space import Budget, SearchLayer, SearchSpace
 from glora.model.merging import merged
+from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.runs.settings import RunConfig, TrainingSettings
-from glora.search.fitness import metric_of
-from glora.search.loop import Found, SuperNetTask, save_found, search
+from glora.runs.settings import TrainingSettings
+from glora.search.costs import metric_of
+from glora.search.loop import Found, save_found, search
 from glora.search.supernet import SAMPLINGS, SuperNet
+from glora.search.supernet_task import SuperNetTask
 from glora.tasks import make_task
 from glora.tasks.base import device_of
 from glora.training.loop import check, train

@@ -91,7 +91,7 @@ def _fail(arguments: argparse.Namespace, message: object, code: int) -> int:
 
 
 def _tune(arguments: argparse.Namespace) -> Answer:
-    from glora.runs.settings import read
+    from glora.runs.config import read
     from glora.tuning.tune import tune
 
     config = read(arguments.config, arguments.set)
@@ -104,10 +104,10 @@ def _evaluate(arguments: argparse.Namespace) -> Answer:
 
     from glora.model.attaching import disabled
     from glora.model.state import get_state
+    from glora.runs.config import read
     from glora.runs.folder import Run
-    from glora.runs.settings import read
     from glora.tasks import make_task
-    from glora.tuning.tune import require_same_model, restore
+    from glora.tuning.restore import require_same_model, restore
 
     model, task = restore(Run.open(arguments.folder))
     if arguments.base and get_state(model) is None:
@@ -129,7 +129,7 @@ def _merge(arguments: argparse.Namespace) -> Answer:
     from glora.model.merging import export
     from glora.model.state import get_state
     from glora.runs.folder import Run
-    from glora.tuning.tune import restore
+    from glora.tuning.restore import restore
 
     model, _ = restore(Run.open(arguments.folder))
     if get_state(model) is None:

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Do the search; returns the figures and the text to print."""
-    from glora.runs.settings import read
+    from glora.runs.config import read
     from glora.searching import SearchRun
 
     search_run = SearchRun(read(arguments.config, arguments.set), resume=arguments.resume)

@@ -1,80 +1,14 @@
-"""Search engines behind one ask/tell interface: evolution as in the paper, and random search.
-
-An engine proposes subnets that fit its budget and learns how they did; it never sees a model or data, and what it
-proposes follows from its seed and from what it was told.  `glora.engines.knapsack` has a third engine,
-`glora.engines.pymoo` a library's.
-"""
+"""Evolution as in the paper: the best candidates of all generations are the parents of the next."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from glora._checks import positive, whole
+from glora.engines.candidates import Best, Scored
 from glora.engines.space import Budget, Genome, SearchSpace
-from glora.search.fitness import Best, Scored
-
-
-class Engine(Protocol):
-    """Proposes candidates and is told their scores.
-
-    Attributes:
-        space, budget, seed: what may be proposed, and the source of its randomness.
-        keep: how many of the best candidates decide what it proposes (and what is selected) later, as it stands after
-            each `ask`; the search may stop asking a candidate that cannot be among them. None: every score counts,
-            none may be stopped.
-        total: number of candidates it will propose, for progress.
-    """
-
-    space: SearchSpace
-    budget: Budget
-    seed: int
-    total: int
-
-    @property
-    def keep(self) -> int | None:
-        """See above."""
-
-    def ask(self) -> list[Genome]:
-        """The next candidates, all inside the budget; an empty list ends the search."""
-
-    def tell(self, scored: Sequence[Scored]) -> None:
-        """The scores of the candidates of the last `ask`, in their order."""
-
-
-class Random:
-    """Independent candidates, uniform over the space before they are repaired to the budget.
-
-    Args:
-        space, budget: what may be proposed.
-        seed: source of randomness.
-        total: number of candidates.
-
-    Raises:
-        ValueError: the budget fits nothing, or `total` < 1.
-    """
-
-    keep: int | None = 1
-
-    def __init__(self, space: SearchSpace, budget: Budget, *, seed: int = 0, total: int = 1050) -> None:
-        space.fits(budget)
-        whole("seed", seed, 0)
-        whole("total", total, 1)
-        self.space, self.budget, self.seed, self.total = space, budget, seed, total
-        self._rng = np.random.default_rng(seed)
-        self._asked = False
-
-    def ask(self) -> list[Genome]:
-        """All candidates at once."""
-        if self._asked:
-            return []
-        self._asked = True
-        return [random_subnet(self.space, self.budget, self._rng) for _ in range(self.total)]
-
-    def tell(self, scored: Sequence[Scored]) -> None:
-        """Nothing is learnt."""
 
 
 class Evolution:
@@ -175,12 +109,3 @@ class Evolution:
     def _cross(self, parents: list[Genome]) -> Genome:
         one, other = (parents[i] for i in self._rng.integers(len(parents), size=2))
         return np.where(self._rng.random(one.shape) < 0.5, one, other)
-
-
-def random_subnet(space: SearchSpace, budget: Budget, rng: np.random.Generator) -> Genome:
-    """A random subnet inside the budget: the baseline that every search has to beat.
-
-    Raises:
-        ValueError: the budget fits nothing.
-    """
-    return space.repair(space.sample(rng), budget, rng)

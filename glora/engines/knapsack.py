@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glora._checks import positive, whole
-from glora.engines.evolution import random_subnet
+from glora.engines.candidates import Scored
+from glora.engines.random import random_subnet
 from glora.engines.space import Budget, Genome, SearchSpace
-from glora.search.fitness import Scored
 
 Gains = NDArray[np.float64]  # shape: (layers, 5, choices)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from glora._checks import whole
-from glora.engines.evolution import random_subnet
+from glora.engines.candidates import Scored
+from glora.engines.random import random_subnet
 from glora.engines.space import Budget, Genome, SearchSpace
-from glora.search.fitness import Scored
 
 
 class Pymoo:

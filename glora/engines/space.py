@@ -13,11 +13,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from glora.config import STRUCTURES, TENSORS, GLoRAConfig, LayerConfig, Target
-from glora.model.report import describe
-from glora.model.targets import base_modules, select
+from glora.config import STRUCTURES, TENSORS, GLoRAConfig, LayerConfig
 
 Genome = NDArray[np.int8]  # shape: (layers, 5)
 
@@ -91,26 +88,6 @@ class SearchSpace:
                     f"structures[{tensor!r}] must be a list of some of {', '.join(STRUCTURES[tensor])}; got {allowed!r}"
                 )
         LayerConfig(rank=self.rank)
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        rank: int,
-        target: Target = "all-linear",
-        *,
-        modules_to_save: Sequence[str] = (),
-        structures: Mapping[str, Sequence[str]] | None = None,
-    ) -> SearchSpace:
-        """The space over the layers of a model that `target` names (see `GLoRAConfig`)."""
-        config = GLoRAConfig(target=target, E="vector", rank=rank, modules_to_save=modules_to_save)
-        selection = select(model, config)
-        modules = dict(base_modules(model))
-        layers = tuple(
-            SearchLayer(layer.name, layer.out_features, layer.in_features, modules[layer.name].bias is not None)
-            for layer in describe(model, selection).layers
-        )
-        return cls(layers, rank, structures)
 
     @cached_property
     def allowed(self) -> NDArray[np.bool_]:

@@ -30,8 +30,9 @@ from glora._files import write_atomic
 from glora.model.state import unwrap
 from glora.runs.settings import AlphaSettings
 from glora.tasks.base import device_of
-from glora.training.alpha import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
-from glora.training.length import load_optimizer, optimizer_tensors
+from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
+from glora.training.batches import BatchOrder, mix, split_for_alpha
+from glora.training.optimizer_state import load_optimizer, optimizer_tensors
 
 FILE = "alpha.safetensors"
 
@@ -40,7 +41,7 @@ def split_dataset(dataset: Any, settings: AlphaSettings, seed: int) -> tuple[Dat
     """The adapter's and α's examples of a map-style dataset; disjoint unless ``settings.source`` is "overlap".
 
     Raises:
-        ValueError: see `glora.training.alpha.split_for_alpha`.
+        ValueError: see `glora.training.batches.split_for_alpha`.
     """
     adapter, alpha = split_for_alpha(len(dataset), settings, seed)
     return Subset(dataset, adapter), Subset(dataset, alpha)

@@ -78,7 +78,7 @@ def evaluate(
     from glora.model.state import get_state
     from glora.runs.folder import Run
     from glora.tasks.text.causal import CausalTask
-    from glora.tuning.tune import restore
+    from glora.tuning.restore import restore
 
     manager = TaskManager(include_path=include_path)
     names = {wanted: manager.match_tasks([wanted]) for wanted in tasks}

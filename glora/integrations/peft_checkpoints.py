@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import LayerConfig
-from glora.layer.adapter import AdaptedLayer, Adapter
+from glora.layer.adapter import Adapter
+from glora.layer.wrappers import AdaptedLayer
 from glora.model.attaching import attach_selection
 from glora.model.report import Report
 from glora.model.state import adapted_modules, require_adapter, require_state, unwrap

@@ -20,7 +20,8 @@ import peft
 from torch import Tensor, nn
 
 from glora.config import GLoRAConfig, LayerConfig
-from glora.layer.adapter import Adapter, Parameters, merged_parameters, swap
+from glora.layer.adapter import Adapter
+from glora.layer.wrappers import Parameters, merged_parameters, swap
 
 try:
     from peft.config import PeftConfig

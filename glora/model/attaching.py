@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import GLoRAConfig
-from glora.layer.adapter import AdaptedLayer, Adapter, SavedModule
+from glora.layer.adapter import Adapter
+from glora.layer.wrappers import AdaptedLayer, SavedModule
 from glora.model.merging import unmerge, unmerged
 from glora.model.report import Report, describe
 from glora.model.state import (

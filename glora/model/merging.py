@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch import nn
 
-from glora.layer.adapter import AdaptedLayer, SavedModule
+from glora.layer.wrappers import AdaptedLayer, SavedModule
 from glora.model.state import STATE, adapted_modules, replace, require_adapter, require_state, switch, unwrap
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from glora.layer.adapter import Adapted, AdaptedLayer, SavedModule
+from glora.layer.wrappers import Adapted, AdaptedLayer, SavedModule
 from glora.model.targets import Selection
 
 STATE = "_glora_state"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from glora.config import GLoRAConfig, LayerConfig
-from glora.layer.adapter import Adapted, check_supported
+from glora.layer.adapter import check_supported
 from glora.layer.geometry import SUPPORTED, op_for
+from glora.layer.wrappers import Adapted
 
 # A module is a head if a component of its name is one of these, or if transformers calls it the output
 # embedding.

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from glora._files import read_lines, write_atomic
-from glora.runs.settings import RunConfig
+from glora.runs.config import RunConfig
 
 _STATE = "state"
 

@@ -6,6 +6,7 @@ found = glora.search.search(supernet, task, Evolution(supernet.space, Budget.aro
 glora.attach(fresh_model, supernet.config(found.best.genome))
 """
 
-from glora.search.loop import Found, SuperNetTask, save_found, search
+from glora.search.loop import Found, save_found, search
+from glora.search.supernet_task import SuperNetTask
 
 __all__ = ["Found", "SuperNetTask", "save_found", "search"]

@@ -6,32 +6,20 @@ again and answering from the log, and it ends where an unbroken one would, on a 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
-from glora._files import read_lines, write_atomic
-from glora.engines.evolution import Engine
+from glora._files import write_atomic
+from glora.engines.candidates import Best, Engine, Scored
 from glora.engines.space import Budget, Genome
-from glora.model.checkpoint import adapter_tensors
-from glora.search.fitness import Best, Costs, Fitness, Judged, Scored, mean_metric
+from glora.search.costs import Costs, Judged, mean_metric
+from glora.search.fitness import Fitness
+from glora.search.log import Log, identity
 from glora.search.race import Runner, race
 from glora.search.supernet import SuperNet
-from glora.tasks.base import Batch, Task
-
-HEADER, LOG = "search.json", "candidates.jsonl"
-#: Of the log; 1 held a candidate's answers, 2 its costs, 3 holds those of a batch.
-FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -127,7 +115,7 @@ def search(
     """
     start = time.perf_counter()
     fitness = Fitness(supernet, task, batch_size=batch_size, merged=merged, hard_first=early_stopping)
-    log = _Log(folder, {} if folder is None else _identity(supernet, engine, fitness, early_stopping), resume)
+    log = Log(folder, {} if folder is None else identity(supernet, engine, fitness, early_stopping), resume)
     competition, winner = Best(engine.keep), Best(1)
     known: dict[bytes, Costs] = {}
     candidates: list[Scored] = []
@@ -172,132 +160,9 @@ def search(
     )
 
 
-class SuperNetTask:
-    """A task whose loss is the mean over the subnets of the training step (wrap the task, then `train`).
-
-    Pass ``before_step=wrapped.before_step`` to `glora.training.loop.train`.
-
-    Args:
-        task: the task.
-        supernet: the supernet that is trained on it.
-        seed: of the subnets drawn.
-        sampling, count: see `SuperNet.draws`.
-    """
-
-    def __init__(
-        self, task: Task, supernet: SuperNet, *, seed: int = 0, sampling: str = "uniform", count: int = 1
-    ) -> None:
-        self._task, self._supernet = task, supernet
-        self._draw: tuple[int, str, int] = (seed, sampling, count)
-        self._genomes: list[Genome] = supernet.draws(seed, 0, sampling, count)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-    def before_step(self, step: int) -> None:
-        """Draw the subnets of a step."""
-        seed, sampling, count = self._draw
-        self._genomes = self._supernet.draws(seed, step, sampling, count)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean loss of a batch over the step's subnets."""
-        losses = []
-        for genome in self._genomes:
-            self._supernet.select(genome)
-            losses.append(self._task.loss(model, batch))
-        return torch.stack(losses).mean()
-
-
 def save_found(path: str | Path, supernet: SuperNet, genome: Genome) -> Path:
     """Write a subnet as the JSON file that ``[method] name = "file"`` and `GLoRAConfig.from_dict` read."""
     return write_atomic(path, json.dumps(supernet.config(genome).to_dict(), indent=1) + "\n")
-
-
-def genome_text(genome: Genome) -> str:
-    """The genome as digits, five a layer: ``"01200 33022"``."""
-    return " ".join("".join(map(str, genes)) for genes in genome.tolist())
-
-
-class _Log:
-    """Answers on disk, one JSON line a batch, and what they belong to."""
-
-    def __init__(self, folder: str | Path | None, identity: dict[str, Any], resume: bool) -> None:
-        self._folder = None if folder is None else Path(folder)
-        self._past: list[dict[str, Any]] = []
-        self._position = 0
-        if self._folder is None:
-            return
-        header = self._folder / HEADER
-        if not header.is_file():
-            write_atomic(header, json.dumps(identity, indent=1) + "\n")
-            (self._folder / LOG).unlink(missing_ok=True)
-            return
-        if not resume:
-            raise ValueError(
-                f"folder {str(folder)!r} holds a search already; continue it with resume=True or choose another folder"
-            )
-        stored = json.loads(header.read_text(encoding="utf-8"))
-        if stored.get("format") != FORMAT:
-            raise ValueError(
-                f"the log in {str(folder)!r} was written by another version (format {stored.get('format', 1)}, not "
-                f"{FORMAT}); choose another folder, or finish it with that version"
-            )
-        differing = sorted(key for key in identity if stored.get(key) != identity[key])
-        if differing:
-            raise ValueError(
-                f"the search in {str(folder)!r} differs in {', '.join(differing)}; choose another folder, or restore "
-                "what it was started with"
-            )
-        self._past = read_lines(self._folder / LOG)
-        # What a kill cut off is written again.
-        text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in self._past)
-        write_atomic(self._folder / LOG, text)
-
-    def answer(
-        self, genome: Genome, indices: Sequence[int], ask: Callable[[Sequence[int]], NDArray[np.float64]]
-    ) -> NDArray[np.float64]:
-        """What examples cost a candidate: from the log as long as it reaches, then by asking."""
-        if self._position < len(self._past):
-            record = self._past[self._position]
-            if record["genome"] != genome_text(genome) or record["examples"] != list(indices):
-                raise ValueError(
-                    f"the log {str(self._folder)!r} holds another batch at position {self._position} than the search "
-                    "asks; it was written by another version: choose another folder"
-                )
-            self._position += 1
-            return Costs.from_json(record["costs"]).values
-        costs = ask(indices)
-        if self._folder is not None:
-            record = {"genome": genome_text(genome), "examples": list(indices), "costs": Costs(costs).to_json()}
-            with (self._folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, separators=(",", ":")) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        return costs
-
-
-def _identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stopping: bool) -> dict[str, Any]:
-    """What a log belongs to: space, engine, what shapes the numbers in the log, weights and validation examples."""
-    settings = {key: value for key, value in vars(engine).items() if isinstance(value, int | float | str)}
-    digest = hashlib.sha256()
-    for key, tensor in sorted(adapter_tensors(supernet.model, supernet.name).items()):
-        digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "format": FORMAT,
-        "engine": type(engine).__name__,
-        "settings": {key: value for key, value in settings.items() if not key.startswith("_")},
-        "seed": engine.seed,
-        "budget": [engine.budget.low, engine.budget.high],
-        "layers": [layer.name for layer in supernet.space.layers],
-        "rank": supernet.space.rank,
-        "structures": hashlib.sha256(supernet.space.allowed.tobytes()).hexdigest(),
-        "supernet": digest.hexdigest(),
-        "metric": fitness.metric,
-        "validation": fitness.task.digest(fitness.batch_size),
-        "batch_size": fitness.batch_size,
-        "merged": fitness.merged,
-        "early_stopping": early_stopping,
-    }
 
 
 def _bar(total: int, progress: bool) -> Any:

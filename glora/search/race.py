@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glora.engines.candidates import Best, Scored
 from glora.engines.space import Genome
-from glora.search.fitness import Best, Costs, Fitness, Scored
+from glora.search.costs import Costs
+from glora.search.fitness import Fitness
 
 #: From a candidate and examples to what they cost it, by asking `ask` or by knowing better (a log).
 Answer = Callable[[Genome, Sequence[int], Callable[[Sequence[int]], NDArray[np.float64]]], NDArray[np.float64]]

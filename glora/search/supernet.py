@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import TENSORS, GLoRAConfig, LayerConfig, Target
-from glora.engines.space import Genome, SearchSpace, layer_config
-from glora.layer.adapter import AdaptedLayer, Adapter, SavedModule, swap
+from glora.engines.space import Genome, layer_config
+from glora.layer.adapter import Adapter
 from glora.layer.forward import join
 from glora.layer.tensors import LowRank, Scalar, SupportTensor, Vector
+from glora.layer.wrappers import AdaptedLayer, SavedModule, swap
 from glora.model.attaching import attach, detach
 from glora.model.report import Report
 from glora.model.state import adapted_modules, check_name, switch, unwrap
+from glora.search.model_space import space_of
 
 #: How a training step draws its subnets.
 SAMPLINGS = ("uniform", "sandwich")
@@ -66,7 +68,7 @@ class SuperNet:
         check_name(name)
         self.model, self.name = model, name
         self.modules_to_save = tuple(modules_to_save)
-        self.space = SearchSpace.of(unwrap(model), rank, target, modules_to_save=modules_to_save, structures=structures)
+        self.space = space_of(unwrap(model), rank, target, modules_to_save=modules_to_save, structures=structures)
         if not self.modules_to_save and not self.space.count(self.space.largest):
             raise ValueError("nothing is to be trained: structures allows only 'none', and modules_to_save is empty")
         layers = {layer.name: full_config(rank, layer.bias) for layer in self.space.layers}

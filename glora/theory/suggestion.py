@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from glora.layer.adapter import AdaptedLayer
+from glora.layer.wrappers import AdaptedLayer
 
 
 @dataclass(frozen=True)

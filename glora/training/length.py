@@ -1,11 +1,8 @@
-"""How long a run is, how its learning rate moves, and optimizer states as plain tensors."""
+"""How long a run is, and how its learning rate moves."""
 
 from __future__ import annotations
 
 import math
-
-import torch
-from torch import Tensor
 
 from glora.runs.settings import TrainingSettings
 
@@ -51,18 +48,3 @@ def learning_rate_factor(settings: TrainingSettings, step: int, total: int) -> f
         return 1.0
     left = 1.0 - progress if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
     return settings.floor + (1.0 - settings.floor) * left
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimizer as tensors, ``<number of the parameter>.<name>``, for a safetensors file."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{key}": torch.as_tensor(value) for i, values in state.items() for key, value in values.items()}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put a state from `optimizer_tensors` back; learning rates and the like stay as they are."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
 from glora.tasks.base import Task, UnequalExamples, chunks, to_device
-from glora.training.alpha import AlphaSchedule, BatchOrder, alpha_parameters, gradients, mix, split_for_alpha
+from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
 from glora.training.averaging import Average
-from glora.training.length import adapter_steps, learning_rate_factor, load_optimizer, optimizer_tensors
+from glora.training.batches import BatchOrder, mix, split_for_alpha
+from glora.training.length import adapter_steps, learning_rate_factor
 from glora.training.processes import processes, sum_over_processes
+from glora.training.resume import load_weights, pack, unpack, weights_of
 
 # Words that keep the streams of random numbers of a run apart.
 _ORDER, _ALPHA_ORDER, _ALPHA_SPLIT, _STEP, _ALPHA_STEP = range(5)
@@ -342,15 +344,7 @@ class _Loop:
             self.run_folder.log(record)
 
     def _weights(self) -> dict[str, Tensor]:
-        """What training changes: trained parameters and buffers (running statistics), by name."""
-        names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
-        buffers = {name: tensor for name, tensor in self.model.state_dict().items() if name not in names}
-        return {**{name: parameter.detach() for name, parameter in self.trained.items()}, **buffers}
-
-    def _load_weights(self, tensors: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, target in self._weights().items():
-                target.copy_(tensors[name])
+        return weights_of(self.model, self.trained)
 
     def _load_best(self) -> None:
         if self.run_folder is not None:
@@ -358,7 +352,7 @@ class _Loop:
             stored = self.run_folder.load_checkpoint("best")
             assert stored is not None
             self.best_weights = stored[0]
-        self._load_weights(self.best_weights)
+        load_weights(self._weights(), self.best_weights)
 
     @property
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -368,11 +362,7 @@ class _Loop:
     def _save(self) -> None:
         if self.run_folder is None or not self.accelerator.is_main_process:
             return
-        tensors = {f"model.{name}": tensor for name, tensor in self._weights().items()}
-        for name, optimizer in self._optimizers.items():
-            tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
-        if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
+        tensors = pack(self._weights(), self._optimizers, self.average)
         state = {
             "step": self.step,
             "best": self.best,
@@ -393,15 +383,7 @@ class _Loop:
         if stored is None:  # killed before the first checkpoint: start anew
             return
         tensors, state = stored
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "adapter": {}, "alpha": {}, "average": {}}
-        for key, tensor in tensors.items():
-            part, _, name = key.partition(".")
-            parts[part][name] = tensor
-        self._load_weights(parts["model"])
-        for name, optimizer in self._optimizers.items():
-            load_optimizer(optimizer, parts[name])
-        if self.average is not None:
-            self.average.load(parts["average"], state["step"])
+        unpack(tensors, self._weights(), self._optimizers, self.average, state["step"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
         self.without_gain, self.pending = state["without_gain"], state["pending"]
         self.history = self.run_folder.metrics

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import glora
+from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.runs.settings import RunConfig, TrainingSettings
+from glora.runs.settings import TrainingSettings
 from glora.training.averaging import Average
 from glora.training.loop import train
 from tests.glora.test_training import LONG, PATHS, RESUMABLE, SETTINGS, Blobs, make_run, prepared, weights
@@ -148,14 +149,14 @@ def test_a_run_of_full_fine_tuning_is_restored_with_its_averages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an adapter's folder the weights come out of the checkpoint, which holds both."""
-    from glora.tuning import tune
+    from glora.tuning import restore, tune
 
     task = Blobs()
     monkeypatch.setattr(tune, "make_task", lambda name, options: task)
     settings = replace(SETTINGS, ema=0.9, keep="last")
     config = RunConfig(task={"name": "blobs"}, method={"name": "full"}, training=settings, out=str(tmp_path / "run"))
     tune.tune(config)
-    restored, _ = tune.restore(Run.open(tmp_path / "run"))
+    restored, _ = restore.restore(Run.open(tmp_path / "run"))
     model = task.build_model(settings.seed)
     model.requires_grad_(True)
     train(model, task, settings)

@@ -69,7 +69,7 @@ def test_from_a_file_to_a_merged_model(config: Path, tmp_path: Path, capsys: pyt
 
     from safetensors.torch import load_file
 
-    from glora.runs.settings import read
+    from glora.runs.config import read
     from glora.tasks import make_task
 
     options = read(config).task_options
@@ -173,7 +173,7 @@ def test_a_corrected_command_runs_in_the_folder_of_a_refused_one(
 def test_algorithm_1_is_the_default_of_alpha_lora_alone(
     config: Path, method: str, changes: list[str], expected: tuple[str, float]
 ) -> None:
-    from glora.runs.settings import RunConfig, read
+    from glora.runs.config import RunConfig, read
 
     run = read(config, [f"method={{name='{method}'}}", *changes])
     assert (run.training.alpha.mode, run.training.alpha.lr) == expected
@@ -241,7 +241,7 @@ def test_the_seed_decides(config: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_configurations_are_understood(path: Path) -> None:
-    from glora.runs.settings import read
+    from glora.runs.config import read
     from glora.tasks import make_task
     from glora.tuning.methods import configuration
 

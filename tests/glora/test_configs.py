@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from glora.runs.config import RunConfig, read
 from glora.runs.folder import Run
-from glora.runs.settings import RunConfig, read
 from glora.searching import SearchRun
 from glora.tasks import make_task
-from glora.tasks.text.encoder import load_tokenizer
-from glora.tuning.tune import require_same_model, restore, tune
+from glora.tasks.text.loading import load_tokenizer
+from glora.tuning.restore import require_same_model, restore
+from glora.tuning.tune import tune
 from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
 
 CONFIGS = Path(__file__).parents[2] / "configs"

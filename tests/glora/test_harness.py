@@ -14,10 +14,12 @@ import torch
 
 import glora
 from glora.integrations.lm_eval import evaluate, main
+from glora.runs.config import RunConfig, read
 from glora.runs.folder import Run
-from glora.runs.settings import RunConfig, TrainingSettings, read
-from glora.tasks.text.encoder import load_tokenizer
-from glora.tuning.tune import restore, tune
+from glora.runs.settings import TrainingSettings
+from glora.tasks.text.loading import load_tokenizer
+from glora.tuning.restore import restore
+from glora.tuning.tune import tune
 from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
 
 ROOT = Path(glora.__file__).parent.parent

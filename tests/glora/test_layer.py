@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from glora.config import LayerConfig
 from glora.layer import forward
-from glora.layer.adapter import AdaptedLayer, Adapter
+from glora.layer.adapter import Adapter
+from glora.layer.wrappers import AdaptedLayer
 from tests.glora.models import perturb
 from tests.glora.oracle import effective
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import glora
 from glora import GLoRAConfig, LayerConfig, presets
-from glora.layer.adapter import AdaptedLayer
+from glora.layer.wrappers import AdaptedLayer
 from tests.glora.models import TimmLikeViT, images, perturb, tiny_vit
 
 QKV_PROJ = [f"blocks.{n}.attn.{layer}" for n in range(2) for layer in ("qkv", "proj")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from glora.config import STRUCTURES, GLoRAConfig, LayerConfig
-from glora.layer.adapter import AdaptedLayer
+from glora.layer.wrappers import AdaptedLayer
 from tests.glora.models import perturb
 from tests.glora.oracle import effective
 

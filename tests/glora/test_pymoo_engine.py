@@ -10,7 +10,8 @@ import pytest
 
 from glora.engines.pymoo import Pymoo
 from glora.engines.space import Budget, SearchLayer, SearchSpace
-from glora.search.loop import genome_text, search
+from glora.search.log import genome_text
+from glora.search.loop import search
 from glora.searching import ENGINES
 from tests.glora.toy import Points, toy_supernet
 
@@ -64,7 +65,7 @@ class TestPymoo:
         layers = tuple(SearchLayer(str(number), 8, 8) for number in range(6))
         space, budget = SearchSpace(layers, 1), Budget(200)
         engine = Pymoo(space, budget, generations=25, population=20, seed=3)
-        from glora.search.fitness import Scored
+        from glora.engines.candidates import Scored
 
         best = 6.0
         while genomes := engine.ask():

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import glora
 from glora.runs.settings import AlphaSettings
-from glora.training.alpha import AlphaSchedule, BatchOrder, alpha_parameters, share_alpha, split_for_alpha
+from glora.training.alpha import AlphaSchedule, alpha_parameters, share_alpha
+from glora.training.batches import BatchOrder, split_for_alpha
 from glora.training.loop import train
 from tests.glora.test_training import SETTINGS, Blobs, prepared, weights
 

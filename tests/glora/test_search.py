@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 
 import glora
-from glora.engines.evolution import Evolution, Random
+from glora.engines.candidates import Best, Scored
+from glora.engines.evolution import Evolution
 from glora.engines.knapsack import Knapsack, best_sum, estimate_gains, one_hot
+from glora.engines.random import Random
 from glora.engines.space import Budget, SearchLayer, SearchSpace
-from glora.search.fitness import Best, Costs, Fitness, Scored, Sealed
-from glora.search.loop import Found, genome_text, save_found, search
+from glora.search.costs import Costs, Sealed
+from glora.search.fitness import Fitness
+from glora.search.log import genome_text
+from glora.search.loop import Found, save_found, search
 from tests.glora.toy import Points, bare, toy_supernet
 
 BUDGET = Budget(150, 60)

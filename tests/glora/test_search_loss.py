@@ -25,16 +25,19 @@ import torch.nn.functional as F
 import glora
 from glora import plot
 from glora.cli.commands import main
-from glora.engines.evolution import Evolution, Random
+from glora.engines.evolution import Evolution
 from glora.engines.knapsack import Knapsack
+from glora.engines.random import Random
 from glora.engines.space import Budget
-from glora.runs.settings import RunConfig, read
-from glora.search.fitness import MOST, Costs, Fitness, Sealed
-from glora.search.loop import Found, genome_text, search
+from glora.runs.config import RunConfig, read
+from glora.search.costs import MOST, Costs, Sealed
+from glora.search.fitness import Fitness
+from glora.search.log import genome_text
+from glora.search.loop import Found, search
 from glora.search.supernet import SuperNet
 from glora.searching import SearchRun
-from glora.tasks.text.encoder import load_tokenizer
 from glora.tasks.text.instruct import Instruct
+from glora.tasks.text.loading import load_tokenizer
 from glora.tasks.text.multiple_choice import MultipleChoice
 from paper_checks.glora.tiny_text import save_model, write_jsonl
 from tests.glora.toy import Points, toy_supernet

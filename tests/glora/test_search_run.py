@@ -20,7 +20,8 @@ for module in ("sklearn", "transformers", "accelerate", "PIL"):
 
 import glora
 from glora.cli.commands import main
-from glora.runs.settings import RunConfig, TrainingSettings, read
+from glora.runs.config import RunConfig, read
+from glora.runs.settings import TrainingSettings
 from glora.searching import SearchRun
 from glora.tasks.vision.images import DataProblems
 from paper_checks.glora.demo_vision import BUDGET, digits_config, digits_story, pretrain, write_digits

@@ -16,8 +16,9 @@ from accelerate import PartialState
 import glora.searching
 import glora.tuning.tune
 from glora.cli.commands import main
+from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.runs.settings import RunConfig, TrainingSettings
+from glora.runs.settings import TrainingSettings
 from glora.searching import SearchRun
 from tests.glora.toy import Points
 
@@ -133,10 +134,10 @@ def test_several_processes_are_refused_at_once(
 def test_the_folder_of_a_search_stands_for_its_final_training(watched: Watched, tmp_path: Path) -> None:
     run = SearchRun(config(tmp_path / "run"))
     with pytest.raises(ValueError, match="not retrained its subnet yet"):
-        glora.tuning.tune.restore(Run(tmp_path / "run", run.config))
+        glora.tuning.restore.restore(Run(tmp_path / "run", run.config))
     run.all()
     model, retrained = (
-        glora.tuning.tune.restore(Run.open(folder))[0].state_dict()
+        glora.tuning.restore.restore(Run.open(folder))[0].state_dict()
         for folder in (tmp_path / "run", run.folder / "retrained")
     )
     assert len(model) > 6  # the adapter is there

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glora.config import A_PRODUCTS, STRUCTURES, LayerConfig, all_layer_configs
-from glora.layer.adapter import AdaptedLayer
+from glora.layer.wrappers import AdaptedLayer
 from tests.glora.oracle import effective
 
 

@@ -12,8 +12,8 @@ from torch import nn
 import glora
 from glora.config import STRUCTURES, TENSORS, LayerConfig
 from glora.engines.space import Budget, SearchLayer, SearchSpace
-from glora.search.loop import SuperNetTask
 from glora.search.supernet import KEPT, SuperNet
+from glora.search.supernet_task import SuperNetTask
 from tests.glora.toy import Net, Points, bare, toy_supernet
 
 

@@ -17,8 +17,8 @@ from glora.runs.settings import TrainingSettings
 from glora.tasks import make_task
 from glora.tasks.base import Task
 from glora.tasks.text.causal import IGNORED, alpaca_prompt, chat_prompt, encode, token_losses
-from glora.tasks.text.encoder import load_tokenizer
 from glora.tasks.text.instruct import Instruct
+from glora.tasks.text.loading import load_tokenizer
 from glora.tasks.text.multiple_choice import MultipleChoice, bootstrap_interval
 from glora.tasks.text.packing import check_packable, rows_of, share_prompts, why_not_packable
 from glora.training.loop import train

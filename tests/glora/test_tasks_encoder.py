@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import glora
-from glora.tasks.text.encoder import quiet
 from glora.tasks.text.glue import Glue
+from glora.tasks.text.loading import quiet
 from glora.tuning.methods import apply
 from paper_checks.glora.tiny_text import save_model, save_reviews, save_tokenizer
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import glora
+from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.runs.settings import AlphaSettings, RunConfig, TrainingSettings
+from glora.runs.settings import AlphaSettings, TrainingSettings
 from glora.training.loop import TrainingDiverged, check, train
 
 

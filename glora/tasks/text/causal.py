@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from glora.tasks.base import Batch
 from glora.tasks.rows import expand
-from glora.tasks.text.encoder import check_inputs, gguf_options, load_tokenizer, loading, quiet
+from glora.tasks.text.loading import check_inputs, gguf_options, load_tokenizer, loading, quiet
 
 #: Label of a token that no loss is taken of.
 IGNORED = -100

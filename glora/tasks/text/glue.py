@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from glora._checks import fraction, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split
-from glora.tasks.text.encoder import build_classifier, check_inputs, head_names, load_tokenizer
+from glora.tasks.text.encoder import build_classifier, head_names
+from glora.tasks.text.loading import check_inputs, load_tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
