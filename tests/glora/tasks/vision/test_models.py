@@ -1,4 +1,4 @@
-"""Which features of a backbone the head reads, and what timm is asked for."""
+"""Vision models with a new head: which features it reads, sides, and what timm is asked for."""
 
 from __future__ import annotations
 
@@ -106,3 +106,54 @@ class TestTimm:
             load_classifier("timm:nonsense", 5, side=32)
         with pytest.raises(ValueError, match=r"side=33 is not divisible by the patch size 16 .*; 32 is"):
             load_classifier("timm:vit_tiny_patch16_224", 5, side=33)
+
+
+class TestModels:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def vit(tmp_path_factory):
+        transformers = pytest.importorskip("transformers")
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
+        folder = tmp_path_factory.mktemp("vit")
+        transformers.ViTModel(transformers.ViTConfig(**sizes, intermediate_size=32)).half().save_pretrained(folder)
+        return folder
+
+    @pytest.mark.parametrize("side", [8, 16])  # the size it was built for, and interpolated positions
+    def test_any_side_that_patches_divide(self, vit, side):
+        from glora.tasks.vision.models import load_classifier
+
+        model = load_classifier(str(vit), 5, side=side, generator=torch.Generator().manual_seed(0)).eval()
+        assert model(torch.randn(2, 3, side, side)).shape == (2, 5)
+        assert model.head.weight.dtype == next(model.backbone.parameters()).dtype == torch.float32
+        assert not any("pooler" in name for name, _ in model.named_parameters())
+
+    def test_dinov2(self):
+        transformers = pytest.importorskip("transformers")
+        from glora.tasks.vision.models import wrap
+
+        config = transformers.Dinov2Config(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+        )
+        model = wrap(transformers.Dinov2Model(config), 3, side=42)
+        assert model(torch.randn(2, 3, 42, 42)).shape == (2, 3)
+
+    def test_errors_name_the_remedy(self, vit, tmp_path):
+        from glora.tasks.vision.models import load_classifier, new_head, wrap
+
+        with pytest.raises(ValueError, match=r"side=9 is not divisible by the patch size 4.*8 is"):
+            load_classifier(str(vit), 5, side=9)
+        with pytest.raises(ValueError, match="cannot be loaded"):
+            load_classifier(str(tmp_path), 5, side=8)
+        with pytest.raises(ValueError, match="no vision transformer"):
+            wrap(torch.nn.Linear(2, 2), 3, side=8)
+        with pytest.raises(ValueError, match="at least 2"):
+            new_head(4, 1)
+
+    def test_timm_is_optional(self):
+        from glora.tasks.vision.models import load_classifier
+
+        try:
+            import timm  # noqa: F401
+        except ImportError:
+            with pytest.raises(ValueError, match="pip install timm"):
+                load_classifier("timm:vit_tiny_patch16_224", 3, side=224)

@@ -1,6 +1,6 @@
 """Every shipped file for text runs from beginning to end on a tiny model and tiny data in place of its own.
 
-The files for images run in `test_search_run`.
+The files for images run in `test_searching`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glora.tuning.restore import require_same_model, restore
 from glora.tuning.tune import tune
 from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 CHAT = "{% for m in messages %}question {{ m['content'] }} answer {% endfor %}"
 
 

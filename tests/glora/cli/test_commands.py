@@ -12,7 +12,7 @@ import torch
 from glora.cli.commands import main
 from paper_checks.glora.tiny_text import save_model, save_reviews
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 CONFIG = """
 [task]
 name = "glue"

@@ -1,12 +1,16 @@
-"""How the learning rate moves."""
+"""How long a run is, and how the learning rate moves."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from glora.runs.settings import TrainingSettings
+from glora.runs.settings import AlphaSettings, TrainingSettings
 from glora.training.length import learning_rate_factor
+from glora.training.loop import check
+from tests.glora.blobs import SETTINGS, Blobs, prepared
 
 
 def factors(total: int = 100, **options) -> np.ndarray:
@@ -37,3 +41,18 @@ class TestSchedules:
     def test_impossible_floors(self, floor):
         with pytest.raises(ValueError, match="floor"):
             TrainingSettings(floor=floor)
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        ({"steps": 1}, r"steps=1 leaves no adapter step once α's passes \(alpha.every=1\) are taken off"),
+        ({"epochs": 0.2}, r"epochs=0.2 of 60 examples leaves no adapter step once"),
+        ({"epochs": 0.1}, r"epochs=0.1 of 60 examples is less than one batch of batch_size=8"),
+    ],
+)
+def test_too_short_for_a_step(length: dict[str, float], message: str) -> None:
+    task = Blobs()
+    settings = replace(SETTINGS, **{"steps": None, **length}, alpha=AlphaSettings(every=1))
+    with pytest.raises(ValueError, match=message):
+        check(prepared(task), task, settings)

@@ -17,7 +17,7 @@ from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
 from glora.training.averaging import Average
 from glora.training.loop import train
-from tests.glora.test_training import LONG, PATHS, RESUMABLE, SETTINGS, Blobs, make_run, prepared, weights
+from tests.glora.blobs import LONG, RESUMABLE, ROOT, SETTINGS, Blobs, make_run, prepared, weights
 
 AVERAGED = replace(RESUMABLE, ema=0.9)
 
@@ -90,20 +90,21 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, stop: int, k
 
 KILLED = """
 import sys
-sys.path[:0] = {paths!r}
+sys.path.insert(0, {root!r})
 from dataclasses import replace
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-import test_training as t
+from glora.training.loop import train
+from tests.glora import blobs as t
 task, settings = t.Blobs(), replace(t.LONG, ema=0.95, keep="last")
-t.train(t.prepared(task), task, settings, run=t.make_run(Path({folder!r}), settings, resume=True), resume=True)
+train(t.prepared(task), task, settings, run=t.make_run(Path({folder!r}), settings, resume=True), resume=True)
 """
 
 
 @pytest.mark.slow
 def test_sigkill_and_resume_give_the_same_averages(tmp_path: Path) -> None:
-    code = KILLED.format(paths=PATHS, folder=str(tmp_path / "broken"))
+    code = KILLED.format(root=ROOT, folder=str(tmp_path / "broken"))
     process = subprocess.Popen([sys.executable, "-c", code])
     while not (tmp_path / "broken" / "last.safetensors").exists():
         assert process.poll() is None
