@@ -5,13 +5,13 @@
 """
 
 from glora import presets
-from glora.checkpoint import load, save
 from glora.config import GLoRAConfig, LayerConfig, all_layer_configs
-from glora.merging import export, merge, merged, merged_copy, unmerge
-from glora.model import alphas, attach, count_parameters, detach, disabled
-from glora.report import LayerReport, Report
-from glora.state import switch
-from glora.supernet import SuperNet
+from glora.model.attaching import alphas, attach, count_parameters, detach, disabled
+from glora.model.checkpoint import load, save
+from glora.model.merging import export, merge, merged, merged_copy, unmerge
+from glora.model.report import LayerReport, Report
+from glora.model.state import switch
+from glora.search.supernet import SuperNet
 
 __all__ = [
     "GLoRAConfig",

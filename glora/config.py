@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from glora.values import table
+from glora._checks import table
 
 TENSORS = ("A", "B", "C", "D", "E")
 STRUCTURES: dict[str, tuple[str, ...]] = {

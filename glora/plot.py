@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from glora.config import TENSORS
-from glora.report import Report
-from glora.search import Found
+from glora.model.report import Report
+from glora.search.loop import Found
 
 #: Light to dark: how much of a tensor a structure uses.
 SHADES = {"none": "#f1f3f5", "scalar": "#c3d3e6", "vector": "#6f95c4", "lora": "#1b4f8a"}

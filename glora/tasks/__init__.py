@@ -10,15 +10,15 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from glora._checks import of_kind
 from glora.tasks.base import SPLITS, Batch, Task
-from glora.values import of_kind
 
 #: Name in a run's file: module and class.
 TASKS = {
-    "glue": ("glora.tasks.glue", "Glue"),
-    "instruct": ("glora.tasks.instruct", "Instruct"),
-    "multiple_choice": ("glora.tasks.multiple_choice", "MultipleChoice"),
-    "vtab": ("glora.tasks.vtab", "Vtab"),
+    "glue": ("glora.tasks.text.glue", "Glue"),
+    "instruct": ("glora.tasks.text.instruct", "Instruct"),
+    "multiple_choice": ("glora.tasks.text.multiple_choice", "MultipleChoice"),
+    "vtab": ("glora.tasks.vision.image_folder", "Vtab"),
 }
 
 __all__ = ["SPLITS", "TASKS", "Batch", "Task", "make_task"]

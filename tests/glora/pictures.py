@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glora.tasks.image_lists import write_vtab
+from glora.tasks.vision.lists import write_vtab
 
 
 def picture(number: int, side: int = 12) -> np.ndarray:

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from glora.supernet import SuperNet
+import glora
+from glora.engines.evolution import Evolution
+from glora.engines.space import Budget
+from glora.search.supernet import SuperNet
 
 
 class Net(nn.Module):
@@ -82,7 +85,14 @@ def toy_supernet(rank: int = 3, seed: int = 0, *, bias: bool = True, dtype: torc
 def bare(supernet: SuperNet) -> nn.Module:
     """The supernet's base model without it."""
     model = copy.deepcopy(supernet.model)
-    import glora
 
     glora.detach(model)
     return model
+
+
+BUDGET = Budget(150, 60)
+
+
+def evolution(supernet, seed=0, **options):
+    settings = {"generations": 5, "population": 12, "parents": 4, "mutations": 6, "crossovers": 6, **options}
+    return Evolution(supernet.space, BUDGET, seed=seed, **settings)

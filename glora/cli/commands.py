@@ -1,0 +1,157 @@
+"""The ``glora`` command: tune, search, evaluate, merge, inspect. A run is a file, and afterwards a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from glora.cli import search
+
+EXAMPLES = """examples:
+  glora tune configs/glue_mrpc.toml
+  glora tune configs/glue_mrpc.toml --set method.name=lora --set training.lr=1e-3 --set out=runs/mrpc-lora
+  glora tune configs/glue_mrpc.toml --resume
+  glora search configs/glora_vtab_cpu.toml --set task.folder=vtab/cifar10
+  glora evaluate runs/glue_mrpc --split validation
+  glora evaluate runs/smollm_alpaca --task configs/arc_easy.toml --base
+  glora merge runs/glue_mrpc --out merged/mrpc
+  glora inspect runs/glue_mrpc
+
+exit codes: 0 done; 1 the training diverged; 2 bad input; 130 interrupted (tune continues with --resume)."""
+
+#: What a command prints: with --json the object, else the text.
+Answer = tuple[dict[str, Any], str]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the ``glora`` command."""
+    shape: dict[str, Any] = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "epilog": EXAMPLES,
+        "allow_abbrev": False,
+    }
+    parser = argparse.ArgumentParser(
+        prog="glora", description="Adapters for pretrained models: GLoRA, α-LoRA, LoRA and relatives.", **shape
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], Answer], text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text, **shape)
+        found.add_argument("--json", action="store_true", help="print JSON")
+        found.set_defaults(run=run)
+        return found
+
+    tune = command("tune", _tune, "train an adapter as a TOML file says")
+    tune.add_argument("config", metavar="CONFIG.toml", help="sections [task], [method], [training]")
+    tune.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the file; repeat for several"
+    )
+    tune.add_argument("--resume", action="store_true", help="continue the run in the folder where it stopped")
+    search.add_arguments(command("search", search.run, search.HELP))
+    evaluate = command("evaluate", _evaluate, "metrics of a finished run on a split")
+    evaluate.add_argument("folder", metavar="RUN", help="folder of a run")
+    evaluate.add_argument(
+        "--task", metavar="CONFIG.toml", help="evaluate on the [task] of another file, such as multiple choice"
+    )
+    evaluate.add_argument("--base", action="store_true", help="the model before tuning")
+    evaluate.add_argument("--split", default="test", help="train, validation, train+validation or test (default)")
+    merge = command("merge", _merge, "write the tuned model as a plain checkpoint that loads without glora")
+    merge.add_argument("folder", metavar="RUN", help="folder of a run")
+    merge.add_argument("--out", help="where to write (default RUN/merged)")
+    inspect = command("inspect", _inspect, "what a run, an adapter or a model holds")
+    inspect.add_argument("what", metavar="RUN|ADAPTER|MODEL", help="folder, or name of a model on the hub")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    from glora.training.loop import TrainingDiverged
+    from glora.training.processes import is_main_process
+
+    try:
+        answer, text = arguments.run(arguments)
+    except TrainingDiverged as error:
+        return _fail(arguments, error, 1)
+    except (ValueError, OSError) as error:
+        return _fail(arguments, error, 2)
+    except KeyboardInterrupt:
+        return _fail(arguments, "interrupted; continue with --resume", 130)
+    if is_main_process():  # all have the same answer
+        print(json.dumps(answer, ensure_ascii=False) if arguments.json else text)
+    return 0
+
+
+def _fail(arguments: argparse.Namespace, message: object, code: int) -> int:
+    print(f"glora {arguments.command}: {message}", file=sys.stderr)
+    return code
+
+
+def _tune(arguments: argparse.Namespace) -> Answer:
+    from glora.runs.config import read
+    from glora.tuning.tune import tune
+
+    config = read(arguments.config, arguments.set)
+    result = tune(config, resume=arguments.resume)
+    return {"run": config.out, **result}, f"{_listing(result)}\nrun: {config.out}"
+
+
+def _evaluate(arguments: argparse.Namespace) -> Answer:
+    from contextlib import nullcontext
+
+    from glora.model.attaching import disabled
+    from glora.model.state import get_state
+    from glora.runs.config import read
+    from glora.runs.folder import Run
+    from glora.tasks import make_task
+    from glora.tuning.restore import require_same_model, restore
+
+    model, task = restore(Run.open(arguments.folder))
+    if arguments.base and get_state(model) is None:
+        raise ValueError(f"the run in {arguments.folder!r} trained the model in full; --base needs an adapter")
+    if arguments.task is not None:
+        other = read(arguments.task)
+        asked = make_task(other.task["name"], other.task_options)
+        require_same_model(task, asked)
+        asked.check()
+        task = asked
+    with disabled(model) if arguments.base else nullcontext():
+        metrics = task.metrics(model, arguments.split)
+    return {"run": arguments.folder, "split": arguments.split, **metrics}, _listing(metrics)
+
+
+def _merge(arguments: argparse.Namespace) -> Answer:
+    from pathlib import Path
+
+    from glora.model.merging import export
+    from glora.model.state import get_state
+    from glora.runs.folder import Run
+    from glora.tuning.restore import restore
+
+    model, _ = restore(Run.open(arguments.folder))
+    if get_state(model) is None:
+        raise ValueError(f"the run in {arguments.folder!r} trained the model in full; there is no adapter to merge")
+    out = arguments.out or str(Path(arguments.folder, "merged"))
+    new_biases = export(model, out)
+    return {"run": arguments.folder, "out": out, "new_biases": new_biases}, f"written to {out}"
+
+
+def _inspect(arguments: argparse.Namespace) -> Answer:
+    from glora.tuning.inspect import inspect
+
+    answer = inspect(arguments.what)
+    return answer, _listing(answer)
+
+
+def _listing(values: dict[str, Any], indent: str = "") -> str:
+    """Nested tables as indented lines ``name: value``."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", _listing(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {value:.6g}" if isinstance(value, float) else f"{indent}{key}: {value}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The layer inside other libraries: PEFT, transformers' Trainer, lm-evaluation-harness."""

@@ -1,0 +1,204 @@
+"""The adapter of one layer: its five support tensors, how they act on the layer, and the weights they amount to.
+
+`Adapter` turns the support tensors into `forward.Terms` (how they act) or into effective weights (for merging); what
+stands in the model and holds adapters by name is in `wrappers`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from glora.config import LayerConfig
+from glora.layer.forward import Factors, Terms, adapted_forward, join, without_autocast
+from glora.layer.geometry import SUPPORTED, ConvOp, is_plain, op_for
+from glora.layer.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
+
+
+class Adapter(nn.Module):
+    """The support tensors A … E of one layer; an absent one is None.
+
+    Args:
+        config: the structure of each tensor.
+        base: the layer to be adapted (its shape, dtype, device and whether it has a bias are read here).
+        generator: source of the random factors; torch's global generator if None.
+
+    Raises:
+        ValueError: `base` is not of a supported type, or its own forward cannot carry the structure.
+    """
+
+    A: SupportTensor | None
+    B: SupportTensor | None
+    C: SupportTensor | None
+    D: SupportTensor | None
+    E: SupportTensor | None
+
+    def __init__(self, config: LayerConfig, base: nn.Module, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        check_supported(config, base)
+        op = op_for(base)
+        assert op is not None
+        self.config, self.op = config, op
+        weight: Tensor = base.weight  # type: ignore[assignment]
+        out_features, in_features = op.matrix(weight).shape
+        # Drawn on the CPU, so that a seed means the same on every device; a meta model stays a sketch.
+        with torch.device("meta" if weight.is_meta else "cpu"):
+            for name, (rows, cols) in config.shapes(out_features, in_features).items():
+                structure = getattr(config, name)
+                if name == "D" and (config.tie_a_d or base.bias is None):
+                    structure = "none"
+                elif name == "A" and structure == "vector" and config.a_product == "matmul":
+                    structure = "diagonal"
+                tensor = build(
+                    structure,
+                    rows,
+                    cols,
+                    config.rank,
+                    dtype=adapter_dtype(weight.dtype),
+                    init=config.init,
+                    fill=config.alpha - 1 if name == "A" else 0.0,
+                    generator=generator,
+                )
+                setattr(self, name, tensor)
+        if not weight.is_meta:
+            self.to(weight.device)
+        self.requires_grad_(True)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Adapter:
+        """Train or freeze the adapter; an A with ``train_alpha=False`` stays frozen."""
+        super().requires_grad_(requires_grad)
+        if self.A is not None and not self.config.train_alpha:
+            self.A.requires_grad_(False)
+        return self
+
+    @property
+    def alpha(self) -> Tensor:
+        """The scale of the frozen weight, 1 + A: (1,) or (out,), or (in,) for a matrix-product vector."""
+        return 1 + self._scale_parameter().detach()
+
+    @alpha.setter
+    def alpha(self, value: Tensor | float) -> None:
+        parameter = self._scale_parameter()
+        value = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device)
+        if value.dim() > 1 or value.numel() not in (1, parameter.numel()):
+            raise ValueError(f"alpha has shape {tuple(value.shape)}, expected a number or {tuple(parameter.shape)}")
+        with torch.no_grad():
+            parameter.copy_((value - 1).expand_as(parameter))
+
+    def _scale_parameter(self) -> nn.Parameter:
+        if not isinstance(self.A, (Scalar, Vector, Diagonal)):
+            raise ValueError(f"alpha = 1 + A exists for a scalar or vector A; this layer has A={self.config.A!r}")
+        return self.A.value
+
+    @property
+    def _is_product(self) -> bool:
+        """True if A multiplies W0 as a matrix."""
+        return self.config.a_product == "matmul" and isinstance(self.A, (Diagonal, LowRank))
+
+    @property
+    def _b_scale(self) -> float:
+        return self.config.lora_scale if isinstance(self.B, LowRank) else 1.0
+
+    def terms(self, weight: Tensor, bias: Tensor | None) -> Terms:
+        """How the support tensors act on a layer with weight (out, in) and bias (out,) or None."""
+        scale = input_scale = hadamard = None
+        additive: list[Factors] = []
+        if isinstance(self.A, (Scalar, Vector)):
+            scale = self.A.value
+        elif isinstance(self.A, Diagonal) and not isinstance(self.op, ConvOp):
+            input_scale = self.A.value
+        elif isinstance(self.A, Diagonal):
+            # A kernel's taps are scaled one by one, which no scaling of the input does.
+            hadamard = Factors(self.A.value.new_ones(weight.shape[0], 1), self.A.value[None])
+        elif isinstance(self.A, LowRank) and self._is_product:
+            additive.append(Factors(weight @ self.A.left.to(weight.dtype), self.A.right))
+        elif isinstance(self.A, LowRank):
+            hadamard = Factors(*self.A.factors())
+        if self.B is not None:
+            left, right = self.B.factors()
+            if self._b_scale != 1.0:
+                left = left * self._b_scale
+            dropout = self.config.dropout if self.training and isinstance(self.B, LowRank) else 0.0
+            additive.append(Factors(left, right, dropout))
+        if len(additive) > 1 and not any(factors.dropout for factors in additive):
+            additive = [join(tuple(additive))]
+        return Terms(scale, input_scale, hadamard, tuple(additive), self._shift(weight, bias, scale))
+
+    def _shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
+        """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output scales the bias too."""
+        parts = []
+        if bias is not None and self.D is not None:
+            parts.append(bias * self.D.column())
+        if bias is not None and scale is not None and not self.config.tie_a_d:
+            parts.append(-bias * scale)
+        if self.E is not None:
+            parts.append(self.E.column())
+        if self.C is not None:
+            column = self.C.column()
+            parts.append((weight @ column.to(weight.dtype)).to(column.dtype))
+        return sum(parts[1:], parts[0]) if parts else None
+
+    def forward(self, x: Tensor, base: nn.Module) -> Tensor:
+        """The adapted output of `base` for the input x."""
+        weight = self.op.matrix(base.weight)  # type: ignore[arg-type]
+        bias: Tensor | None = base.bias  # type: ignore[assignment]
+        # Autocast would round the small products (W0 C, W0 A_left) that are kept in the weight's precision.
+        with without_autocast(x):
+            terms = self.terms(weight, bias)
+        return adapted_forward(
+            self.op, base, weight, bias, x, terms, fold_bias=is_plain(base), recompute=self.config.recompute
+        )
+
+    @torch.no_grad()
+    def effective(self, base: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """W_eff and b_eff with the shapes and dtypes of the base, formed in float64 and rounded once.
+
+        b_eff is a new bias where `base` has none and C or E asks for one, and None where nobody does.
+        """
+        original: Tensor = base.weight  # type: ignore[assignment]
+        wide = torch.float32 if original.device.type == "mps" else torch.float64
+        w0 = self.op.matrix(original).to(wide)
+        w_eff = w0.clone()
+        if self.A is not None:
+            dense = self.A.dense(wide)
+            w_eff += w0 @ dense if self._is_product else w0 * dense
+        if self.B is not None:
+            w_eff += self._b_scale * self.B.dense(wide)
+        bias: Tensor | None = base.bias  # type: ignore[assignment]
+        b_eff = w0.new_zeros(w0.shape[0]) if bias is None else bias.to(wide)
+        for factor in (self.D, self.A if self.config.tie_a_d else None):
+            if factor is not None and bias is not None:
+                b_eff = b_eff + bias.to(wide) * factor.dense(wide)[:, 0]
+        if self.E is not None:
+            b_eff = b_eff + self.E.dense(wide)[:, 0]
+        if self.C is not None:
+            b_eff = b_eff + (w0 @ self.C.dense(wide))[:, 0]
+        weight = self.op.to_weight(w_eff, original)
+        needs_bias = bias is not None or self.C is not None or self.E is not None
+        return weight, b_eff.to(original.dtype) if needs_bias else None
+
+
+def adapter_dtype(base: torch.dtype) -> torch.dtype:
+    """float64 adapters for float64 layers, float32 adapters for all others."""
+    return torch.float64 if base == torch.float64 else torch.float32
+
+
+def check_supported(config: LayerConfig, base: nn.Module) -> None:
+    """Raise ValueError if `base` cannot be adapted with `config`."""
+    if op_for(base) is None:
+        dtype = getattr(getattr(base, "weight", None), "dtype", None)
+        detail = f" with {dtype} weights" if dtype is not None and not dtype.is_floating_point else ""
+        raise ValueError(f"cannot adapt {type(base).__name__}{detail}; supported are {SUPPORTED}")
+    if not is_plain(base):
+        reason = None
+        if config.A == "lora" and config.a_product == "elementwise":
+            reason = "an element-wise low-rank A"
+        elif config.A == "vector" and config.a_product == "matmul" and isinstance(base, nn.Conv2d):
+            reason = "a diagonal A of a convolution"
+        elif config.recompute:
+            reason = "recompute=True"
+        if reason:
+            raise ValueError(
+                f"{reason} replaces the layer's forward, but {type(base).__name__} has its own forward or "
+                "hooks; use another structure for this layer (overrides={pattern: LayerConfig(...)})"
+            )

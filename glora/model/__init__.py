@@ -1,0 +1,1 @@
+"""Adapters on a whole model: which layers, attach, switch, merge, save."""

@@ -1,0 +1,254 @@
+"""Adapters on disk: the trained numbers in one safetensors file, everything else in one JSON file.
+
+``adapter.json`` names the tensor file by its digest and is replaced last, so a folder holds either the old
+adapter or the new one, whatever interrupts the writing.  Loading checks everything before it touches the
+model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glora._files import write_atomic
+from glora.config import LayerConfig
+from glora.layer.adapter import Adapter
+from glora.layer.geometry import op_for
+from glora.model.attaching import attach_selection
+from glora.model.merging import unmerged
+from glora.model.report import Report, describe
+from glora.model.state import adapted_modules, get_state, require_adapter, require_state, unwrap
+from glora.model.targets import Selection, base_modules, is_inside
+
+FORMAT = "glora adapter"
+VERSION = 1
+INDEX = "adapter.json"
+# Values kept of every base parameter to recognise the base model by.
+_SAMPLES = 4
+
+
+def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
+    """Write an adapter: its support tensors and its saved modules, and nothing of the base model.
+
+    Args:
+        model: a model with adapters; one may be merged.
+        folder: where to write; an adapter that is there is replaced, atomically.
+        name: which adapter; the active one if None.
+
+    Returns:
+        Path of the JSON file.
+
+    Raises:
+        ValueError: there is no such adapter.
+        OSError: the folder cannot be written; what was in it stays.
+    """
+    state = require_state(model)
+    name = require_adapter(state, name or state.active)
+    selection = state.adapters[name]
+    tensors = adapter_tensors(model, name)
+    with unmerged(model):
+        base = _fingerprint(unwrap(model), selection.saved)
+    configs = list(dict.fromkeys(selection.layers.values()))
+    folder = Path(folder)
+    data = _encode(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    index: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "tensors": f"adapter-{digest[:12]}.safetensors",
+        "sha256": digest,
+        "configs": [config.to_dict() for config in configs],
+        "layers": {key: configs.index(config) for key, config in selection.layers.items()},
+        "modules_to_save": list(selection.saved),
+        "base": base,
+    }
+    write_atomic(folder / index["tensors"], data)
+    write_atomic(folder / INDEX, json.dumps(index, indent=1).encode())
+    for stale in folder.glob("adapter-????????????.safetensors"):
+        if stale.name != index["tensors"]:
+            stale.unlink()
+    return folder / INDEX
+
+
+def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check_base: bool = True) -> Report:
+    """Attach an adapter from a folder that `save` wrote, and make it the active one.
+
+    Args:
+        model: the base model, bare or with other adapters.  If an adapter of this name and structure is
+            attached already, its numbers are replaced.
+        folder: the folder.
+        name: name of the adapter in this model; the one it was saved under if None.
+        check_base: refuse a base model whose weights are not those the adapter was trained on.
+
+    Returns:
+        The same report as `glora.attach`.
+
+    Raises:
+        ValueError: the files are damaged or of a newer version, or the model is not the one the adapter was
+            trained on; the message says what differs and the model is left as it was.
+        FileNotFoundError: there is no adapter in the folder.
+    """
+    folder = Path(folder)
+    index = _read_index(folder)
+    tensors = _read_tensors(folder, index)
+    inner = unwrap(model)
+    try:
+        configs = [LayerConfig.from_dict(values) for values in index["configs"]]
+        layers = {key: configs[number] for key, number in index["layers"].items()}
+        selection = Selection(layers, tuple(index["modules_to_save"]), ())
+        name, base = name or index["name"], index["base"]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"{folder / INDEX} is damaged: {error!r}") from error
+    problems = _mismatches(inner, selection, tensors)
+    if problems:
+        raise ValueError(_listing(f"the adapter in {folder} does not fit this model", problems))
+    if check_base:
+        problems = _differences(base, _fingerprint(inner, selection.saved))
+        if problems:
+            raise ValueError(
+                _listing(f"the adapter in {folder} was trained on another base model", problems)
+                + "\ncheck_base=False loads it anyway"
+            )
+    state = get_state(inner)
+    if state is not None and name in state.adapters and _same(state.adapters[name], selection):
+        report = describe(inner, selection)
+    else:
+        # A generator of its own: loading does not disturb the caller's random numbers.
+        report = attach_selection(inner, selection, name, generator=torch.Generator())
+    with torch.no_grad():
+        for key, target in adapter_tensors(inner, name).items():
+            target.copy_(tensors[key])
+    return report
+
+
+def adapter_tensors(model: nn.Module, name: str) -> dict[str, Tensor]:
+    """The numbers of one adapter by name, ``<layer>.<A…E>.<part>`` and ``<saved module>.<parameter>``.
+
+    These are its trainable parameters, a frozen α, and the buffers (if any) of modules trained in full.
+    """
+    found: dict[str, Tensor] = {}
+    for key, module in adapted_modules(model):
+        if name in module.adapters:
+            # An adapted layer inside another wrapper does not occur, so the keys are those of the base model.
+            found |= {f"{key}.{part}": tensor for part, tensor in module.adapters[name].state_dict().items()}
+    return found
+
+
+def _same(one: Selection, other: Selection) -> bool:
+    return one.layers == other.layers and one.saved == other.saved
+
+
+def _encode(tensors: dict[str, Tensor]) -> bytes:
+    from safetensors.torch import save as encode
+
+    # A scale that layers share is one tensor under several names, which the format takes only as copies.
+    return encode({key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()})
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    if not path.is_file():
+        hint = ""
+        if (folder / "adapter_config.json").is_file():
+            hint = "; it holds a PEFT checkpoint, which glora.peft_checkpoints.load reads"
+        raise FileNotFoundError(f"no {INDEX} in {folder}{hint}")
+    try:
+        index = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"{path} is not an adapter of this package")
+    if not isinstance(index.get("version"), int) or index["version"] > VERSION:
+        raise ValueError(f"{path} has version {index.get('version')!r}, this package reads up to {VERSION}")
+    return index
+
+
+def _read_tensors(folder: Path, index: dict[str, Any]) -> dict[str, Tensor]:
+    from safetensors.torch import load as decode
+
+    path = folder / Path(str(index.get("tensors"))).name
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; {folder / INDEX} refers to it")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != index.get("sha256"):
+        raise ValueError(f"{path} is damaged or truncated: its digest is not the one in {INDEX}")
+    return decode(data)
+
+
+def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tensor]) -> list[str]:
+    """What keeps the tensors from being put into the model."""
+    modules = dict(base_modules(model))
+    problems: list[str] = []
+    expected: dict[str, torch.Size] = {}
+    for key, config in selection.layers.items():
+        module = modules.get(key)
+        if module is None or op_for(module) is None:
+            problems.append(f"layer {key}: " + ("missing" if module is None else f"is {type(module).__name__}"))
+            continue
+        adapter = Adapter(config, module, torch.Generator())
+        expected |= {f"{key}.{part}": tensor.shape for part, tensor in adapter.state_dict().items()}
+    for key in selection.saved:
+        if key not in modules:
+            problems.append(f"module {key}: missing")
+        else:
+            expected |= {f"{key}.{part}": tensor.shape for part, tensor in modules[key].state_dict().items()}
+    if problems:
+        return problems
+    for key in sorted(expected.keys() | tensors.keys()):
+        if key not in tensors:
+            problems.append(f"{key}: not in the file")
+        elif key not in expected:
+            problems.append(f"{key}: in the file, but the model has no place for it")
+        elif tensors[key].shape != expected[key]:
+            problems.append(f"{key}: shape {tuple(tensors[key].shape)}, the model needs {tuple(expected[key])}")
+    return problems
+
+
+def _fingerprint(model: nn.Module, saved: tuple[str, ...]) -> dict[str, Any]:
+    """Shapes and a few values of every base parameter outside the saved modules."""
+    parameters: dict[str, Any] = {}
+    for key, module in base_modules(model):
+        if any(is_inside(key, parent) for parent in saved):
+            continue
+        for part, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            values = None
+            if not parameter.is_meta and parameter.is_floating_point() and parameter.numel():
+                # Whole numbers: a float32 cannot tell the last positions of a language model's embedding apart.
+                positions = torch.arange(_SAMPLES) * (parameter.numel() - 1) // (_SAMPLES - 1)
+                values = parameter.detach().flatten()[positions.to(parameter.device)].double().tolist()
+            name = f"{key}.{part}" if key else part
+            parameters[name] = {"shape": list(parameter.shape), "values": values}
+    return {"class": type(model).__name__, "parameters": parameters}
+
+
+def _differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """What differs between two fingerprints; values may differ by a rounding to bfloat16."""
+    problems = []
+    if wanted["class"] != found["class"]:
+        problems.append(f"class {found['class']}, trained on {wanted['class']}")
+    old, new = wanted["parameters"], found["parameters"]
+    for key in sorted(old.keys() | new.keys()):
+        if key not in new or key not in old:
+            problems.append(f"{key}: only in the " + ("model" if key not in old else "adapter's base"))
+        elif old[key]["shape"] != new[key]["shape"]:
+            problems.append(f"{key}: shape {new[key]['shape']}, trained on {old[key]['shape']}")
+        elif old[key]["values"] is not None and new[key]["values"] is not None:
+            pairs = zip(old[key]["values"], new[key]["values"], strict=True)
+            if any(abs(a - b) > 1e-2 * abs(a) + 1e-6 for a, b in pairs):
+                problems.append(f"{key}: other values")
+    return problems
+
+
+def _listing(title: str, problems: list[str], limit: int = 8) -> str:
+    lines = [f"{title}:", *(f"  {problem}" for problem in problems[:limit])]
+    if len(problems) > limit:
+        lines.append(f"  … and {len(problems) - limit} more")
+    return "\n".join(lines)

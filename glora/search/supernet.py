@@ -1,0 +1,315 @@
+"""One model that holds all 432 structures of every layer, with shared weights.
+
+The supernet is the adapter with A, B, C low-rank and D, E vectors; every other structure is a slice of it, as
+in the official code of GLoRA (arXiv 2306.07967): "vector" is column 0 of the same left factor, "scalar" its
+entry (0, 0).  Training draws one subnet a step; the search then compares subnets without training them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glora.config import TENSORS, GLoRAConfig, LayerConfig, Target
+from glora.engines.space import Genome, layer_config
+from glora.layer.adapter import Adapter
+from glora.layer.forward import join
+from glora.layer.tensors import LowRank, Scalar, SupportTensor, Vector
+from glora.layer.wrappers import AdaptedLayer, SavedModule, swap
+from glora.model.attaching import attach, detach
+from glora.model.report import Report
+from glora.model.state import adapted_modules, check_name, switch, unwrap
+from glora.search.model_space import space_of
+
+#: How a training step draws its subnets.
+SAMPLINGS = ("uniform", "sandwich")
+#: Structures that a layer keeps ready, the newest; each takes about 8 KiB, and there are 432.
+KEPT = 32
+
+
+class SuperNet:
+    """A model with the weight-shared adapter of all subnets, attached in place.
+
+    Args:
+        model: any model; everything of it is frozen but `modules_to_save`.
+        rank: rank of the low-rank tensors.
+        target: which layers; see `GLoRAConfig`.
+        modules_to_save: modules trained in full and shared by all subnets (the head).
+        structures: structures allowed for each tensor, all of them by default.
+        generator: source of the random factors; torch's global generator if None.
+        name: name of the adapter on the model.
+
+    Attributes:
+        model: the model.
+        space: its search space.
+        report: parameters of the largest subnet.
+
+    Raises:
+        ValueError: the target matches nothing, the name is taken, or there is nothing to train; the model is left as
+            it was.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rank: int = 4,
+        target: Target = "all-linear",
+        *,
+        modules_to_save: Sequence[str] = (),
+        structures: dict[str, Sequence[str]] | None = None,
+        generator: torch.Generator | None = None,
+        name: str = "supernet",
+    ) -> None:
+        check_name(name)
+        self.model, self.name = model, name
+        self.modules_to_save = tuple(modules_to_save)
+        self.space = space_of(unwrap(model), rank, target, modules_to_save=modules_to_save, structures=structures)
+        if not self.modules_to_save and not self.space.count(self.space.largest):
+            raise ValueError("nothing is to be trained: structures allows only 'none', and modules_to_save is empty")
+        layers = {layer.name: full_config(rank, layer.bias) for layer in self.space.layers}
+        self.report: Report = attach(model, GLoRAConfig.explicit(layers, modules_to_save), name, generator=generator)
+        self._layers: list[tuple[AdaptedLayer, SuperAdapter]] = []
+        modules = dict(adapted_modules(model))
+        for layer in self.space.layers:
+            module = modules[layer.name]
+            assert isinstance(module, AdaptedLayer)
+            adapter = SuperAdapter(module.adapters[name])  # type: ignore[arg-type]
+            module.adapters[name] = adapter
+            self._layers.append((module, adapter))
+        self.genome: Genome = self.space.largest
+        self.select(self.genome)
+
+    def select(self, genome: Genome) -> None:
+        """Compute with this subnet from now on.
+
+        Raises:
+            ValueError: `genome` is no subnet of the space.
+        """
+        self.space.check(genome)
+        for (_, adapter), genes in zip(self._layers, genome, strict=True):
+            adapter.choose(layer_config(genes, self.space.rank))
+        self.genome = genome.copy()
+
+    def draws(self, seed: int, step: int, sampling: str = "uniform", count: int = 1) -> list[Genome]:
+        """The subnets that training step `step` averages its gradient over.
+
+        They follow from (seed, step) alone, so a resumed run draws what an unbroken one would. At least one of them
+        has something to train.
+
+        Args:
+            seed, step: where in the run.
+            sampling: "uniform" draws `count` subnets (the paper: one); "sandwich" adds the largest and the
+                smallest to them.
+            count: number of random subnets.
+
+        Raises:
+            ValueError: `sampling` is neither, or `count` < 1.
+        """
+        if sampling not in SAMPLINGS or count < 1:
+            raise ValueError(
+                f"sampling must be one of {', '.join(SAMPLINGS)} and count at least 1; got {sampling!r}, {count}"
+            )
+        rng = np.random.default_rng([seed, step])
+        random = [self.space.sample(rng) for _ in range(count)]
+        # Without a head, subnets of nothing leave nothing to train in this step: draw again.
+        while not self.modules_to_save and not any(map(self.space.count, random)):
+            random = [self.space.sample(rng) for _ in range(count)]
+        return random if sampling == "uniform" else [self.space.largest, *random, self.space.smallest]
+
+    @contextmanager
+    def merged(self, genome: Genome) -> Iterator[None]:
+        """Inside the ``with`` block the model is the base model with this subnet in its weights.
+
+        Formed in the adapter's precision, not float64 as `glora.merge` does: a search merges a thousand
+        times. Relative error ≤ 1e-6 in float32.
+        """
+        before = self.genome
+        self.select(genome)
+        switch(self.model, None)
+        originals = []
+        try:
+            for module, adapter in self._layers:
+                if not adapter.choice.config.is_empty:
+                    originals.append((module.base, swap(module.base, adapter.choice_parameters(module.base))))
+            # The head is the supernet's, not the base model's.
+            for head in self._heads().values():
+                head.select(self.name, trainable=False)
+            yield
+        finally:
+            for base, parameters in originals:
+                swap(base, parameters)
+            switch(self.model, self.name)
+            self.select(before)
+
+    def config(self, genome: Genome) -> GLoRAConfig:
+        """The subnet as a configuration for `glora.attach`."""
+        return self.space.config(genome, self.modules_to_save)
+
+    def extract(self, genome: Genome, model: nn.Module | None = None, name: str = "found") -> Report:
+        """Attach the subnet as a plain adapter with the weights it has in the supernet.
+
+        Its outputs are those of the selected subnet, bit for bit.
+
+        Args:
+            genome: which subnet.
+            model: a model like the one the supernet was built on; the supernet's own if None.
+            name: name of the new adapter, which becomes the active one.
+
+        Raises:
+            ValueError: see `glora.attach`; the model is left as it was.
+        """
+        model = self.model if model is None else model
+        generator = torch.Generator()  # the drawn factors are overwritten; the caller's numbers stay undisturbed
+        report = attach(model, self.config(genome), name, generator=generator)
+        targets = dict(adapted_modules(model))
+        with torch.no_grad():
+            for layer, (_, adapter), genes in zip(self.space.layers, self._layers, genome, strict=True):
+                config = layer_config(genes, self.space.rank)
+                if config.is_empty:
+                    continue
+                sources = Subnet(adapter, config)
+                copies = targets[layer.name].adapters[name]
+                for tensor in TENSORS:
+                    copy_tensor(getattr(sources, tensor), getattr(copies, tensor))
+            for key, head in self._heads().items():
+                targets[key].adapters[name].load_state_dict(head.adapters[self.name].state_dict())
+        return report
+
+    def _heads(self) -> dict[str, SavedModule]:
+        """The modules that the supernet trains in full, by name."""
+        found = dict(adapted_modules(self.model))
+        return {key: m for key, m in found.items() if isinstance(m, SavedModule) and self.name in m.adapters}
+
+    def detach(self) -> None:
+        """Remove the supernet from its model (see `glora.detach`)."""
+        detach(self.model, self.name)
+
+
+def full_config(rank: int, bias: bool = True) -> LayerConfig:
+    """The structure that all others are slices of, with the paper's initialisation."""
+    d_tensor = "vector" if bias else "none"
+    return LayerConfig(A="lora", B="lora", C="lora", D=d_tensor, E="vector", rank=rank, init="xavier")
+
+
+class SuperAdapter(Adapter):
+    """The largest adapter of a layer, computing with the slice that was chosen.
+
+    Args:
+        full: the adapter whose tensors it takes over (A, B, C low-rank, D, E vectors).
+    """
+
+    choice: Subnet
+
+    def __init__(self, full: Adapter) -> None:
+        nn.Module.__init__(self)
+        self.config, self.op = full.config, full.op
+        for name in TENSORS:
+            setattr(self, name, getattr(full, name))
+        self._subnets: dict[LayerConfig, Subnet] = {}
+        self.train(full.training)
+
+    def choose(self, config: LayerConfig) -> None:
+        """Compute with this structure from now on."""
+        if config not in self._subnets:
+            if len(self._subnets) >= KEPT:
+                del self._subnets[next(iter(self._subnets))]
+            self._subnets[config] = Subnet(self, config)
+        # Not a submodule: its tensors are the supernet's own.
+        object.__setattr__(self, "choice", self._subnets[config])
+
+    def forward(self, x: Tensor, base: nn.Module) -> Tensor:
+        """The output of `base` adapted by the chosen slice."""
+        return self.choice(x, base)
+
+    def effective(self, base: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """W_eff and b_eff of the chosen slice; see `Adapter.effective`."""
+        return self.choice.effective(base)
+
+    @torch.no_grad()
+    def choice_parameters(self, base: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None]:
+        """`effective` in the adapter's precision, as parameters."""
+        original: Tensor = base.weight  # type: ignore[assignment]
+        bias: Tensor | None = base.bias  # type: ignore[assignment]
+        weight = self.op.matrix(original)
+        terms = self.choice.terms(weight, bias)
+        wide = weight.to(next(self.parameters()).dtype)
+        total = wide
+        if terms.hadamard is not None:
+            total = torch.addcmul(wide, wide, terms.hadamard.left @ terms.hadamard.right)
+        elif terms.scale is not None:
+            total = wide * (1 + terms.scale.reshape(-1, 1))
+        if terms.additive:
+            left, right, _ = join(terms.additive)
+            total = torch.addmm(total, left, right) if total is wide else total.addmm_(left, right)
+        shift = terms.shift
+        if bias is not None:
+            scaled = bias if terms.scale is None else bias * (1 + terms.scale)
+            shift = scaled if shift is None else scaled + shift
+        frozen = None if shift is None else nn.Parameter(shift.to(original.dtype), requires_grad=False)
+        return nn.Parameter(self.op.to_weight(total, original), requires_grad=False), frozen
+
+
+class Subnet(Adapter):
+    """One structure of a layer on slices of a supernet's tensors; holds no numbers of its own."""
+
+    def __init__(self, full: Adapter, config: LayerConfig) -> None:
+        nn.Module.__init__(self)
+        self.config, self.op = config, full.op
+        for name in TENSORS:
+            source: Any = getattr(full, name)
+            structure = getattr(config, name) if source is not None else "none"
+            setattr(self, name, _slice(source, structure))
+
+
+class _Sliced(SupportTensor):
+    """A support tensor whose value is a slice of another's, taken anew at each use so that gradients reach it."""
+
+    def __init__(self, source: SupportTensor) -> None:
+        SupportTensor.__init__(self, source.rows, source.cols)
+        # Not a submodule: the numbers belong to the supernet.
+        object.__setattr__(self, "_source", source)
+
+
+class _SlicedVector(_Sliced, Vector):
+    """Column 0 of a left factor, or a vector itself."""
+
+    @property
+    def value(self) -> Tensor:  # type: ignore[override]
+        """(rows,)."""
+        source: Any = self._source
+        # Contiguous, so that W0 C adds up in the order it does for a plain vector: outputs agree bit for bit.
+        return source.left[:, 0].contiguous() if isinstance(source, LowRank) else source.value
+
+
+class _SlicedScalar(_Sliced, Scalar):
+    """Entry (0, 0) of a left factor, or entry 0 of a vector."""
+
+    @property
+    def value(self) -> Tensor:  # type: ignore[override]
+        """(1,)."""
+        source: Any = self._source
+        return source.left[0, :1] if isinstance(source, LowRank) else source.value[:1]
+
+
+def _slice(source: SupportTensor | None, structure: str) -> SupportTensor | None:
+    if structure == "none" or source is None:
+        return None
+    if structure == "scalar":
+        return _SlicedScalar(source)
+    if structure == "vector":
+        return _SlicedVector(source)
+    return source
+
+
+def copy_tensor(source: SupportTensor | None, target: SupportTensor | None) -> None:
+    """Copy the numbers of a support tensor into one of the same structure."""
+    if isinstance(source, LowRank) and isinstance(target, LowRank):
+        target.left.copy_(source.left)
+        target.right.copy_(source.right)
+    elif isinstance(source, (Scalar, Vector)) and isinstance(target, (Scalar, Vector)):
+        target.value.copy_(source.value)

@@ -1,0 +1,1 @@
+"""Tasks on images: lists, transforms, corruptions and pretrained vision transformers."""

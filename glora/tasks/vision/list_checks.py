@@ -1,0 +1,47 @@
+"""What can be wrong between image lists that are each right: shared images, and a union that is none.
+
+Only paths and labels are compared; no image is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from glora.tasks.vision.images import ImageList
+
+
+def overlaps(lists: Mapping[str, ImageList], apart: Iterable[tuple[str, str]]) -> list[str]:
+    """A sentence for every two lists that share images: none may be trained on or chosen by, and judged by.
+
+    Args:
+        lists: lists by name.
+        apart: pairs of names; those of which a list is not there are passed over.
+    """
+    files = {name: _files(images).keys() for name, images in lists.items()}
+    found = []
+    for one, other in apart:
+        shared = files.get(one, set()) & files.get(other, set())
+        if shared:
+            found.append(f"{len(shared)} images are in both {one} and {other}, for instance {min(shared)}")
+    return found
+
+
+def differs_from_union(whole: ImageList, parts: Sequence[ImageList]) -> list[str]:
+    """A sentence if a list is not its parts together, with the same labels."""
+    files, wanted = _files(whole), {path: label for part in parts for path, label in _files(part).items()}
+    missing, extra = wanted.keys() - files.keys(), files.keys() - wanted.keys()
+    relabelled = {path for path in files.keys() & wanted.keys() if files[path] != wanted[path]}
+    if not missing and not extra and not relabelled:
+        return []
+    return [
+        f"{whole.name} is not {' and '.join(part.name for part in parts)} together: {len(missing)} images are missing, "
+        f"{len(extra)} are in it alone, {len(relabelled)} have another label, for instance "
+        f"{min(missing | extra | relabelled)}"
+    ]
+
+
+def _files(images: ImageList) -> dict[str, int]:
+    """Label of each file, its path freed of ``.`` and ``..`` so that equal files have equal names."""
+    paths = (os.path.normpath(images.root / path) for path in images.paths)
+    return dict(zip(paths, images.labels, strict=True))

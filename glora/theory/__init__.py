@@ -1,0 +1,1 @@
+"""What the theory says of a network: the scales it suggests."""

@@ -1,0 +1,98 @@
+"""What lies in a folder: a run, an adapter, or a model that could be adapted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from glora.config import LayerConfig
+from glora.model.checkpoint import INDEX
+from glora.runs.folder import Run
+
+
+def inspect(what: str) -> dict[str, Any]:
+    """A description of a run's folder, an adapter's folder, or a transformers model (folder or hub name).
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    folder = Path(what)
+    if (folder / "run.json").is_file():
+        return _run(Run.open(folder))
+    if (folder / INDEX).is_file():
+        return {"kind": "adapter", **_adapter(folder)}
+    return _model(what)
+
+
+def _run(run: Run) -> dict[str, Any]:
+    config, lines = run.config, run.metrics
+    found: dict[str, Any] = {
+        "kind": "run",
+        "task": dict(config.task),
+        "method": dict(config.method),
+        "complete": run.result is not None,
+        "last_step": lines[-1]["step"] if lines else 0,
+    }
+    if run.result is not None:
+        found["result"] = run.result
+    if run.adapter.is_dir():
+        found["adapter"] = _adapter(run.adapter)
+    return found
+
+
+def _adapter(folder: Path) -> dict[str, Any]:
+    """Layers by structure, parameters, and mean and spread of every trained scale.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        configs = [LayerConfig.from_dict(values).summary for values in index["configs"]]
+        tensors = load_file(folder / index["tensors"])
+    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"the adapter in {str(folder)!r} is damaged: {error!r}") from None
+    scales = {name[: -len(".A.value")]: 1 + tensor for name, tensor in tensors.items() if name.endswith(".A.value")}
+    return {
+        "layers": dict(Counter(configs[number] for number in index["layers"].values())),
+        "modules_to_save": index["modules_to_save"],
+        "numbers": sum(tensor.numel() for tensor in tensors.values()),
+        "alpha": {
+            name: f"mean {float(alpha.mean()):.4f}, spread {float(alpha.std(correction=0)):.4f}"
+            for name, alpha in scales.items()
+        },
+    }
+
+
+def _model(name: str) -> dict[str, Any]:
+    """Linear layers of a model by the last part of their name, with what the presets would train."""
+    import torch
+    import transformers
+
+    from glora import presets
+    from glora.model.attaching import count_parameters
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name!r} is no run, no adapter and no model that transformers can read: {error}") from None
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    makers = {"lora": presets.lora(), "alpha_lora": presets.alpha_lora(), "glora": presets.glora()}
+    reports = {preset: count_parameters(made, model) for preset, made in makers.items()}
+    shapes: dict[str, str] = {}
+    for layer in reports["lora"].layers:
+        shapes.setdefault(layer.type, f"{layer.out_features}×{layer.in_features}")
+    counts = Counter(layer.type for layer in reports["lora"].layers)
+    return {
+        "kind": "model",
+        "class": type(model).__name__,
+        "parameters": reports["lora"].base_parameters,
+        "linear_layers": {role: f"{counts[role]} of {shape}" for role, shape in shapes.items()},
+        "trained_by": {preset: report.adapter_parameters for preset, report in reports.items()},
+    }

@@ -1,0 +1,102 @@
+"""The ``[method]`` section of a run: a name and its options, put onto a model.
+
+======================================== =====================================================================
+name                                     what is trained
+======================================== =====================================================================
+lora, alpha_lora, glora, ssf, bitfit,    the preset of that name in `glora.presets`, and the task's heads;
+output_scale                             options are the preset's arguments
+linear_probe                             the heads
+full                                     every parameter
+custom                                   what the fields of `glora.GLoRAConfig` say, and the heads
+file                                     the configuration in a JSON file (``path``), as a search writes it
+======================================== =====================================================================
+
+Every method with a trainable scale takes ``share``, see `glora.training.alpha.share_alpha`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from glora import presets
+from glora.config import GLoRAConfig
+from glora.model.attaching import attach
+from glora.model.report import Report
+from glora.training.alpha import SHARES, share_alpha
+
+PRESETS = ("lora", "alpha_lora", "glora", "ssf", "bitfit", "output_scale")
+METHODS = (*PRESETS, "linear_probe", "full", "custom", "file")
+
+
+def apply(
+    model: nn.Module, name: str, options: Mapping[str, Any], heads: Sequence[str], *, seed: int = 0
+) -> Report | None:
+    """Prepare a model for training with a method, in place.
+
+    Args:
+        model: a model as a task builds it.
+        name: one of `METHODS`.
+        options: the method's options.
+        heads: modules trained in full whatever the method.
+        seed: of the adapter's random factors.
+
+    Returns:
+        What is adapted; None for "full", which adapts nothing and trains everything.
+
+    Raises:
+        ValueError: the method or one of its options is unknown, or does not fit the model.
+    """
+    if name == "full":
+        if options:
+            raise ValueError(f"method 'full' has no options, got {sorted(options)}")
+        model.requires_grad_(True)
+        return None
+    config, share = configuration(name, options, heads)
+    report = attach(model, config, generator=torch.Generator().manual_seed(seed))
+    if share is not None:
+        share_alpha(model, share)
+    return report
+
+
+def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -> tuple[GLoRAConfig, str | None]:
+    """The layer configuration of a method (any but "full") and how its scale is shared (None: not said).
+
+    Raises:
+        ValueError: see `apply`.
+    """
+    if name not in METHODS or name == "full":
+        raise ValueError(f"method.name must be one of {', '.join(METHODS)}; got {name!r}")
+    given = dict(options)
+    share = given.pop("share", None)
+    if share is not None and share not in SHARES:
+        raise ValueError(f"method.share must be one of {', '.join(SHARES)}; got {share!r}")
+    if name == "alpha_lora" and share is not None:
+        given.setdefault("per_row", share in ("row", "qkv"))
+    try:
+        if name == "linear_probe":
+            config = presets.linear_probe(modules_to_save=tuple(heads), **given)
+        elif name == "custom":
+            config = GLoRAConfig.from_dict(given)
+        elif name == "file":
+            config = _from_file(**given)
+        else:
+            config = getattr(presets, name)(**given)
+    except TypeError as error:  # an option that the preset does not take
+        raise ValueError(f"method {name!r}: {error}") from None
+    return replace(config, modules_to_save=tuple(dict.fromkeys([*config.modules_to_save, *heads]))), share
+
+
+def _from_file(path: str) -> GLoRAConfig:
+    try:
+        return GLoRAConfig.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ValueError(f"method.path={path!r} does not exist; check the path") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"method.path={path!r} is not valid JSON: {error}") from None

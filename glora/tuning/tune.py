@@ -1,0 +1,73 @@
+"""One run from its configuration to its figures: build, adapt, train, evaluate, save."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from glora.model import checkpoint
+from glora.model.state import get_state
+from glora.runs.config import RunConfig
+from glora.runs.folder import Run
+from glora.tasks import Task, make_task
+from glora.training.loop import check, train
+from glora.training.processes import processes
+from glora.tuning import methods
+
+
+def prepare(config: RunConfig) -> tuple[nn.Module, Task]:
+    """The task of a run and its model with a fresh adapter, everything checked.
+
+    Raises:
+        ValueError: the data, the method or the model cannot be used as the configuration says.
+    """
+    task = make_task(config.task["name"], config.task_options)
+    task.check()
+    seed = config.training.seed
+    model = task.build_model(seed)
+    methods.apply(model, config.method["name"], config.method_options, task.heads, seed=seed)
+    return model, task
+
+
+def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
+    """Do a run and return its figures, which are in its folder too.
+
+    A complete run is not done again with `resume`; its figures are returned.
+
+    Raises:
+        ValueError: see `prepare` and `Run.create`.
+        TrainingDiverged: see `glora.training.loop.train`.
+    """
+    if config.method["name"] == "supernet":
+        raise ValueError("method.name='supernet' is a search; do it with glora search")
+    state = processes(config.training.device)
+    run = Run.create(config, resume=resume)
+    if run.result is not None:
+        return run.result
+    model, task = prepare(config)
+    check(model, task, config.training)
+    state.wait_for_everyone()  # all have looked at the folder before it changes
+    if state.is_main_process:
+        run.start()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    done = train(model, task, config.training, run=run, resume=resume)
+    if get_state(model) is not None and state.is_main_process:
+        checkpoint.save(model, run.adapter)
+    result = {
+        "task": config.task["name"],
+        "method": config.method["name"],
+        "main_metric": task.main_metric,
+        "test": task.metrics(model, "test") if config.test else None,
+        "best_validation": done.best,
+        "best_step": done.best_step,
+        "steps": done.steps,
+        "alpha_steps": done.alpha_steps,
+        "passes": done.passes,
+        "stopped_early": done.stopped_early,
+        "parameters": trained,
+        "seconds": round(done.seconds, 2),
+    }
+    if state.is_main_process:
+        run.finish(result)
+    return result
