@@ -32,8 +32,8 @@ def vit() -> nn.Module:
 
 def adapted(method: str) -> nn.Module:
     """The model as the study trains it with a method."""
-    from paper_checks.glora.vtab_methods import configuration
-    from paper_checks.glora.vtab_study import BUDGET
+    from paper_checks.studies.vision.methods import configuration
+    from paper_checks.studies.vision.study import BUDGET
 
     model = vit()
     if method == "full":
@@ -46,7 +46,7 @@ def adapted(method: str) -> nn.Module:
 
 def measure() -> list[dict[str, Any]]:
     """Seconds of LoRA's step, and each method's as a multiple of it."""
-    from paper_checks.glora.vtab_methods import label
+    from paper_checks.studies.vision.methods import label
 
     threads = torch.get_num_threads()
     if DEVICE == "cpu":

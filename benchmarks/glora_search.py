@@ -33,7 +33,7 @@ VARIANTS: dict[str, dict[str, bool]] = {
 def trained_supernet(folder: Path, vit: Path, classes: range) -> tuple[Any, Any]:
     """The demo's supernet trained on these digits, and its task."""
     from glora.search_run import SearchRun
-    from paper_checks.glora.demo_vision import digits_config, write_digits
+    from paper_checks.demo.vision import digits_config, write_digits
 
     target = write_digits(folder / "data", classes=classes, validation=200)
     search_run = SearchRun(digits_config(folder / "run", target, vit, epochs=40))
@@ -58,7 +58,7 @@ def run(
     from glora.engines import Evolution
     from glora.search import search
     from glora.space import Budget
-    from paper_checks.glora.demo_vision import BUDGET
+    from paper_checks.demo.vision import BUDGET
 
     engine = Evolution(supernet.space, Budget.around(budget or BUDGET), **sizes)
     return search(supernet, task, engine, batch_size=batch_size, **savings)
@@ -115,7 +115,7 @@ def at_vit_s_size(folder: Path) -> list[dict[str, Any]]:
 
 def measure() -> list[dict[str, Any]]:
     """Throughput of each variant, what each asks, and whether all select the same."""
-    from paper_checks.glora.demo_vision import pretrain, write_digits
+    from paper_checks.demo.vision import pretrain, write_digits
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

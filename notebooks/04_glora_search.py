@@ -36,8 +36,8 @@ from glora.engines import Evolution, Random
 from glora.knapsack import Knapsack
 from glora.search import search
 from glora.search_run import SearchRun
-from paper_checks.glora.demo_vision import digits_config, pretrain, write_digits
-from paper_checks.notebook import show
+from paper_checks.demo.vision import digits_config, pretrain, write_digits
+from paper_checks.report.notebook import show
 
 FAST = os.environ.get("NOTEBOOK_FAST") == "1"
 torch.set_num_threads(1)

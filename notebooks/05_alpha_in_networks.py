@@ -10,7 +10,7 @@
 # The theory has one number α before a frozen classifier. α-LoRA puts one before every row of the adapted weights,
 # $W = \alpha\odot W_0 + BA$, and trains it apart from the adapter: every $T$ steps one step on a batch of its own
 # (Algorithm 1). Whether that beats plain LoRA is a question of points of accuracy, so everything else has to be equal:
-# the number of passes (α's are counted), the learning rates tried, the seeds, the examples. `paper_checks.glora.glue_cells`
+# the number of passes (α's are counted), the learning rates tried, the seeds, the examples. `paper_checks.studies.glue.study`
 # holds these rules; this notebook shows what came out. Figures of a study that is not complete say so.
 
 # %%
@@ -24,7 +24,7 @@ import glora
 import glora.schedule
 from glora.schedule import BatchOrder, alpha_parameters, split_for_alpha
 from glora.settings import AlphaSettings
-from paper_checks.notebook import show
+from paper_checks.report.notebook import show
 
 FAST = os.environ.get("NOTEBOOK_FAST") == "1"
 
@@ -62,7 +62,7 @@ for share in glora.schedule.SHARES:
 
 # %%
 if not FAST:
-    from paper_checks.glora.demo_text import text
+    from paper_checks.demo.text import text
 
     display(HTML(text().body))
 

@@ -141,7 +141,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from paper_checks.report import write_report
+    from paper_checks.report.claims import write_report
 
     if not arguments.results.is_dir():
         raise ValueError(f"--results: {str(arguments.results)!r} is not a folder; run the checks first")
@@ -151,7 +151,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from paper_checks.demo import write_demo
+    from paper_checks.demo.assemble import write_demo
 
     context = Context(
         out=arguments.out,

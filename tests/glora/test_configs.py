@@ -17,7 +17,7 @@ from glora.settings import RunConfig, read
 from glora.tasks import make_task
 from glora.tasks.encoder import load_tokenizer
 from glora.tuning import require_same_model, restore, tune
-from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
+from paper_checks.demo.tiny_text import save_model, save_reviews, write_jsonl
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CHAT = "{% for m in messages %}question {{ m['content'] }} answer {% endfor %}"

@@ -18,7 +18,7 @@ from glora.run import Run
 from glora.settings import RunConfig, TrainingSettings, read
 from glora.tasks.encoder import load_tokenizer
 from glora.tuning import restore, tune
-from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
+from paper_checks.demo.tiny_text import save_model, save_reviews, write_jsonl
 
 ROOT = Path(glora.__file__).parent.parent
 TRAINING = TrainingSettings(steps=4, batch_size=8, lr=5e-2, device="cpu")

@@ -36,7 +36,7 @@ from glora.supernet import SuperNet
 from glora.tasks.encoder import load_tokenizer
 from glora.tasks.instruct import Instruct
 from glora.tasks.multiple_choice import MultipleChoice
-from paper_checks.glora.tiny_text import save_model, write_jsonl
+from paper_checks.demo.tiny_text import save_model, write_jsonl
 from tests.glora.toy import Points, toy_supernet
 
 ROOT = Path(glora.__file__).parent.parent

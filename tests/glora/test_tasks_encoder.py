@@ -13,7 +13,7 @@ import glora
 from glora.methods import apply
 from glora.tasks.encoder import quiet
 from glora.tasks.glue import Glue
-from paper_checks.glora.tiny_text import save_model, save_reviews, save_tokenizer
+from paper_checks.demo.tiny_text import save_model, save_reviews, save_tokenizer
 
 
 @pytest.fixture(scope="module")

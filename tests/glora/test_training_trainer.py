@@ -18,7 +18,7 @@ from glora.schedule import SHARES, alpha_parameters
 from glora.settings import AlphaSettings
 from glora.tasks.glue import Glue
 from glora.trainer import AlphaCallback, split_dataset
-from paper_checks.glora.tiny_text import save_model, save_reviews
+from paper_checks.demo.tiny_text import save_model, save_reviews
 
 SETTINGS = AlphaSettings(every=3, lr=1e-2)
 
