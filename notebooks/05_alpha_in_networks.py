@@ -70,14 +70,14 @@ if not FAST:
 # ## 3. The study: α-LoRA against LoRA on GLUE
 
 # %%
-show("glora.glue_fair", rows=True)
+show("alpha_lora.glue_fair", rows=True)
 
 # %% [markdown]
 # The same comparison by the recipe of the paper's code: nothing is tuned, and α's steps, fifty times as long as the
 # adapter's, come on top. Whatever gain this shows and the table above does not belongs to the recipe rather than to α.
 
 # %%
-show("glora.glue_recipe", rows=True)
+show("alpha_lora.glue_recipe", rows=True)
 
 # %% [markdown]
 # ## 4. What the trained α looks like
@@ -85,17 +85,17 @@ show("glora.glue_recipe", rows=True)
 # should agree on it more than permuted rows do.
 
 # %%
-show("glora.glue_alpha", rows=True)
+show("alpha_lora.glue_alpha", rows=True)
 
 # %% [markdown]
 # ## 5. Replacing α by aα + b
 # The adapter was trained beside these scales; how much of a change does the model take?
 
 # %%
-show("glora.glue_affine", rows=True)
+show("alpha_lora.glue_affine", rows=True)
 
 # %% [markdown]
 # ## 6. Does it matter how α is trained?
 
 # %%
-show("glora.glue_sensitivity", rows=True)
+show("alpha_lora.glue_sensitivity", rows=True)

@@ -12,6 +12,15 @@ from collections.abc import Iterable
 
 from paper_checks.core.check import Check
 
+#: Ids that checks had before, and those they have now.
+RENAMED = {
+    f"glora.{name}": f"alpha_lora.{name}"
+    for name in (
+        *("glue_fair", "glue_recipe", "glue_full", "glue_affine", "glue_alpha", "glue_sensitivity"),
+        "alpha_overhead",
+    )
+}
+
 
 def all_checks() -> dict[str, Check]:
     """Every check by id, found in the modules of ``checks/alpha_lora`` and ``checks/glora``.
@@ -34,8 +43,11 @@ def all_checks() -> dict[str, Check]:
 
 
 def select(ids: Iterable[str]) -> list[Check]:
-    """The checks with these ids or prefixes (``alpha_lora`` takes the group); all of them for no ids."""
-    known, ids = all_checks(), list(ids)
+    """The checks with these ids or prefixes (``alpha_lora`` takes the group); all of them for no ids.
+
+    Ids of `RENAMED` are understood.
+    """
+    known, ids = all_checks(), [RENAMED.get(one, one) for one in ids]
     unknown = [one for one in ids if not any(key == one or key.startswith(f"{one}.") for key in known)]
     if unknown:
         raise ValueError(f"no check is called {', '.join(map(repr, unknown))}; known: {', '.join(known)}")

@@ -41,6 +41,14 @@ def test_run_goes_on_where_it_stopped_and_fresh_does_not(run):
     assert len(check.log) == 6
 
 
+def test_an_old_id_is_understood(run):
+    check = Fake("glue_fair")
+    code, out, err = run("run", "glora.glue_fair", checks=[check])
+    assert code == 0
+    assert out.startswith("alpha_lora.glue_fair: reproduced")
+    assert "paper-checks: glora.glue_fair is called alpha_lora.glue_fair now" in err
+
+
 def test_json_is_for_machines(run):
     code, out, _ = run("run", "--json", "alpha_lora.lacking", checks=[Lacking(), Fake()])
     assert code == 3

@@ -32,7 +32,7 @@ LABELS = {
 class GlueFair(Check):
     """See the module's docstring."""
 
-    id = "glora.glue_fair"
+    id = "alpha_lora.glue_fair"
     claim = "α-LoRA beats LoRA on every GLUE task, also at equal work and with tuned learning rates."
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, SST-2 and MRPC, parts of train"
     rule = (

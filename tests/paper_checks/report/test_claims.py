@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paper_checks.core import COMMITTED, Context, all_checks
+from paper_checks.core import COMMITTED, RENAMED, Context, all_checks
 from paper_checks.report import claims
 from paper_checks.report.claims import BEGIN, END
 from paper_checks.report.page import number
@@ -105,4 +105,4 @@ def test_committed_results_are_of_full_runs_with_one_seed():
     for check in checks.values():
         for record in check.records().values():
             assert record["quick"] is False
-            assert checks[record["check"]].home == check.home
+            assert checks[RENAMED.get(record["check"], record["check"])].home == check.home

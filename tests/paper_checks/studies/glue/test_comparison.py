@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paper_checks.checks.glora.glue_fair import CHECK
-from paper_checks.checks.glora.glue_recipe import CHECK as RECIPE
-from paper_checks.checks.glora.glue_recipe import GlueRecipe
+from paper_checks.checks.alpha_lora.glue_fair import CHECK
+from paper_checks.checks.alpha_lora.glue_recipe import CHECK as RECIPE
+from paper_checks.checks.alpha_lora.glue_recipe import GlueRecipe
 from paper_checks.core import Context, NotAvailable, Verdict
 from paper_checks.demo.tiny_text import save_model, save_reviews
 from paper_checks.statistics.answers import bits
@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TinyCheck(GlueFair):
-    id = "glora.glue_tiny"
+    id = "alpha_lora.glue_tiny"
     study = TINY
 
     def cells(self, context: Context) -> list[str]:

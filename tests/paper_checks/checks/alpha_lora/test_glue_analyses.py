@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paper_checks.checks.glora import glue_affine, glue_alpha, glue_full, glue_sensitivity
-from paper_checks.checks.glora.glue_fair import CHECK as STUDY
-from paper_checks.core import Context, NotAvailable, Verdict
+from paper_checks.checks.alpha_lora import glue_affine, glue_alpha, glue_full, glue_sensitivity
+from paper_checks.checks.alpha_lora.glue_fair import CHECK as STUDY
+from paper_checks.core import COMMITTED, Context, NotAvailable, Verdict
 from paper_checks.studies.glue.comparison import CLAIMED
 from paper_checks.studies.glue.study import AFFINE
 from rmt.storage import write_json
@@ -132,3 +132,13 @@ def test_the_full_study_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(glue_full, "_has_gpu", lambda: False)
     with pytest.raises(NotAvailable, match="needs a GPU"):
         check.compute(Context(out=tmp_path), "mrpc.lora.rate0.002")
+
+
+def test_committed_scales_give_the_stored_figures() -> None:
+    """Seeds and cells are found under the id of today, whatever it was when they were computed."""
+    stored = glue_alpha.CHECK.finished()
+    if not stored:
+        pytest.skip("no committed results")
+    found = glue_alpha.CHECK.compute(Context(out=COMMITTED), "mrpc")
+    for key in ("null", "null_tasks", "between_seeds", "between_tasks"):
+        assert found[key] == pytest.approx(stored["mrpc"][key], rel=1e-9)

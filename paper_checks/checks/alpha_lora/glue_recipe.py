@@ -12,10 +12,10 @@ from paper_checks.studies.glue.study import Study
 class GlueRecipe(GlueFair):
     """See the module's docstring; what remains of the gain under fair conditions is `glue_fair`."""
 
-    id = "glora.glue_recipe"
+    id = "alpha_lora.glue_recipe"
     claim = "α-LoRA beats LoRA on every GLUE task (the paper's recipe: one learning rate, α's passes not counted)."
     rule = (
-        "As glora.glue_fair, same tasks, seeds and examples, but both methods take the official code's learning "
+        "As alpha_lora.glue_fair, same tasks, seeds and examples, but both methods take the official code's learning "
         "rate (1e-4, nothing tuned), α batches are training examples of the adapter too, and α's passes come on "
         "top of the adapter's. Three epochs in place of ten or more."
     )

@@ -16,7 +16,7 @@ from paper_checks.studies.glue.study import Study
 class GlueFull(GlueFair):
     """See the module's docstring."""
 
-    id = "glora.glue_full"
+    id = "alpha_lora.glue_full"
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, five tasks"
     needs = ("data/glue", "models/minilm-l6", "a GPU, about 9 hours (estimated, not measured)")
     study = Study(

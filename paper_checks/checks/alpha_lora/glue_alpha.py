@@ -24,16 +24,16 @@ Scales = dict[str, NDArray[np.floating[Any]]]
 class GlueAlpha(Check):
     """See the module's docstring."""
 
-    id = "glora.glue_alpha"
+    id = "alpha_lora.glue_alpha"
     claim = "The trained α is spread around 1, in a pattern that belongs to the model rather than to chance."
     where = "α-LoRA, appendix: trained α per layer of RoBERTa-base on MNLI, QNLI, RTE"
     rule = (
-        "From the runs of glora.glue_fair. Reproduced if in every task the mean of α lies within .02 of 1 "
+        "From the runs of alpha_lora.glue_fair. Reproduced if in every task the mean of α lies within .02 of 1 "
         "and the mean rank correlation of α (row by row, within each matrix) between seeds is above the 99 % "
         "quantile of its null, in which rows are permuted; not reproduced if either fails in a task; "
         "undecided with fewer than two seeds. The correlation between tasks is reported with its own null."
     )
-    needs = ("finished cells of glora.glue_fair",)
+    needs = ("finished cells of alpha_lora.glue_fair",)
 
     def cells(self, context: Context) -> Sequence[str]:
         return tuple(STUDY.study.tasks)
@@ -42,7 +42,8 @@ class GlueAlpha(Check):
         runs = stored_scales(context, cell)
         if not runs:
             raise NotAvailable(f"needs finished α-LoRA runs of {STUDY.id} on {cell}; run that check first")
-        seed = context.seed_for(self.id, cell)
+        # The id that the check had when its cells were computed: the same seeds.
+        seed = context.seed_for("glora.glue_alpha", cell)
         pairs = list(itertools.combinations(runs, 2))
         others = [task for task in STUDY.study.tasks if task != cell]
         between = [pair for task in others for pair in itertools.product(runs, stored_scales(context, task))]

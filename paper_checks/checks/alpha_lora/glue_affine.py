@@ -24,17 +24,17 @@ TESTED = ((0.667, 0.0), (1.333, 0.0), (1.0, -0.333), (1.0, 0.333))
 class GlueAffine(Check):
     """See the module's docstring."""
 
-    id = "glora.glue_affine"
+    id = "alpha_lora.glue_affine"
     claim = "Rescaling or shifting the trained α by a third costs accuracy: the overall scale must stay."
     where = "α-LoRA, Fig. 5 (RTE, RoBERTa-base)"
     rule = (
-        "From the α-LoRA run with seed 0 of glora.glue_fair on each task, on the development set: the loss of accuracy "
-        "by a = 2/3, a = 4/3, b = ±1/3, with its 95 % interval over examples (paired). A task whose trained model does "
-        "not beat the majority class by two standard errors has nothing to lose and is left out. Reproduced if every "
-        "interval lies above 0; not reproduced if one lies below 6.5 points, the least that the paper loses; else, or "
-        "with a task missing, undecided."
+        "From the α-LoRA run with seed 0 of alpha_lora.glue_fair on each task, on the development set: the loss of "
+        "accuracy by a = 2/3, a = 4/3, b = ±1/3, with its 95 % interval over examples (paired). A task whose trained "
+        "model does not beat the majority class by two standard errors has nothing to lose and is left out. Reproduced "
+        "if every interval lies above 0; not reproduced if one lies below 6.5 points, the least that the paper loses; "
+        "else, or with a task missing, undecided."
     )
-    needs = ("finished cells of glora.glue_fair",)
+    needs = ("finished cells of alpha_lora.glue_fair",)
 
     def cells(self, context: Context) -> Sequence[str]:
         return tuple(STUDY.study.tasks)
