@@ -23,7 +23,7 @@ def vit() -> nn.Module:
     """A ViT-S/14 with random weights, the same at every call, and a head for ten classes."""
     from transformers import Dinov2Config, Dinov2Model
 
-    from glora.tasks.vision_models import wrap
+    from glora.tasks.vision.models import wrap
 
     torch.manual_seed(0)
     backbone = Dinov2Model(Dinov2Config(hidden_size=384, num_attention_heads=6, num_hidden_layers=12))
@@ -32,8 +32,8 @@ def vit() -> nn.Module:
 
 def adapted(method: str) -> nn.Module:
     """The model as the study trains it with a method."""
-    from paper_checks.glora.vtab_methods import configuration
-    from paper_checks.glora.vtab_study import BUDGET
+    from paper_checks.studies.vision.methods import configuration
+    from paper_checks.studies.vision.study import BUDGET
 
     model = vit()
     if method == "full":
@@ -46,7 +46,7 @@ def adapted(method: str) -> nn.Module:
 
 def measure() -> list[dict[str, Any]]:
     """Seconds of LoRA's step, and each method's as a multiple of it."""
-    from paper_checks.glora.vtab_methods import label
+    from paper_checks.studies.vision.methods import label
 
     threads = torch.get_num_threads()
     if DEVICE == "cpu":

@@ -32,8 +32,8 @@ VARIANTS: dict[str, dict[str, bool]] = {
 
 def trained_supernet(folder: Path, vit: Path, classes: range) -> tuple[Any, Any]:
     """The demo's supernet trained on these digits, and its task."""
-    from glora.search_run import SearchRun
-    from paper_checks.glora.demo_vision import digits_config, write_digits
+    from glora.searching import SearchRun
+    from paper_checks.demo.vision import digits_config, write_digits
 
     target = write_digits(folder / "data", classes=classes, validation=200)
     search_run = SearchRun(digits_config(folder / "run", target, vit, epochs=40))
@@ -55,10 +55,10 @@ def run(
     budget: int | None = None,
 ) -> Any:
     """One search."""
-    from glora.engines import Evolution
-    from glora.search import search
-    from glora.space import Budget
-    from paper_checks.glora.demo_vision import BUDGET
+    from glora.engines.evolution import Evolution
+    from glora.engines.space import Budget
+    from glora.search.loop import search
+    from paper_checks.demo.vision import BUDGET
 
     engine = Evolution(supernet.space, Budget.around(budget or BUDGET), **sizes)
     return search(supernet, task, engine, batch_size=batch_size, **savings)
@@ -88,15 +88,16 @@ def compared(what: str, supernet: Any, task: Any, **options: Any) -> list[dict[s
 
 def selection(found: Any) -> list[str]:
     """What was proposed, and what was selected in the end."""
-    from glora.search import genome_text
+    from glora.search.log import genome_text
 
     return [*(genome_text(candidate.genome) for candidate in found.candidates), genome_text(found.best.genome)]
 
 
 def at_vit_s_size(folder: Path) -> list[dict[str, Any]]:
     """The comparison on CIFAR-10 with a ViT-S and a supernet of few steps; no rows without the data folder."""
-    from glora.search_run import SearchRun
-    from glora.settings import RunConfig, TrainingSettings
+    from glora.runs.config import RunConfig
+    from glora.runs.settings import TrainingSettings
+    from glora.searching import SearchRun
 
     shared = Path(os.environ.get("ADAPT_SHARED", "nowhere"))
     data, model = shared / "data" / "vtab" / "cifar10", shared / "models" / "vit-s14"
@@ -115,7 +116,7 @@ def at_vit_s_size(folder: Path) -> list[dict[str, Any]]:
 
 def measure() -> list[dict[str, Any]]:
     """Throughput of each variant, what each asks, and whether all select the same."""
-    from paper_checks.glora.demo_vision import pretrain, write_digits
+    from paper_checks.demo.vision import pretrain, write_digits
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

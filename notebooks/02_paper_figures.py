@@ -13,7 +13,7 @@
 
 # %%
 # %matplotlib inline
-from paper_checks.notebook import show
+from paper_checks.report.notebook import show
 
 # %% [markdown]
 # ## 1. Any source: the formulas hold

@@ -32,12 +32,13 @@ from IPython.display import display
 
 import glora
 from glora import plot
-from glora.engines import Evolution, Random
-from glora.knapsack import Knapsack
-from glora.search import search
-from glora.search_run import SearchRun
-from paper_checks.glora.demo_vision import digits_config, pretrain, write_digits
-from paper_checks.notebook import show
+from glora.engines.evolution import Evolution
+from glora.engines.knapsack import Knapsack
+from glora.engines.random import Random
+from glora.search.loop import search
+from glora.searching import SearchRun
+from paper_checks.demo.vision import digits_config, pretrain, write_digits
+from paper_checks.report.notebook import show
 
 FAST = os.environ.get("NOTEBOOK_FAST") == "1"
 torch.set_num_threads(1)
@@ -46,7 +47,7 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## A pretrained model and a task
 #
-# `write_digits` writes scikit-learn's digits in the layout of VTAB-1K; `glora.tasks.vtab` reads any folder of that
+# `write_digits` writes scikit-learn's digits in the layout of VTAB-1K; `glora.tasks.vision.image_folder` reads any folder of that
 # layout, few-shot lists, or one folder a class.
 
 # %%

@@ -10,7 +10,7 @@
 # The theory has one number α before a frozen classifier. α-LoRA puts one before every row of the adapted weights,
 # $W = \alpha\odot W_0 + BA$, and trains it apart from the adapter: every $T$ steps one step on a batch of its own
 # (Algorithm 1). Whether that beats plain LoRA is a question of points of accuracy, so everything else has to be equal:
-# the number of passes (α's are counted), the learning rates tried, the seeds, the examples. `paper_checks.glora.glue_cells`
+# the number of passes (α's are counted), the learning rates tried, the seeds, the examples. `paper_checks.studies.glue.study`
 # holds these rules; this notebook shows what came out. Figures of a study that is not complete say so.
 
 # %%
@@ -22,9 +22,10 @@ from IPython.display import HTML, display
 
 import glora
 import glora.schedule
-from glora.schedule import BatchOrder, alpha_parameters, split_for_alpha
-from glora.settings import AlphaSettings
-from paper_checks.notebook import show
+from glora.runs.settings import AlphaSettings
+from glora.training.alpha import alpha_parameters
+from glora.training.batches import BatchOrder, split_for_alpha
+from paper_checks.report.notebook import show
 
 FAST = os.environ.get("NOTEBOOK_FAST") == "1"
 
@@ -62,7 +63,7 @@ for share in glora.schedule.SHARES:
 
 # %%
 if not FAST:
-    from paper_checks.glora.demo_text import text
+    from paper_checks.demo.text import text
 
     display(HTML(text().body))
 
@@ -70,14 +71,14 @@ if not FAST:
 # ## 3. The study: α-LoRA against LoRA on GLUE
 
 # %%
-show("glora.glue_fair", rows=True)
+show("alpha_lora.glue_fair", rows=True)
 
 # %% [markdown]
 # The same comparison by the recipe of the paper's code: nothing is tuned, and α's steps, fifty times as long as the
 # adapter's, come on top. Whatever gain this shows and the table above does not belongs to the recipe rather than to α.
 
 # %%
-show("glora.glue_recipe", rows=True)
+show("alpha_lora.glue_recipe", rows=True)
 
 # %% [markdown]
 # ## 4. What the trained α looks like
@@ -85,17 +86,17 @@ show("glora.glue_recipe", rows=True)
 # should agree on it more than permuted rows do.
 
 # %%
-show("glora.glue_alpha", rows=True)
+show("alpha_lora.glue_alpha", rows=True)
 
 # %% [markdown]
 # ## 5. Replacing α by aα + b
 # The adapter was trained beside these scales; how much of a change does the model take?
 
 # %%
-show("glora.glue_affine", rows=True)
+show("alpha_lora.glue_affine", rows=True)
 
 # %% [markdown]
 # ## 6. Does it matter how α is trained?
 
 # %%
-show("glora.glue_sensitivity", rows=True)
+show("alpha_lora.glue_sensitivity", rows=True)

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from paper_checks.core import COMMITTED, Check, Context, Outcome, Verdict, select
+from paper_checks.core import COMMITTED, RENAMED, Check, Context, Outcome, Verdict, select
 from rmt._files import to_plain
 
 FINE, CRASHED, BAD_USAGE, LACKING, INTERRUPTED = 0, 1, 2, 3, 130
@@ -128,6 +128,10 @@ def _run(arguments: argparse.Namespace) -> int:
         seed=_at_least("--seed", arguments.seed, 0),
         jobs=_at_least("--jobs", arguments.jobs, 1),
     )
+    for old in arguments.ids:
+        if old in RENAMED:
+            note = f"{old} is called {RENAMED[old]} now; so must be the folder of its results, if it was run before"
+            print(f"paper-checks: {note}", file=sys.stderr)
     code, records = FINE, []
     for check in select(arguments.ids):
         outcome = _attempt(check, context, fresh=arguments.fresh)
@@ -141,7 +145,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from paper_checks.report import write_report
+    from paper_checks.report.claims import write_report
 
     if not arguments.results.is_dir():
         raise ValueError(f"--results: {str(arguments.results)!r} is not a folder; run the checks first")
@@ -151,7 +155,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from paper_checks.demo import write_demo
+    from paper_checks.demo.assemble import write_demo
 
     context = Context(
         out=arguments.out,

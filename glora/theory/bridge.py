@@ -301,9 +301,9 @@ def _plugin(
         from sklearn.covariance import ledoit_wolf
     except ImportError:
         raise ValueError("method='plugin' needs scikit-learn; pip install 'rescale-and-adapt[learn]'") from None
-    from rmt.covariance import Spectrum, inverse_of
-    from rmt.fixed_point import spectral
-    from rmt.ridge import assemble
+    from rmt.linear.forms import assemble
+    from rmt.resolvent import inverse_of, spectral
+    from rmt.settings.spectrum import Spectrum
 
     centred = problem.intercept is not None
     features, weights = (_numpy(one) for one in head_features(layer))

@@ -24,7 +24,7 @@ from glora.runs.config import RunConfig, read
 from glora.runs.settings import TrainingSettings
 from glora.searching import SearchRun
 from glora.tasks.vision.images import DataProblems
-from paper_checks.glora.demo_vision import BUDGET, digits_config, digits_story, pretrain, write_digits
+from paper_checks.demo.vision import BUDGET, digits_config, digits_story, pretrain, write_digits
 
 ROOT = Path(glora.__file__).parent.parent
 
@@ -81,10 +81,10 @@ class TestStory:
 
 
 def test_demo_section(story, monkeypatch):
-    from paper_checks.glora import demo_vision
+    from paper_checks.demo import vision
 
-    monkeypatch.setattr(demo_vision, "digits_story", lambda folder: story[1])
-    section = demo_vision.section()
+    monkeypatch.setattr(vision, "digits_story", lambda folder: story[1])
+    section = vision.section()
     assert section.anchor == "vision"
     assert section.body.count("<img") == 1
     assert f"{story[1]['search']['candidates']} subnets" in section.body

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from glora.settings import AlphaSettings, TrainingSettings
+from glora.runs.settings import AlphaSettings, TrainingSettings
 from paper_checks.core import Context, NotAvailable
-from paper_checks.glora.cost import Subject
+from paper_checks.studies.cost import Subject
 
 WIDE = 2048  #: numbers of the wide method: 2048² = 16 MiB, four times with gradient and Adam's two states
 

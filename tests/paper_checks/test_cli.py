@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from paper_checks import cli, demo
+from paper_checks import cli
 from paper_checks.core import COMMITTED
-from paper_checks.page import Section
+from paper_checks.demo import assemble, example
+from paper_checks.report.page import Section
 from tests.paper_checks.fake import Crashing, Drawn, Fake, Interrupted, Lacking
 
 
@@ -15,7 +16,7 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, checks=()):
-        monkeypatch.setattr("paper_checks.core.all_checks", lambda: {check.id: check for check in checks})
+        monkeypatch.setattr("paper_checks.core.discovery.all_checks", lambda: {check.id: check for check in checks})
         code = cli.main(list(arguments))
         out, err = capsys.readouterr()
         return code, out, err
@@ -38,6 +39,14 @@ def test_run_goes_on_where_it_stopped_and_fresh_does_not(run):
     assert len(check.log) == 3
     run("run", "--fresh", checks=[check])
     assert len(check.log) == 6
+
+
+def test_an_old_id_is_understood(run):
+    check = Fake("glue_fair")
+    code, out, err = run("run", "glora.glue_fair", checks=[check])
+    assert code == 0
+    assert out.startswith("alpha_lora.glue_fair: reproduced")
+    assert "paper-checks: glora.glue_fair is called alpha_lora.glue_fair now" in err
 
 
 def test_json_is_for_machines(run):
@@ -138,7 +147,7 @@ def test_environment_gives_the_data_folder(run, monkeypatch, tmp_path):
 
 
 def test_demo_writes_one_page_and_says_what_was_not_run(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "SECTIONS", [lambda: Section("first", "First things", "<p>hello</p>")])
+    monkeypatch.setattr(assemble, "SECTIONS", [lambda: Section("first", "First things", "<p>hello</p>")])
     code, out, _ = run("demo", "--out", "page", "--jobs", "1", checks=[Fake(), Lacking()])
     assert code == 0
     assert "one page of results: page/index.html" in out
@@ -151,6 +160,6 @@ def test_demo_writes_one_page_and_says_what_was_not_run(run, monkeypatch, tmp_pa
 
 
 def test_the_example_of_the_demo_predicts_what_it_simulates():
-    section = demo.example()
+    section = example.example()
     assert "0.8559" in section.body
     assert "data:image/png" in section.body

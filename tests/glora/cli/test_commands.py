@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from glora.cli.commands import main
-from paper_checks.glora.tiny_text import save_model, save_reviews
+from paper_checks.demo.tiny_text import save_model, save_reviews
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 CONFIG = """

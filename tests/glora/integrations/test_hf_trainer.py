@@ -18,7 +18,7 @@ from glora.runs.settings import AlphaSettings
 from glora.tasks.text.glue import Glue
 from glora.training.alpha import SHARES, alpha_parameters
 from glora.tuning.methods import apply
-from paper_checks.glora.tiny_text import save_model, save_reviews
+from paper_checks.demo.tiny_text import save_model, save_reviews
 
 SETTINGS = AlphaSettings(every=3, lr=1e-2)
 

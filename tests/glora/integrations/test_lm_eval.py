@@ -20,7 +20,7 @@ from glora.runs.settings import TrainingSettings
 from glora.tasks.text.loading import load_tokenizer
 from glora.tuning.restore import restore
 from glora.tuning.tune import tune
-from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
+from paper_checks.demo.tiny_text import save_model, save_reviews, write_jsonl
 
 ROOT = Path(glora.__file__).parent.parent
 TRAINING = TrainingSettings(steps=4, batch_size=8, lr=5e-2, device="cpu")

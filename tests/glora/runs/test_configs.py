@@ -18,7 +18,7 @@ from glora.tasks import make_task
 from glora.tasks.text.loading import load_tokenizer
 from glora.tuning.restore import require_same_model, restore
 from glora.tuning.tune import tune
-from paper_checks.glora.tiny_text import save_model, save_reviews, write_jsonl
+from paper_checks.demo.tiny_text import save_model, save_reviews, write_jsonl
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 CHAT = "{% for m in messages %}question {{ m['content'] }} answer {% endfor %}"

@@ -39,7 +39,7 @@ from glora.searching import SearchRun
 from glora.tasks.text.instruct import Instruct
 from glora.tasks.text.loading import load_tokenizer
 from glora.tasks.text.multiple_choice import MultipleChoice
-from paper_checks.glora.tiny_text import save_model, write_jsonl
+from paper_checks.demo.tiny_text import save_model, write_jsonl
 from tests.glora.toy import Points, toy_supernet
 
 ROOT = Path(glora.__file__).parent.parent

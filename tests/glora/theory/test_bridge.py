@@ -15,7 +15,7 @@ import glora
 import rmt
 from glora.theory.bridge import suggest_alpha
 from glora.theory.tangents import margins_at, tangents
-from rmt import leave_one_out
+from rmt.choosing import leave_one_out
 from tests.glora.theory.test_tangents import Deep, few
 
 MEAN, P = 1.6, 30

@@ -22,7 +22,7 @@ from glora.tasks.text.loading import load_tokenizer
 from glora.tasks.text.multiple_choice import MultipleChoice, bootstrap_interval
 from glora.tasks.text.packing import check_packable, rows_of, share_prompts, why_not_packable
 from glora.training.loop import train
-from paper_checks.glora.tiny_text import save_model, save_tokenizer, write_jsonl
+from paper_checks.demo.tiny_text import save_model, save_tokenizer, write_jsonl
 
 CHAT = "{% for m in messages %}question {{ m['content'] }} answer {% endfor %}"
 

@@ -12,7 +12,7 @@ import glora
 from glora.tasks.text.glue import Glue
 from glora.tasks.text.loading import quiet
 from glora.tuning.methods import apply
-from paper_checks.glora.tiny_text import save_model, save_reviews, save_tokenizer
+from paper_checks.demo.tiny_text import save_model, save_reviews, save_tokenizer
 
 
 @pytest.fixture(scope="module")

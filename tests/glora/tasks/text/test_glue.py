@@ -17,7 +17,7 @@ from glora.tasks.base import Task, batches
 from glora.tasks.rows import hub_split, read_rows
 from glora.tasks.text.glue import DATASETS, Glue, score
 from glora.training.loop import train
-from paper_checks.glora.tiny_text import reviews, save_model, save_reviews, write_jsonl
+from paper_checks.demo.tiny_text import reviews, save_model, save_reviews, write_jsonl
 
 
 @pytest.fixture(scope="session")

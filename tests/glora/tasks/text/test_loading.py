@@ -10,7 +10,7 @@ import torch
 
 from glora.tasks.text.glue import Glue
 from glora.tasks.text.loading import quiet
-from paper_checks.glora.tiny_text import save_model, save_tokenizer
+from paper_checks.demo.tiny_text import save_model, save_tokenizer
 from tests.glora.tasks.text.test_encoder import POOLINGS, save_tiny
 
 

@@ -1,0 +1,202 @@
+"""What a check is and where its results lie.
+
+A check is one claim of a paper as a program. Its work is cut into *cells*; each finished cell is one
+JSON file ``<out>/<check id>/<cell>.json`` with seed, versions and timing, so that a run can be interrupted
+and continued. The verdict is computed from the figures in those files by a rule stated in words, never by
+hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import time
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from paper_checks.core.outcome import Figures, NotAvailable, Outcome, Verdict
+from rmt._files import read_json, write_json
+
+#: The committed results of full runs.
+COMMITTED = Path(__file__).parents[1] / "results"
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a run finds its data and puts its results, and how thorough it is."""
+
+    out: Path
+    data: Path | None = None  #: a folder that holds ``data/`` and ``models/``
+    quick: bool = False  #: fewer draws and splits: for the demo and the tests, never committed
+    seed: int = 0
+    jobs: int = 1  #: cells computed at once; the figures do not depend on it
+
+    def seed_for(self, *names: str) -> int:
+        """A seed of its own for each check and cell, the same on every machine and for any number of jobs."""
+        words = [self.seed, *(zlib.crc32(name.encode()) for name in names)]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])  # 32 bits: exact as a float too
+
+    def folder(self, *parts: str) -> Path:
+        """A folder below the data folder.
+
+        Raises:
+            NotAvailable: no data folder was given, or it lacks that folder.
+        """
+        if self.data is None:
+            raise NotAvailable("needs a data folder; set ADAPT_SHARED or give --data DIR")
+        path = self.data.joinpath(*parts)
+        if not path.is_dir():
+            raise NotAvailable(f"needs the folder {'/'.join(parts)} below the data folder {str(self.data)!r}")
+        return path
+
+
+class Check(ABC):
+    """One claim as a program. Subclasses set the class attributes and the three methods."""
+
+    id: str  #: group and name, for instance ``alpha_lora.figure1``
+    claim: str  #: the claim in one sentence
+    where: str  #: where it stands in the paper
+    rule: str  #: how the verdict follows from the figures, in words
+    needs: Sequence[str] = ()  #: for the reader: data folders, GPU, hours
+
+    @property
+    def home(self) -> str:
+        """Folder of its cells below the results; checks that share cells have the same one."""
+        return self.id
+
+    @abstractmethod
+    def cells(self, context: Context) -> Sequence[str]:
+        """Names of the cells, in the order of their value. They are file names: letters, digits, ``._-``."""
+
+    @abstractmethod
+    def compute(self, context: Context, cell: str) -> Figures:
+        """The figures of one cell (numbers, strings, lists, dicts, arrays).
+
+        Raises:
+            NotAvailable: what the cell needs is not there.
+        """
+
+    @abstractmethod
+    def judge(self, cells: Mapping[str, Figures]) -> Outcome:
+        """The verdict from the figures of the finished cells, by ``rule``."""
+
+    def draw(self, cells: Mapping[str, Figures]) -> Any:
+        """A matplotlib Figure made from the stored figures, or None."""
+        return None
+
+    def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
+        """Stored records (figures, seed, versions, seconds) of the finished cells, in the order of the cells."""
+        order = {cell: place for place, cell in enumerate(self.cells(Context(out=folder)))}
+        paths = sorted((folder / self.home).glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path))
+        return {path.stem: read_json(path) for path in paths}
+
+    def finished(self, folder: Path = COMMITTED) -> dict[str, Figures]:
+        """Figures of the finished cells below ``folder``, in the order of the cells."""
+        return {cell: record["figures"] for cell, record in self.records(folder).items()}
+
+    def run(self, context: Context, *, fresh: bool = False, progress: bool = False) -> Outcome:
+        """Compute the missing cells (all with ``fresh``), save each as it ends, and judge.
+
+        A cell stored by a run of another kind (quick or full, another seed) is computed again. Cells that
+        lack what they need are left out; ``Outcome.missing`` says why.
+        """
+        names = list(self.cells(context))
+        todo = [name for name in names if fresh or not self._stored(context, name)]
+        missing: dict[str, None] = {}  # an ordered set: many cells lack the same thing
+        for reason in _bar(_map(self._save_cell, context, todo), len(todo), self.id, progress):
+            if reason is not None:
+                missing[reason] = None
+        stored = {
+            name: read_json(self._path(context, name))["figures"] for name in names if self._stored(context, name)
+        }
+        if not stored:
+            return Outcome(Verdict.NOT_RUN, "; ".join(missing), missing=tuple(missing))
+        return replace(self.judge(stored), missing=tuple(missing))
+
+    def _path(self, context: Context, cell: str) -> Path:
+        return context.out / self.home / f"{cell}.json"
+
+    def _stored(self, context: Context, cell: str) -> bool:
+        try:
+            record = read_json(self._path(context, cell))
+        except ValueError:  # not there, or damaged from outside: computed again
+            return False
+        return record.get("quick") == context.quick and record.get("seed") == context.seed
+
+    def _save_cell(self, context: Context, cell: str) -> str | None:
+        """Compute one cell and store it; the reason if what it needs is not there."""
+        start = time.perf_counter()
+        try:
+            # Cells run side by side, and sums do not depend on the number of cores.
+            with threadpool_limits(1, user_api="blas"):
+                figures = self.compute(context, cell)
+        except NotAvailable as reason:
+            return str(reason)
+        record = {
+            "check": self.id,
+            "cell": cell,
+            "quick": context.quick,
+            "seed": context.seed,
+            "seconds": round(time.perf_counter() - start, 2),
+            "versions": versions(),
+            "figures": figures,
+        }
+        write_json(self._path(context, cell), record)
+        return None
+
+    def need(self, context: Context, cell: str) -> Figures:
+        """The figures of a cell that another one rests on, computed first if they are not stored.
+
+        Raises:
+            NotAvailable: what it needs is not there.
+        """
+        if not self._stored(context, cell):
+            reason = self._save_cell(context, cell)
+            if reason is not None:
+                raise NotAvailable(reason)
+        return read_json(self._path(context, cell))["figures"]
+
+    def recall(self, folder: Path = COMMITTED) -> Outcome:
+        """The outcome from stored cells alone; nothing is computed."""
+        stored = self.finished(folder)
+        if not stored:
+            needs = f" (needs {', '.join(self.needs)})" if self.needs else ""
+            return Outcome(Verdict.NOT_RUN, f"no stored results{needs}")
+        return self.judge(stored)
+
+
+def versions() -> dict[str, str]:
+    """Python, platform, and the version of every library that has been imported."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for module in ("numpy", "scipy", "torch", "transformers", "peft", "sklearn"):
+        if module in sys.modules:
+            found[module] = str(getattr(sys.modules[module], "__version__", "?"))
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        found["rescale-and-adapt"] = metadata.version("rescale-and-adapt")
+    return found
+
+
+def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:
+    """``save(context, cell)`` for every cell, in ``context.jobs`` processes."""
+    if context.jobs == 1 or len(cells) < 2:
+        return (save(context, cell) for cell in cells)
+    from joblib import Parallel, delayed
+
+    inner = replace(context, jobs=1)
+    workers = Parallel(n_jobs=context.jobs, return_as="generator_unordered")
+    return workers(delayed(save)(inner, cell) for cell in cells)
+
+
+def _bar(results: Iterable[str | None], total: int, title: str, progress: bool) -> Iterable[str | None]:
+    from tqdm import tqdm
+
+    return tqdm(results, total=total, desc=title, unit="cell", disable=not progress, leave=False)

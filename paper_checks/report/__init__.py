@@ -1,0 +1,1 @@
+"""Stored results as the claims page, the README's table and notebook cells; computes no figures."""

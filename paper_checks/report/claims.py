@@ -1,0 +1,163 @@
+"""From stored results to the claims page (HTML) and the claims table of the README (Markdown). Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict
+from paper_checks.report import page
+from paper_checks.report.page import Section, escape, number
+from rmt._files import write_atomic
+
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+#: The papers, by group of checks, in the order of the page.
+PAPERS = {
+    "alpha_lora": "α-LoRA: Effective Fine-Tuning via Base Model Rescaling (arXiv 2510.21345)",
+    "glora": "One-for-All: Generalized LoRA (GLoRA, arXiv 2306.07967)",
+}
+SHOWN_ROWS = 12  # longer tables are folded
+
+_STYLES = {
+    Verdict.REPRODUCED: "good",
+    Verdict.BY_CONSTRUCTION: "good",
+    Verdict.CORRECTED: "fixed",
+    Verdict.NOT_REPRODUCED: "bad",
+}
+
+#: What each verdict means, for the reader of the page.
+MEANINGS = {
+    Verdict.REPRODUCED: "our figures agree with the paper's by the stated rule",
+    Verdict.CORRECTED: "the paper's formula is wrong, ours holds",
+    Verdict.NOT_REPRODUCED: "our figures contradict the claim by the stated rule",
+    Verdict.BY_CONSTRUCTION: "an identity that a program verifies",
+    Verdict.UNDECIDED: "the error bar holds both the claim and its negation",
+    Verdict.NOT_RUN: "something it needs is missing",
+}
+
+
+def badge(verdict: Verdict) -> str:
+    """The verdict as a coloured label."""
+    return f'<span class="badge {_STYLES.get(verdict, "")}">{escape(verdict)}</span>'
+
+
+def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED) -> list[Section]:
+    """A summary and one section a paper, from the results below ``folder``."""
+    checks = list(checks)
+    outcomes = {check.id: check.recall(folder) for check in checks}
+    rows = [
+        [
+            f'<a href="#{escape(check.id)}">{escape(check.claim)}</a>',
+            escape(check.where),
+            badge(outcomes[check.id].verdict),
+        ]
+        for check in checks
+    ]
+    used = {outcome.verdict for outcome in outcomes.values()}
+    meanings = "; ".join(f"{badge(verdict)} {text}" for verdict, text in MEANINGS.items() if verdict in used)
+    summary = page.table(["claim", "where", "verdict"], rows) + f'<p class="soft">{meanings}.</p>'
+    sections = [Section("claims", "The claims and what became of them", summary)]
+    for group, title in PAPERS.items():
+        members = [check for check in checks if check.id.split(".")[0] == group]
+        if members:
+            body = "\n".join(_claim(check, outcomes[check.id], folder) for check in members)
+            sections.append(Section(group, title, body))
+    return sections
+
+
+def claims_page(checks: Iterable[Check], folder: Path = COMMITTED) -> str:
+    """The whole claims page."""
+    lead = (
+        "<p>Each claim of the papers is a program with a rule fixed in words. This page is rendered "
+        "from the figures those programs stored, with their seeds and versions; no verdict is written "
+        "by hand. Lines are theory, dots are simulation or measurement with bars of two standard "
+        "errors; ± in the tables is one standard error.</p>"
+    )
+    return page.page("The papers' claims, checked", lead, claims_sections(checks, folder))
+
+
+def _claim(check: Check, outcome: Outcome, folder: Path) -> str:
+    parts = [
+        f'<h3 id="{escape(check.id)}">{escape(check.claim)} {badge(outcome.verdict)}</h3>',
+        f'<p class="soft">{escape(check.where)} · <code>paper-checks run {escape(check.id)}</code></p>',
+        f"<p>{escape(outcome.summary)}</p>",
+        f'<p class="rule"><b>Rule.</b> {escape(check.rule)}</p>',
+    ]
+    records = check.records(folder)
+    if records:
+        figure = check.draw({cell: record["figures"] for cell, record in records.items()})
+        if figure is not None:
+            parts.append(page.image(figure, f"plot of the figures behind: {check.claim}"))
+    if outcome.rows:
+        parts.append(_rows(outcome.rows))
+    if records:
+        parts.append(f'<p class="soft">{escape(_provenance(records))}</p>')
+    elif check.needs:
+        parts.append(f'<p class="soft">needs {escape(", ".join(check.needs))}</p>')
+    return "\n".join(parts)
+
+
+def _rows(rows: tuple[Row, ...]) -> str:
+    lines = [[escape(row.name), escape(number(row.paper)), escape(number(row.ours, row.error))] for row in rows]
+    content = page.table(["figure", "paper", "ours"], lines, numbers=(1, 2))
+    if len(rows) <= SHOWN_ROWS:
+        return content
+    return f"<details><summary>all {len(rows)} figures</summary>\n{content}\n</details>"
+
+
+def _provenance(records: Mapping[str, Mapping[str, Any]]) -> str:
+    kinds = {"quick" if record["quick"] else "full" for record in records.values()}
+    seeds = sorted({record["seed"] for record in records.values()})
+    seconds = sum(record["seconds"] for record in records.values())
+    versions = next(iter(records.values()))["versions"]
+    libraries = ", ".join(f"{name} {versions[name]}" for name in versions if name != "rescale-and-adapt")
+    return (
+        f"{' and '.join(sorted(kinds))} run, {len(records)} cells, seed {', '.join(map(str, seeds))}, "
+        f"{seconds:.0f} s; {libraries}"
+    )
+
+
+def markdown_table(checks: Iterable[Check], folder: Path = COMMITTED, link: str = "docs/claims.html") -> str:
+    """The claims table of the README, from the results below ``folder``."""
+    lines = ["| claim | verdict | measured |", "| --- | --- | --- |"]
+    for check in checks:
+        outcome = check.recall(folder)
+        cells = (f"{check.claim} ([{check.where}]({link}#{check.id}))", f"**{outcome.verdict}**", outcome.summary)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def replace_between_markers(text: str, table: str, name: str = "README.md") -> str:
+    """``text`` with what stands between the claims markers replaced by ``table``.
+
+    Raises:
+        ValueError: a marker is missing, or they stand in the wrong order.
+    """
+    start, stop = text.find(BEGIN), text.find(END)
+    if start < 0 or stop < start:
+        raise ValueError(f"{name} must hold the lines {BEGIN} and {END}, in this order; add them")
+    return f"{text[: start + len(BEGIN)]}\n{table}\n{text[stop:]}"
+
+
+def write_report(
+    checks: Iterable[Check], results: Path = COMMITTED, out: Path = Path("docs/claims.html"), readme: Path | None = None
+) -> Path:
+    """Write the claims page to ``out`` and, if ``readme`` is given, its claims table.
+
+    Raises:
+        ValueError: the README is missing or lacks the markers (nothing is written then).
+    """
+    checks = list(checks)
+    updated = None
+    if readme is not None:
+        if not readme.is_file():
+            raise ValueError(f"file {str(readme)!r} does not exist; run this in the repository, or give --no-readme")
+        updated = replace_between_markers(
+            readme.read_text(encoding="utf-8"), markdown_table(checks, results), str(readme)
+        )
+    path = write_atomic(out, claims_page(checks, results))
+    if readme is not None and updated is not None:
+        write_atomic(readme, updated)
+    return path

@@ -1,0 +1,1 @@
+"""Statistics that several studies share: paired differences, intervals, rates, timings."""

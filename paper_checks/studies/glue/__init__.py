@@ -1,0 +1,1 @@
+"""The GLUE study: α-LoRA against LoRA on text, cell by cell."""

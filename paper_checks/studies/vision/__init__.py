@@ -1,0 +1,1 @@
+"""The vision study: GLoRA against LoRA at equal parameters, cell by cell."""

@@ -1,0 +1,108 @@
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from paper_checks.core import COMMITTED, RENAMED, Context, all_checks
+from paper_checks.report import claims
+from paper_checks.report.claims import BEGIN, END
+from paper_checks.report.page import number
+from tests.paper_checks.fake import Drawn, Fake
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def results(tmp_path):
+    for check in (Fake("one"), Drawn("two")):
+        check.run(Context(out=tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1.63089, 0.0027, "1.6309 ± 0.0027"),
+        (-3.0, 0.25, "−3.00 ± 0.25"),
+        (7694.3, 12.0, "7694 ± 12"),
+        (0.5, None, "0.5"),
+        (None, None, "–"),
+        ("30 of 30", None, "30 of 30"),
+        (100.0, 0.0, "100 ± 0"),
+        (math.nan, None, "not a number"),
+        (math.inf, 1.0, "∞"),
+        (1.0, 1e-12, "1 ± 1e−12"),
+        (2.0, math.nan, "2"),
+    ],
+)
+def test_numbers_have_the_digits_their_error_deserves(value, error, text):
+    assert number(value, error) == text
+
+
+def test_page_is_self_contained_escaped_and_says_everything(results):
+    checks = [Fake("one"), Drawn("two"), Fake("three")]
+    text = claims.claims_page(checks, results)
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
+    assert "<small>" not in text
+    assert text.count("Numbers are &lt;small&gt; &amp; positive.") >= 6
+    for check in checks:
+        assert f'href="#{check.id}"' in text
+        assert f'id="{check.id}"' in text
+    assert text.count('src="data:image/png;base64,') == 1
+    assert "reproduced" in text
+    assert "not run" in text
+    assert "full run, 3 cells, seed 0" in text
+
+
+def test_same_results_give_the_same_bytes(results):
+    checks = [Fake("one"), Drawn("two")]
+    assert claims.claims_page(checks, results) == claims.claims_page(checks, results)
+
+
+def test_long_tables_are_folded(results, monkeypatch):
+    monkeypatch.setattr(claims, "SHOWN_ROWS", 2)
+    assert "<details><summary>all 3 figures" in claims.claims_page([Fake("one")], results)
+
+
+def test_readme_table_goes_between_the_markers(results, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    out = claims.write_report([Fake("one")], results, tmp_path / "docs" / "claims.html", readme)
+    assert out.is_file()
+    text = readme.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n| claim |")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert "All \\| small." in text
+    claims.write_report([Fake("one")], results, out, readme)
+    assert readme.read_text() == text
+
+
+@pytest.mark.parametrize("content", ["nothing", BEGIN, f"{END}\n{BEGIN}"])
+def test_missing_markers_are_an_error_and_nothing_is_written(results, tmp_path, content):
+    readme = tmp_path / "README.md"
+    readme.write_text(content)
+    with pytest.raises(ValueError, match=r"README\.md' must hold|README\.md must hold"):
+        claims.write_report([Fake("one")], results, tmp_path / "page.html", readme)
+    assert readme.read_text() == content
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_committed_readme_table_and_page_are_those_of_the_committed_results():
+    checks = list(all_checks().values())
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = claims.markdown_table(checks, COMMITTED)
+    assert claims.replace_between_markers(text, table) == text, "run `make claims`"
+    page = (ROOT / "docs" / "claims.html").read_text(encoding="utf-8")
+    for check in checks:
+        outcome = check.recall()
+        assert claims.escape(outcome.summary) in page, f"{check.id}: run `make claims`"
+
+
+def test_committed_results_are_of_full_runs_with_one_seed():
+    checks = all_checks()
+    for check in checks.values():
+        for record in check.records().values():
+            assert record["quick"] is False
+            assert checks[RENAMED.get(record["check"], record["check"])].home == check.home
