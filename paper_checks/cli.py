@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from paper_checks.core import COMMITTED, RENAMED, Check, Context, Outcome, Verdict, select
+from paper_checks.core import COMMITTED, RENAMED, Check, Context, Outcome, Verdict, rules, select
 from rmt._files import to_plain
 
 FINE, CRASHED, BAD_USAGE, LACKING, INTERRUPTED = 0, 1, 2, 3, 130
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="list|run|report|demo")
+    commands = top.add_subparsers(dest="command", required=True, metavar="list|run|report|freeze|demo")
 
     one = commands.add_parser("list", help="every check: id, claim, place, needs, verdict of the stored results")
     one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
@@ -64,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, default=Path("docs/claims.html"), metavar="FILE", help="the page")
     one.add_argument("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="file with the markers")
     one.add_argument("--no-readme", action="store_true", help="write the page only")
+
+    one = commands.add_parser("freeze", help="put changed rules into the history beside the committed results")
+    one.add_argument("--why", required=True, metavar="TEXT", help="why they changed: readers see it beside the verdict")
+    one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
 
     one = commands.add_parser("demo", help="predict, simulate, run all checks quickly, write one page")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for index.html and its results")
@@ -154,6 +158,12 @@ def _report(arguments: argparse.Namespace) -> int:
     return FINE
 
 
+def _freeze(arguments: argparse.Namespace) -> int:
+    changed = rules.freeze({check.id: check for check in select([])}, arguments.why, arguments.results)
+    print("\n".join(changed) or "no rule differs from its last entry")
+    return FINE
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from paper_checks.demo.assemble import write_demo
 
@@ -178,7 +188,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     return code
 
 
-_COMMANDS = {"list": _list, "run": _run, "report": _report, "demo": _demo}
+_COMMANDS = {"list": _list, "run": _run, "report": _report, "freeze": _freeze, "demo": _demo}
 
 
 def _attempt(check: Check, context: Context, *, fresh: bool = False) -> Outcome | None:

@@ -9,13 +9,16 @@ hand.
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
+import subprocess
 import sys
 import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -146,7 +149,9 @@ class Check(ABC):
             "cell": cell,
             "quick": context.quick,
             "seed": context.seed,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - start, 2),
+            "commit": commit(),
             "versions": versions(),
             "figures": figures,
         }
@@ -183,6 +188,23 @@ def versions() -> dict[str, str]:
     with contextlib.suppress(metadata.PackageNotFoundError):
         found["rescale-and-adapt"] = metadata.version("rescale-and-adapt")
     return found
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the code that runs, with ``+`` where tracked Python files differ from it; None outside git."""
+    home = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(home), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/*.py")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:

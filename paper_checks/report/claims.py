@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict
+from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict, rules
 from paper_checks.report import page
 from paper_checks.report.page import Section, escape, number
 from rmt._files import write_atomic
@@ -94,6 +94,7 @@ def _claim(check: Check, outcome: Outcome, folder: Path) -> str:
         parts.append(_rows(outcome.rows))
     if records:
         parts.append(f'<p class="soft">{escape(_provenance(records))}</p>')
+        parts += [f'<p class="soft">{escape(line)}</p>' for line in _history(check, records, folder)]
     elif check.needs:
         parts.append(f'<p class="soft">needs {escape(", ".join(check.needs))}</p>')
     return "\n".join(parts)
@@ -105,6 +106,20 @@ def _rows(rows: tuple[Row, ...]) -> str:
     if len(rows) <= SHOWN_ROWS:
         return content
     return f"<details><summary>all {len(rows)} figures</summary>\n{content}\n</details>"
+
+
+def _history(check: Check, records: Mapping[str, Mapping[str, Any]], folder: Path) -> list[str]:
+    """When the rule took its present form, why, and how many cells are older; nothing where no rule was frozen."""
+    entries = rules.history(folder).get(check.id, [])
+    if not entries:
+        return []
+    older, now = len(rules.older_cells(check, records, entries)), entries[-1]
+    before = f"{older} of its {len(records)} cells were there before" if older else "all of its cells came after"
+    lines = [f"Rule frozen on {now.time[:10]}; {before}."]
+    if len(entries) > 1:
+        lines += [f"Rule changed on {entry.time[:10]}: {entry.why}" for entry in entries[1:]]
+        lines.append(f"First rule ({entries[0].time[:10]}): {entries[0].rule}")
+    return lines
 
 
 def _provenance(records: Mapping[str, Mapping[str, Any]]) -> str:
