@@ -14,6 +14,7 @@ pytest.importorskip("accelerate")
 from accelerate import PartialState
 
 import glora.searching
+import glora.tuning.restore
 import glora.tuning.tune
 from glora.cli.commands import main
 from glora.runs.config import RunConfig
@@ -41,7 +42,7 @@ class Watched(Points):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     task = Watched()
-    for module in (glora.searching, glora.tuning.tune):
+    for module in (glora.searching, glora.tuning.tune, glora.tuning.restore):
         monkeypatch.setattr(module, "make_task", lambda name, options: task)
     return task
 

@@ -298,7 +298,7 @@ class TestCommand:
         config = read(shipped, changes(llama, file, tmp_path / "broken"))
         (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
         script = (
-            "import sys, json, torch; torch.set_num_threads(1); from glora.runs.settings import RunConfig;"
+            "import sys, json, torch; torch.set_num_threads(1); from glora.runs.config import RunConfig;"
             "from glora.searching import SearchRun;"
             "SearchRun(RunConfig.from_dict(json.load(open(sys.argv[1]))), resume=True).all()"
         )

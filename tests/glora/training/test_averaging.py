@@ -153,7 +153,8 @@ def test_a_run_of_full_fine_tuning_is_restored_with_its_averages(
     from glora.tuning import restore, tune
 
     task = Blobs()
-    monkeypatch.setattr(tune, "make_task", lambda name, options: task)
+    for module in (tune, restore):
+        monkeypatch.setattr(module, "make_task", lambda name, options: task)
     settings = replace(SETTINGS, ema=0.9, keep="last")
     config = RunConfig(task={"name": "blobs"}, method={"name": "full"}, training=settings, out=str(tmp_path / "run"))
     tune.tune(config)

@@ -12,13 +12,7 @@ import glora
 from glora.tasks.text.glue import Glue
 from glora.tasks.text.loading import quiet
 from glora.tuning.methods import apply
-from paper_checks.demo.tiny_text import save_model, save_reviews, save_tokenizer
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_reviews(tmp_path_factory.mktemp("sst2"), train=20, test=8)
-
+from paper_checks.demo.tiny_text import save_model, save_tokenizer
 
 POOLINGS = ("model", "mean")
 
