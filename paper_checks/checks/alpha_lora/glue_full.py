@@ -1,7 +1,7 @@
 """The GLUE study at full size: five tasks, eleven methods, five seeds; for a GPU.
 
-α-LoRA with α fixed at 1 has no row of its own: it is LoRA. About 860,000 steps of 32 examples; at 35 ms a step, which
-small kernels rather than arithmetic set, that is 9 hours at most.
+α-LoRA with α fixed at 1 has no row of its own: it is LoRA. About a million steps of 32 examples; at 35 ms a step, which
+small kernels rather than arithmetic set, that is 11 hours at most.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class GlueFull(GlueFair):
 
     id = "alpha_lora.glue_full"
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, five tasks"
-    needs = ("data/glue", "models/minilm-l6", "a GPU, about 9 hours (estimated, not measured)")
+    needs = ("data/glue", "models/minilm-l6", "a GPU, about 11 hours (estimated, not measured)")
     study = Study(
         tasks={"mrpc": None, "rte": None, "sst2": None, "mnli": None, "qnli": None},
         methods=(
@@ -36,7 +36,7 @@ class GlueFull(GlueFair):
 
     def compute(self, context: Context, cell: str) -> Figures:
         if not _has_gpu():
-            raise NotAvailable("needs a GPU (490 runs at most, about 9 hours there; weeks on a CPU)")
+            raise NotAvailable("needs a GPU (590 runs, about 11 hours there; weeks on a CPU)")
         return super().compute(context, cell)
 
 

@@ -130,7 +130,7 @@ class LanguageModel(Check):
             f"GLoRA − LoRA = {gain.mean:+.1f} points [{low:+.1f}, {high:+.1f}] on {gain.examples} questions, one seed"
         )
         if low <= 0 <= high:
-            summary += f"; {gain.more} as many questions would decide a difference of that size"
+            summary += f"; {gain.needed}"
             return Outcome(Verdict.UNDECIDED, f"{summary}.", tuple(rows))
         verdict = Verdict.REPRODUCED if low > 0 else Verdict.NOT_REPRODUCED
         return Outcome(verdict, f"{summary}.", tuple(rows))

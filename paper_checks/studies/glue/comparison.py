@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.statistics.paired import paired
+from paper_checks.statistics.paired import Paired, choice_weights, over_choices, paired
 from paper_checks.statistics.rates import settle
 from paper_checks.studies import cost
 from paper_checks.studies.glue.study import METHODS, Study, adapt, final, score, selection, task_and_settings
-from rmt.plot import COLOURS, dots, legend, name_axes, panels
+from rmt.plot import COLOURS, dots, name_axes, panels
 
 CLAIMED = "alpha_scheduled"
+MIDDLE = 2e-3  #: the middle rate of the grid that LoRA and α-LoRA share
+SELECTION = 0.2  #: part of the training examples that learning rates are tried on
+DEFAULT_SIZE = 2000  #: training examples where a task takes all: an understatement, hence more noise of the choice
 LABELS = {
     "lora": "LoRA, tuned",
     "alpha_scheduled": "α-LoRA, Algorithm 1",
@@ -36,13 +39,14 @@ class GlueFair(Check):
     claim = "α-LoRA beats LoRA on every GLUE task, also at equal work and with tuned learning rates."
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, SST-2 and MRPC, parts of train"
     rule = (
-        "Per task: paired difference of accuracy on the development set over the seeds, α-LoRA (Algorithm 1, "
-        "held-out batches) minus LoRA, both with the same number of passes, α's counted; 95 % t-interval over "
-        "examples and seeds. Each has the learning rate that a part of train chose (three, and more while the best "
-        "lies at an end of them; one seed), once by the loss and once by the accuracy. Reproduced if every task's "
-        "interval lies above 0 with either choice; not reproduced if one task's lies below with either; else "
-        "undecided. A task whose best method does not beat the majority class by two standard errors decides "
-        "nothing, and with cells of these two methods missing the verdict is undecided."
+        "Per task both methods make final runs at the same three learning rates with the same five seeds and the same "
+        "number of passes, α's counted. Each is taken at the rate that the accuracy on a part of train would choose; "
+        "that choice is drawn again with its binomial error, every run weighs by how often its rate is chosen, and "
+        "what the choice adds is a part of the interval: paired difference of accuracy on the development set, "
+        "α-LoRA (Algorithm 1, held-out batches) minus LoRA, 95 % t-interval over examples, seeds and choices. "
+        "Reproduced if every task's interval lies above 0; not reproduced if one task's lies below; else undecided. A "
+        "task whose best method does not beat the majority class by two standard errors decides nothing, and with "
+        "runs of these two methods missing the verdict is undecided."
     )
     needs = ("data/glue", "models/minilm-l6", "about 2.5 hours of one CPU core")
     baseline, claimed = "lora", CLAIMED
@@ -62,17 +66,30 @@ class GlueFair(Check):
             return cost.measure(self, context, f"{method}.{step}", against=f"{method}.{self.baseline}")
         if step.startswith("rate"):
             return selection(self.study, context, task, method, float(step[4:]))
-        by, _, seed = step.rpartition(".")
-        number, rate = int(seed[4:]), self._rate(context, task, method, by or "loss")
-        if by and rate == self._rate(context, task, method, "loss"):
-            return self.need(context, f"{task}.{method}.{seed}")
-        replaced = method == CLAIMED and number == 0 and not by
+        fixed, _, seed = step.rpartition(".")
+        number = int(seed[4:])
+        rate = float(fixed[2:]) if fixed else self._rate(context, task, method)
+        # α is replaced in runs at the middle rate, which both methods share, and in the first at the chosen one.
+        replaced = method == CLAIMED and (number == 0 if not fixed else rate == MIDDLE)
+        if fixed and (stored := self._same_run(context, task, method, rate, number, replaced)) is not None:
+            return stored
         return final(self.study, context, task, method, rate, number, replaced=replaced)
 
-    def _rate(self, context: Context, task: str, method: str, by: str) -> float:
-        """The learning rate chosen by the loss or the accuracy on validation."""
+    def _rate(self, context: Context, task: str, method: str) -> float:
+        """The learning rate chosen by the loss on validation."""
         grid = (2e-3,) if context.quick else METHODS[method].rates
-        return settle(grid, lambda rate: score(self.need(context, f"{task}.{method}.rate{rate:g}"), by))
+        return settle(grid, lambda rate: score(self.need(context, f"{task}.{method}.rate{rate:g}")))
+
+    def _same_run(
+        self, context: Context, task: str, method: str, rate: float, seed: int, replaced: bool
+    ) -> Figures | None:
+        """Figures of a stored run with this rate and seed that was made under another name, if there is one."""
+        stored = self.finished(context.out)
+        for name in (f"{task}.{method}.seed{seed}", f"{task}.{method}.accuracy.seed{seed}"):
+            figures = stored.get(name)
+            if figures and figures["rate"] == rate and ("affine" in figures or not replaced):
+                return figures
+        return None
 
     def subject(self, context: Context, method: str) -> cost.Subject:
         """What is trained in the cell ``task.method``, for `paper_checks.studies.cost`."""
@@ -94,15 +111,11 @@ class GlueFair(Check):
                 continue
             name = task.upper()
             rows += _rows(name, finals, self.baseline)
+            rows += _curve_rows(name, self.curves(cells, task), self.gain(cells, task))
             prefix = f"cost.{task}."
             costs = {cell.removeprefix(prefix): figures for cell, figures in cells.items() if cell.startswith(prefix)}
             rows += cost.rows(costs, partial(_label, name))
-            sentence, sign = self._sentence(name, finals)
-            again = self._finals(cells, task, "accuracy")
-            if set(again) == {self.baseline, self.claimed}:
-                second, other = self._sentence(name, finals | again)
-                sentence += f" Rates chosen by accuracy: {second.removeprefix(f'{name}: ')}"
-                sign = sign if other == sign else 0
+            sentence, sign = self._sentence(cells, task, finals)
             sentences.append(sentence)
             if sign:
                 (above if sign > 0 else below).append(task)
@@ -116,21 +129,64 @@ class GlueFair(Check):
         reproduced = len(above) == len(self.study.tasks)
         return Outcome(Verdict.REPRODUCED if reproduced else Verdict.UNDECIDED, summary, tuple(rows))
 
-    def _finals(self, cells: Mapping[str, Figures], task: str, by: str = "loss") -> dict[str, list[Figures]]:
-        """Final runs by method, seed 0 first and without gaps."""
+    def _finals(self, cells: Mapping[str, Figures], task: str) -> dict[str, list[Figures]]:
+        """Final runs at the chosen rate by method, seed 0 first and without gaps."""
         found: dict[str, list[Figures]] = {}
         for method in self.study.methods:
-            for cell in self.study.finals(task, method, by):
+            for cell in self.study.finals(task, method):
                 if cell not in cells:
                     break
                 found.setdefault(method, []).append(cells[cell])
         return found
 
-    def _sentence(self, name: str, finals: dict[str, list[Figures]]) -> tuple[str, int]:
+    def curves(self, cells: Mapping[str, Figures], task: str) -> dict[str, dict[float, list[Figures]]]:
+        """Final runs of the two methods at every rate of the grid, over the seeds that both have at all rates.
+
+        A method with a single rate has its final runs.
+        """
+        pair = (self.baseline, self.claimed)
+        if not any(self.study.curve(task, method, 0) for method in pair):
+            finals = self._finals(cells, task)
+            both = min(len(finals.get(method, [])) for method in pair)
+            return {m: {float(finals[m][0]["rate"]): finals[m][:both]} for m in pair} if both else {}
+        whole = [
+            seed
+            for seed in range(self.study.curve_seeds)
+            if all(cell in cells for method in pair for cell in self.study.curve(task, method, seed))
+        ]
+        found: dict[str, dict[float, list[Figures]]] = {}
+        for method in pair:
+            for seed in whole:
+                for cell in self.study.curve(task, method, seed):
+                    found.setdefault(method, {}).setdefault(float(cells[cell]["rate"]), []).append(cells[cell])
+        return found
+
+    def gain(self, cells: Mapping[str, Figures], task: str) -> Paired | None:
+        """α-LoRA minus LoRA with the noise of both choices; None while no seed is complete."""
+        curves = self.curves(cells, task)
+        if not curves:
+            return None
+        weights = []
+        for method in (self.baseline, self.claimed):
+            rates = list(curves[method])
+            if len(rates) == 1:
+                weights.append({rates[0]: 1.0})
+                continue
+            tried = {rate: cells.get(f"{task}.{method}.rate{rate:g}") for rate in rates}
+            accuracy = {rate: f["validation"]["accuracy"] for rate, f in tried.items() if f is not None}
+            if len(accuracy) < len(rates):
+                return None
+            weights.append(choice_weights(accuracy, round(SELECTION * (self.study.tasks[task] or DEFAULT_SIZE))))
+        return over_choices(curves[self.claimed], curves[self.baseline], (weights[1], weights[0]))
+
+    def _sentence(self, cells: Mapping[str, Figures], task: str, finals: dict[str, list[Figures]]) -> tuple[str, int]:
         """What a task says, and the sign of α-LoRA's gain if it is decided (0: it is not)."""
-        best = max(finals, key=lambda method: _accuracies(finals[method]).mean())
-        figures = finals[best][0]
-        share, majority = _accuracies(finals[best]).mean() / 100, figures["majority"] / 100
+        name = task.upper()
+        curves = self.curves(cells, task)
+        every = {**finals, **{f"{m} at {rate:g}": runs for m, by in curves.items() for rate, runs in by.items()}}
+        best = max(every, key=lambda method: _accuracies(every[method]).mean())
+        figures = every[best][0]
+        share, majority = _accuracies(every[best]).mean() / 100, figures["majority"] / 100
         error = np.sqrt(share * (1 - share) / len(figures["correct"]))
         if share - majority <= 2 * error:
             return (
@@ -138,52 +194,64 @@ class GlueFair(Check):
                 f"class ({100 * majority:.1f} %) by two standard errors ({100 * error:.1f}): it decides nothing.",
                 0,
             )
-        both = min(len(finals.get(self.baseline, [])), len(finals.get(self.claimed, [])))
-        if not both:
-            return f"{name}: α-LoRA and LoRA have no final run in common yet.", 0
-        gain = paired(finals[self.claimed][:both], finals[self.baseline][:both])
+        gain = self.gain(cells, task)
+        if gain is None:
+            return f"{name}: no seed is complete at every rate yet.", 0
+        seeds = len(next(iter(curves[self.claimed].values())))
         low, high = gain.interval
-        text = f"{name}: α-LoRA − LoRA = {gain.mean:+.2f} points [{low:+.2f}, {high:+.2f}], {both} seeds"
+        text = f"{name}: α-LoRA − LoRA = {gain.text} points, {seeds} seeds"
         if low <= 0 <= high:
-            return (
-                f"{text}; {gain.more} as many examples and seeds would decide a gain of that size.",
-                0,
-            )
+            return f"{text}; {gain.needed}.", 0
         return f"{text}.", 1 if low > 0 else -1
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
-        """Paired differences to LoRA, and the validation curves of the chosen learning rates."""
+        """Paired differences to LoRA, and the accuracy of both methods of the claim along the rates."""
         tasks = [task for task in self.study.tasks if self._finals(cells, task)]
         if not tasks:
             return None
-        chosen_rates = any(self.study.rates(task, self.baseline) for task in tasks)
-        figure, axes = panels(2 if chosen_rates else 1, len(tasks), width=4.2, height=3.0)
+        figure, axes = panels(2, len(tasks), width=4.6, height=3.2)
         for row, task in zip(axes, tasks, strict=True):
             finals = self._finals(cells, task)
             others = [m for m in finals if m != self.baseline and self.baseline in finals]
-            for colour, (place, method) in zip(COLOURS[1:], enumerate(others), strict=False):
+            for place, method in enumerate(others):
                 both = min(len(finals[method]), len(finals[self.baseline]))
                 gain = paired(finals[method][:both], finals[self.baseline][:both])
-                label = LABELS.get(method, method)
-                dots(row[0], [place], [gain.mean], [gain.error], colour=colour, label=label)
+                dots(row[0], [place], [gain.mean], [gain.error], colour=COLOURS[1], label=None)
             row[0].axhline(0.0, color=COLOURS[0], linewidth=0.9)
-            row[0].set_xticks([])
-            name_axes(row[0], "", "accuracy − LoRA's (points)", task.upper())
-            if others:
-                legend(row[0])
-            if not chosen_rates:
-                continue
-            for colour, method in zip(COLOURS, self.study.methods, strict=False):
-                tried = {cell: f for cell, f in cells.items() if cell.startswith(f"{task}.{method}.rate")}
-                if tried:
-                    curve = max(tried.values(), key=lambda f: score(f, "loss"))["curve"]
-                    steps, accuracy = np.array(curve).T
-                    row[1].plot(
-                        steps, accuracy, color=colour, marker="o", markersize=3, label=LABELS.get(method, method)
-                    )
-            name_axes(row[1], "adapter steps", "accuracy on validation (%)", f"{task.upper()}, chosen learning rates")
-            legend(row[1])
+            row[0].set_xticks(range(len(others)), [_short(method) for method in others], fontsize=7.5)
+            row[0].set_xlim(-0.5, max(len(others), 1) - 0.5)
+            name_axes(row[0], "", "accuracy − LoRA's (points)", f"{task.upper()}, rates chosen by the loss")
+            for colour, method in zip(COLOURS, (self.baseline, self.claimed), strict=False):
+                # Runs at a rate count here whether or not their seed is complete.
+                found: dict[float, list[float]] = {}
+                for seed in range(self.study.curve_seeds):
+                    for cell in self.study.curve(task, method, seed):
+                        if cell in cells:
+                            found.setdefault(float(cells[cell]["rate"]), []).append(cells[cell]["accuracy"])
+                if not found:
+                    found = {float(f["rate"]): [g["accuracy"] for g in finals[method]] for f in finals.get(method, [])}
+                for rate in sorted(found):
+                    row[1].plot([rate] * len(found[rate]), found[rate], "o", color=colour, markersize=3, alpha=0.5)
+                means = [float(np.mean(found[rate])) for rate in sorted(found)]
+                row[1].plot(sorted(found), means, color=colour, linewidth=1.2, label=LABELS.get(method, method))
+            if finals:
+                majority = next(iter(finals.values()))[0]["majority"]
+                row[1].axhline(majority, color=COLOURS[5], linewidth=0.8, linestyle=":", label="majority class")
+            row[1].set_xscale("log")
+            name_axes(row[1], "learning rate", "accuracy on development (%)", f"{task.upper()}, a dot a seed")
+        handles, labels = axes[0, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5, frameon=False)
         return figure
+
+
+def _short(method: str) -> str:
+    """A method's name below an axis."""
+    names = {
+        "alpha_scheduled": "α-LoRA,\nAlgorithm 1",
+        "alpha_joint": "α-LoRA,\njoint",
+        "linear_probe": "linear\nprobe",
+    }
+    return names.get(method, LABELS.get(method, method).partition(" (")[0].replace(", ", ",\n"))
 
 
 def _label(task: str, method: str) -> str:
@@ -206,12 +274,27 @@ def _rows(name: str, finals: Mapping[str, list[Figures]], baseline: str) -> list
         both = min(len(runs), len(finals.get(baseline, [])))
         if method != baseline and both:
             gain = paired(runs[:both], finals[baseline][:both])
-            text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(gain.mean, *gain.interval)
-            rows.append(Row(f"{label} − {LABELS[baseline]} (points, 95 % interval)", None, text))
+            rows.append(Row(f"{label} − {LABELS[baseline]} (points, 95 % interval)", None, gain.text))
         rows.append(Row(f"{label}: chosen learning rate", None, float(runs[0]["rate"])))
         rows.append(Row(f"{label}: trained parameters", None, float(runs[0]["parameters"])))
         seconds = float(np.median([figures["train_seconds"] for figures in runs]))
         rows.append(Row(f"{label}: training (s, on a machine that did other things too)", None, seconds))
+    return rows
+
+
+def _curve_rows(name: str, curves: Mapping[str, Mapping[float, list[Figures]]], gain: Paired | None) -> list[Row]:
+    """Accuracy of both methods at every rate, and their difference over the choices."""
+    rows = []
+    for method, by_rate in curves.items():
+        for rate, runs in sorted(by_rate.items()):
+            values = _accuracies(runs)
+            error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+            label = f"{_label(name, method)} at rate {rate:g}: accuracy (%), {len(values)} seeds"
+            rows.append(Row(label, None, float(values.mean()), error))
+    if gain is not None:
+        rows.append(Row(f"{name}: α-LoRA − LoRA over the choices of rates (points, 95 % interval)", None, gain.text))
+        for part in gain.parts:
+            rows.append(Row(f"{name}: standard error from {part.what} (points)", None, part.variance**0.5))
     return rows
 
 

@@ -1,14 +1,16 @@
 """One cell of the GLUE study: a method trained on a task, by one rule for all methods.
 
-Every method chooses its learning rate on a validation part cut from the training examples, from a grid
+Every method chooses its learning rate by the loss on a validation part cut from the training examples, from a grid
 that is extended alike for all (`paper_checks.statistics.rates`); the development set is seen once, by the final runs,
 which train on all training examples. All runs of a task send the same number of examples forward and backward, those
 of α included. With one seed all methods start from the same head and, but for the examples that Algorithm 1 sets apart
 for α, see the same examples in the same order.
 
-Neither criterion of the choice is above doubt: a few hundred examples tell accuracies apart to three points only, and
-the loss prefers rates that are too small for the best accuracy. So the two methods of the claim make their final runs
-with the rate chosen by the loss and with that chosen by the accuracy, and only what holds for both decides.
+No criterion of the choice is above doubt: a few hundred examples tell accuracies apart to three points only, and the
+loss prefers rates that are too small for the best accuracy. So the two methods of the claim make final runs at *every*
+rate of the grid, the same for both (`Study.curve`), and the noise of the choice becomes a part of the interval
+(`paper_checks.statistics.paired.over_choices`). Cells named ``….accuracy.seed…`` are of an earlier rule, which made
+the final runs with the rate that the accuracy chose; they count where they have a rate of the curve.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from paper_checks.statistics.threads import one_thread
 
 QUERY_VALUE = r"(query|value)$"
 ADAPTER_RATES = (5e-4, 2e-3, 8e-3)
-CRITERIA = ("loss", "accuracy")  #: on validation, by which a learning rate is chosen
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Study:
         tasks: GLUE task and how many training examples (None: all).
         methods: names in `METHODS`, in the order of their value.
         seeds: final runs of a method.
+        curve_seeds: final runs of each method of the claim at each rate of the grid.
         epochs, batch_size, max_length: the same for all.
         model: folder below ``models/``.
         device: see `glora.runs.settings.TrainingSettings`.
@@ -86,6 +88,7 @@ class Study:
     tasks: Mapping[str, int | None]
     methods: tuple[str, ...]
     seeds: int = 3
+    curve_seeds: int = 5
     epochs: float = 3.0
     batch_size: int = 16
     max_length: int = 128
@@ -97,10 +100,16 @@ class Study:
         rates = METHODS[method].rates
         return [f"{task}.{method}.rate{rate:g}" for rate in rates] if len(rates) > 1 else []
 
-    def finals(self, task: str, method: str, by: str = "loss") -> list[str]:
-        """Cells that see the development set, with the learning rate chosen by one of `CRITERIA`."""
-        middle = "" if by == "loss" else f"{by}."
-        return [f"{task}.{method}.{middle}seed{seed}" for seed in range(self.seeds)]
+    def finals(self, task: str, method: str) -> list[str]:
+        """Cells that see the development set, with the learning rate that the loss chose."""
+        return [f"{task}.{method}.seed{seed}" for seed in range(self.seeds)]
+
+    def curve(self, task: str, method: str, seed: int) -> list[str]:
+        """Cells that see the development set at each rate of the grid, the middle one first; none without a choice."""
+        rates = METHODS[method].rates
+        middle = len(rates) // 2
+        order = sorted(range(len(rates)), key=lambda place: (abs(place - middle), place))
+        return [f"{task}.{method}.at{rates[i]:g}.seed{seed}" for i in order] if len(rates) > 1 else []
 
     def costs(self) -> list[str]:
         """Cells that measure what each method costs; no verdict needs them."""
@@ -112,8 +121,9 @@ class Study:
         found: list[str] = []
         for task in self.tasks:
             found += [cell for method in pair for cell in self.rates(task, method)]
-            for by in CRITERIA if any(self.rates(task, method) for method in pair) else CRITERIA[:1]:
-                found += [self.finals(task, method, by)[seed] for seed in range(self.seeds) for method in pair]
+            found += [self.finals(task, method)[seed] for seed in range(self.seeds) for method in pair]
+        for task in self.tasks:
+            found += [c for seed in range(self.curve_seeds) for method in pair for c in self.curve(task, method, seed)]
         for task in self.tasks:
             for method in others:
                 found += self.rates(task, method) + self.finals(task, method)
@@ -216,10 +226,9 @@ def selection(study: Study, context: Context, task: str, name: str, rate: float)
     }
 
 
-def score(figures: Figures, by: str) -> tuple[float, ...]:
-    """How good the rate of a `selection` is, by one of `CRITERIA`; the loss breaks ties of the accuracy."""
-    accuracy, loss = figures["validation"]["accuracy"], figures["validation"]["loss"]
-    return (-loss,) if by == "loss" else (accuracy, -loss)
+def score(figures: Figures) -> float:
+    """How good the rate of a `selection` is."""
+    return -float(figures["validation"]["loss"])
 
 
 def final(

@@ -11,7 +11,7 @@ import pytest
 from paper_checks.checks.alpha_lora import glue_affine, glue_alpha, glue_full, glue_sensitivity
 from paper_checks.checks.alpha_lora.glue_fair import CHECK as STUDY
 from paper_checks.core import COMMITTED, Context, NotAvailable, Verdict
-from paper_checks.studies.glue.comparison import CLAIMED
+from paper_checks.studies.glue.comparison import CLAIMED, MIDDLE
 from paper_checks.studies.glue.study import AFFINE
 from rmt._files import write_json
 
@@ -23,7 +23,8 @@ def store(
     draw = np.random.default_rng(0)
     for task in STUDY.study.tasks:
         pattern = {f"layer.{i}.{kind}": draw.standard_normal(200) for i in range(2) for kind in ("query", "value")}
-        for cell in STUDY.study.finals(task, CLAIMED)[:seeds]:
+        curve = [f"{task}.{CLAIMED}.at{MIDDLE:g}.seed{seed}" for seed in range(3)]
+        for cell in [*STUDY.study.finals(task, CLAIMED)[:seeds], *curve[:seeds]]:
             noise = {name: draw.standard_normal(200) for name in pattern}
             alpha = {name: 1 + shift + 0.05 * (shared * pattern[name] + (1 - shared) * noise[name]) for name in pattern}
             right = {point: 850 - (round(10 * drop) if point in glue_affine.TESTED else 0) for point in AFFINE}
@@ -79,8 +80,10 @@ def test_affine(tmp_path: Path, drop: float, majority: float, verdict: Verdict) 
     assert glue_affine.CHECK.run(context).verdict is verdict
     cells = glue_affine.CHECK.finished(tmp_path)
     assert glue_affine.CHECK.draw(cells) is not None
-    cells.pop("mrpc")
+    cells.pop("mrpc.seed2")
     assert glue_affine.CHECK.judge(cells).verdict is Verdict.UNDECIDED
+    old = {"sst2": cells["sst2.seed0"], "mrpc": cells["mrpc.seed0"]}  # cells of the rule with one seed
+    assert "1 of 3 seeds" in glue_affine.CHECK.judge(old).summary
 
 
 def sensitivity(changes: dict[str, float], level: float = 0.5) -> dict[str, Any]:
@@ -127,8 +130,8 @@ def test_they_say_what_they_need(tmp_path: Path, check: Any) -> None:
 
 def test_the_full_study_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = glue_full.CHECK
-    # Runs, those of the claim's methods by the other choice of rates, and what each method costs on each task.
-    assert len(check.cells(Context(out=tmp_path))) == 440 + 50 + 55
+    # Runs, those of the claim's methods at every rate, and what each method costs on each task.
+    assert len(check.cells(Context(out=tmp_path))) == 440 + 150 + 55
     monkeypatch.setattr(glue_full, "_has_gpu", lambda: False)
     with pytest.raises(NotAvailable, match="needs a GPU"):
         check.compute(Context(out=tmp_path), "mrpc.lora.rate0.002")
