@@ -98,12 +98,14 @@ def over_choices(
     first: Mapping[float, list[Figures]],
     second: Mapping[float, list[Figures]],
     weights: tuple[Mapping[float, float], Mapping[float, float]],
+    tried: int,
 ) -> Paired:
     """`paired` of two methods whose learning rates were chosen noisily, with the choice's noise in the interval.
 
     Args:
         first, second: runs by learning rate, the same seeds at each.
         weights: how often each method's rates are chosen, see `choice_weights`.
+        tried: validation examples that the rates are chosen on.
 
     The mean and the parts of the variance are averages over both choices; what the mean varies by from choice to
     choice is a part of its own.
@@ -122,7 +124,7 @@ def over_choices(
                 parts.setdefault(part.what, []).append(weight * part.variance)
                 kinds[part.what] = part
     averaged = [Part(what, sum(values), kinds[what].freedom, kinds[what].count) for what, values in parts.items()]
-    choice = Part("choice of the rates", max(square - mean**2, 0.0), examples - 1)
+    choice = Part("validation examples", max(square - mean**2, 0.0), tried - 1, tried)
     return Paired(mean, (*averaged, choice), examples)
 
 

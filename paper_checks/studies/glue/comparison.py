@@ -167,6 +167,7 @@ class GlueFair(Check):
         if not curves:
             return None
         weights = []
+        tried_on = round(SELECTION * (self.study.tasks[task] or DEFAULT_SIZE))
         for method in (self.baseline, self.claimed):
             rates = list(curves[method])
             if len(rates) == 1:
@@ -176,8 +177,8 @@ class GlueFair(Check):
             accuracy = {rate: f["validation"]["accuracy"] for rate, f in tried.items() if f is not None}
             if len(accuracy) < len(rates):
                 return None
-            weights.append(choice_weights(accuracy, round(SELECTION * (self.study.tasks[task] or DEFAULT_SIZE))))
-        return over_choices(curves[self.claimed], curves[self.baseline], (weights[1], weights[0]))
+            weights.append(choice_weights(accuracy, tried_on))
+        return over_choices(curves[self.claimed], curves[self.baseline], (weights[1], weights[0]), tried_on)
 
     def _sentence(self, cells: Mapping[str, Figures], task: str, finals: dict[str, list[Figures]]) -> tuple[str, int]:
         """What a task says, and the sign of α-LoRA's gain if it is decided (0: it is not)."""

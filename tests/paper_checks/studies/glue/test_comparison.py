@@ -160,12 +160,12 @@ def test_the_choice_is_drawn_again() -> None:
 def test_noise_of_the_choice_widens_the_interval() -> None:
     """At a rate that is bad for one method, and chosen half the time, the difference is not sure any more."""
     good, bad = ([{"correct": answers(level, seed)} for seed in range(3)] for level in (0.8, 0.7))
-    sure = over_choices({1.0: good}, {1.0: bad}, ({1.0: 1.0}, {1.0: 1.0}))
+    sure = over_choices({1.0: good}, {1.0: bad}, ({1.0: 1.0}, {1.0: 1.0}), 300)
     direct = paired(good, bad)
     assert sure.interval == pytest.approx(direct.interval, rel=0.02)
-    noisy = over_choices({1.0: good, 2.0: bad}, {1.0: bad}, ({1.0: 0.5, 2.0: 0.5}, {1.0: 1.0}))
+    noisy = over_choices({1.0: good, 2.0: bad}, {1.0: bad}, ({1.0: 0.5, 2.0: 0.5}, {1.0: 1.0}), 300)
     assert noisy.mean == pytest.approx(direct.mean / 2)
-    choice = next(part for part in noisy.parts if part.what.startswith("choice"))
+    choice = next(part for part in noisy.parts if part.what == "validation examples")
     assert choice.variance == pytest.approx((direct.mean / 2) ** 2)
     assert noisy.interval[0] < 0 < sure.interval[0]
 
