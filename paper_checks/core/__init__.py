@@ -2,11 +2,13 @@
 
 from paper_checks.core.check import COMMITTED, Check, Context, versions
 from paper_checks.core.discovery import RENAMED, all_checks, select
-from paper_checks.core.outcome import Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.core.outcome import OURS, SMALL, Figures, NotAvailable, Outcome, Row, Verdict
 
 __all__ = [
     "COMMITTED",
+    "OURS",
     "RENAMED",
+    "SMALL",
     "Check",
     "Context",
     "Figures",

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ class Check(ABC):
     claim: str  #: the claim in one sentence
     where: str  #: where it stands in the paper
     rule: str  #: how the verdict follows from the figures, in words
+    scale: str = ""  #: what it was tested on, and the paper's size beside it where that is another
+    words: Mapping[Verdict, Verdict] = MappingProxyType({})  #: verdicts of ``judge`` that are told in other words
     needs: Sequence[str] = ()  #: for the reader: data folders, GPU, hours
 
     @property
@@ -123,7 +126,7 @@ class Check(ABC):
         }
         if not stored:
             return Outcome(Verdict.NOT_RUN, "; ".join(missing), missing=tuple(missing))
-        return replace(self.judge(stored), missing=tuple(missing))
+        return replace(self.outcome(stored), missing=tuple(missing))
 
     def _path(self, context: Context, cell: str) -> Path:
         return context.out / self.home / f"{cell}.json"
@@ -176,7 +179,12 @@ class Check(ABC):
         if not stored:
             needs = f" (needs {', '.join(self.needs)})" if self.needs else ""
             return Outcome(Verdict.NOT_RUN, f"no stored results{needs}")
-        return self.judge(stored)
+        return self.outcome(stored)
+
+    def outcome(self, cells: Mapping[str, Figures]) -> Outcome:
+        """The outcome of ``judge``, its verdict in the words for this kind of claim."""
+        found = self.judge(cells)
+        return replace(found, verdict=self.words.get(found.verdict, found.verdict))
 
 
 def versions() -> dict[str, str]:

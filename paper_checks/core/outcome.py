@@ -18,11 +18,24 @@ class Verdict(StrEnum):
     BY_CONSTRUCTION = "shown by construction"
     UNDECIDED = "undecided"  #: the interval holds both the claim and its negation
     NOT_RUN = "not run"
+    OURS_HOLDS = "ours: holds"  #: a claim of our own that no paper makes
+    OURS_FAILS = "ours: fails"
+    NOT_SEEN = "not seen at this size"  #: a small study of networks against a claim about large ones
+
+
+#: Words for a claim of our own: nothing of a paper is reproduced.
+OURS = {Verdict.REPRODUCED: Verdict.OURS_HOLDS, Verdict.NOT_REPRODUCED: Verdict.OURS_FAILS}
+#: Words for a study of small networks, which cannot speak of the paper's size.
+SMALL = {Verdict.NOT_REPRODUCED: Verdict.NOT_SEEN}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of the paper beside ours. ``error`` is one standard error of ours (None: exact)."""
+    """One figure of ours beside the paper's.
+
+    ``paper`` is what the paper printed for this very quantity, else None; ``error`` is one standard error of ours
+    (None: exact).
+    """
 
     name: str
     paper: float | str | None

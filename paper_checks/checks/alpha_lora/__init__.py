@@ -12,6 +12,7 @@ ORDER = (
     "table1",
     "figure3",
     "digits",
+    "digits_alpha_star",
     "universality",
     "choose_alpha",
     "real_curves",

@@ -21,20 +21,19 @@ from paper_checks.statistics.timing import ratio_error
 TARGET = r"(query|value)$"
 RANK = 8
 EVERY = 10  #: T of the official code: a step of α, on a batch as large as the adapter's, after every tenth step
-BAR = 1.05
 
 
 class AlphaOverhead(Check):
     """See the module's docstring."""
 
     id = "alpha_lora.alpha_overhead"
-    claim = "α-LoRA adds a negligible number of parameters and little time to LoRA."
+    claim = "α-LoRA adds a negligible number of parameters to LoRA."
     where = "α-LoRA, Section 5 (887,042 against 905,474 trainable; unlabelled notebook times are 25–31 % slower)"
     rule = (
         "Reproduced if, on roberta-base's shapes at rank 8 on query and value, LoRA trains 887,042 and α-LoRA "
-        f"905,474 parameters, and a training step of α-LoRA takes ≤ {BAR:g} of LoRA's CPU time (two standard "
-        f"errors allowed), Algorithm 1's step of α after every T = {EVERY} steps included; else not reproduced. What "
-        "the adapter's step alone takes is reported beside it."
+        "905,474 parameters; else not reproduced. The paper reports no time, so the time of a training step, "
+        f"Algorithm 1's step of α after every T = {EVERY} steps included, is a figure without a verdict: with a step "
+        "of α that costs as much as one of the adapter it cannot be below 1 + 1/T."
     )
     needs = ("transformers",)
 
@@ -50,11 +49,12 @@ class AlphaOverhead(Check):
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         counts, times = cells.get("parameters"), cells.get("time")
-        holds = True
+        verdict = Verdict.NOT_RUN
         rows: list[Row] = []
         said: list[str] = []
         if counts:
-            holds &= counts["lora"] == 887_042 and counts["alpha_lora"] == 905_474
+            holds = counts["lora"] == 887_042 and counts["alpha_lora"] == 905_474
+            verdict = Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED
             rows += [
                 Row("trainable parameters, LoRA", 887_042, counts["lora"]),
                 Row("trainable parameters, α-LoRA", 905_474, counts["alpha_lora"]),
@@ -64,9 +64,8 @@ class AlphaOverhead(Check):
             # T steps of the adapter and one of α, as a multiple of T steps of LoRA.
             whole = times["ratio"] + times["alpha_ratio"] / EVERY
             error = float(np.hypot(times["error"], times["alpha_error"] / EVERY))
-            holds &= whole <= BAR + 2 * error
             rows += [
-                Row(f"training step, α-LoRA by Algorithm 1 (T = {EVERY}) / LoRA", "1.25–1.31", whole, error),
+                Row(f"training step, α-LoRA by Algorithm 1 (T = {EVERY}) / LoRA", None, whole, error),
                 Row("training step of the adapter alone, α-LoRA / LoRA", None, times["ratio"], times["error"]),
                 Row("step of α alone / step of LoRA", None, times["alpha_ratio"], times["alpha_error"]),
                 Row("training step, α-LoRA recomputing / LoRA", None, times["recompute_ratio"]),
@@ -76,7 +75,6 @@ class AlphaOverhead(Check):
                 f"a training step takes {whole:.3f} ± {error:.3f} of LoRA's time with α's own steps (T = {EVERY}), "
                 f"{times['ratio']:.3f} ± {times['error']:.3f} without"
             )
-        verdict = Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED
         return Outcome(verdict, "; ".join(said) + ".", tuple(rows))
 
 

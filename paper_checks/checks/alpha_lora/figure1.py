@@ -90,7 +90,7 @@ class Figure1(Check):
             rows += [
                 _row(f"β = {beta}: α* ({corrected})", printed_star, star),
                 _row(f"β = {beta}: ᾱ", printed_bar, bar),
-                _row(f"β = {beta}: accuracy at α*", printed_accuracy, figures["best"]),
+                _row(f"β = {beta}: accuracy at α* (official formula {printed_accuracy})", None, figures["best"]),
                 _row(f"β = {beta}: accuracy at α = 1", None, figures["plain"]),
                 _row(f"β = {beta}: accuracy at α = 0", None, figures["target_only"]),
             ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.paired import Paired, paired_values
+from paper_checks.statistics.power import needed
 from paper_checks.studies.glue.comparison import CLAIMED
 from paper_checks.studies.glue.comparison import FAIR as STUDY
 from paper_checks.studies.glue.study import METHODS, train_one
@@ -104,13 +105,18 @@ class GlueSensitivity(Check):
             f"has {base.mean():.3f} and {table[BASE][1]:.1f} %, a constant answer {constant:.3f}."
         )
         if not known:
-            summary += " The base does not beat a constant answer clearly, so this decides nothing."
+            summary += " The base does not beat a constant answer clearly: no number of seeds decides anything here."
             return Outcome(Verdict.UNDECIDED, summary, tuple(rows))
         intervals = [gap.interval_at(level) for gap in gaps.values()]
         if any(low > MARGIN or high < -MARGIN for low, high in intervals):
             return Outcome(Verdict.NOT_REPRODUCED, summary, tuple(rows))
         small = all(low > -MARGIN and high < MARGIN for low, high in intervals)
-        return Outcome(Verdict.REPRODUCED if small else Verdict.UNDECIDED, summary, tuple(rows))
+        if small:
+            return Outcome(Verdict.REPRODUCED, summary, tuple(rows))
+        # The widest interval, on the side where it comes closest to leaving the margin, is what must shrink.
+        widest = max(gaps.values(), key=lambda gap: gap.error)
+        summary += f" To tell changes of {MARGIN:g} nats apart, {needed(MARGIN, widest.parts)}."
+        return Outcome(Verdict.UNDECIDED, summary, tuple(rows))
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         """Change of the loss by every variant."""

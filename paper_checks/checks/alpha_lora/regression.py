@@ -76,8 +76,8 @@ class RegressionRisk(Check):
                 estimate = curve["alpha_star"]
                 rows.append(
                     Row(
-                        f"{name}: α* for β = {curve['beta']:g}",
-                        curve["beta"],
+                        f"{name}: α*, by the theorem {curve['beta']:g}",
+                        None,
                         estimate["value"],
                         estimate["stderr"],
                     )

@@ -157,11 +157,11 @@ def _setting_rows(figures: Figures) -> list[Row]:
     rows = []
     for key, label in (("norm2", "E‖w̃‖²"), ("second_moment_3", "E[g²] at α = 3"), ("alpha_star", "α*")):
         item = figures[key]
-        label = f"{label} ({name}); corrected formula {item['corrected']:.4g}"
-        rows.append(Row(label, item["code"], item["value"], item["stderr"]))
+        label = f"{label} ({name}); official formula {item['code']:.4g}, corrected {item['corrected']:.4g}"
+        rows.append(Row(label, None, item["value"], item["stderr"]))
     at = figures["accuracy_at"]
-    label = f"accuracy at the official α* ({name}); at the true α* {at['true'][0]:.4f}"
-    return [*rows, Row(label, at["claimed"], *at["code"])]
+    label = f"accuracy at the official α* ({name}); promised {at['claimed']}, at the true α* {at['true'][0]:.4f}"
+    return [*rows, Row(label, None, *at["code"])]
 
 
 def _largest(values: Sequence[Any]) -> float:

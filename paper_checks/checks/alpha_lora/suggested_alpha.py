@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.intervals import interval
+from paper_checks.statistics.power import Part, needed
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 
 Array = NDArray[Any]
@@ -38,7 +39,7 @@ class SuggestedAlpha(Check):
     rule = (
         "Balanced test accuracy after fine-tuning, suggested start less start at 1, paired by seed, mean of trained "
         "and frozen α, then mean of the two tasks. Reproduced if its 95 % t-interval lies above 0, not reproduced if "
-        "below, undecided if it holds 0 (with the number of seeds at which an interval of the spread seen would not). "
+        "below, undecided if it holds 0. "
         f"Every run of a seed has the same data, initialisation and number of passes ({EPOCHS} epochs; the "
         "suggestion's own passes are taken from its run's epochs), and its learning rate is the better of the same "
         "two by validation loss."
@@ -98,7 +99,7 @@ class SuggestedAlpha(Check):
             rows.append(Row(f"{label}: share of layers with a suggestion other than 1", None, *_mean(moved)))
         if min(len(gap) for gap in per_task.values()) < 2:
             return Outcome(Verdict.UNDECIDED, "fewer than two seeds a task are finished.", tuple(rows))
-        mean, half, enough = interval(list(per_task.values()))
+        mean, half, _ = interval(list(per_task.values()))
         verdict = Verdict.UNDECIDED
         if abs(mean) > half:
             verdict = Verdict.REPRODUCED if mean > 0 else Verdict.NOT_REPRODUCED
@@ -107,7 +108,10 @@ class SuggestedAlpha(Check):
             f"suggested less one: {mean:+.2f} points, 95 % interval [{mean - half:+.2f}, {mean + half:+.2f}] ({seeds})"
         )
         if verdict is Verdict.UNDECIDED:
-            summary += f"; about {enough} seeds a task would decide a difference of this size" if enough else ""
+            variance = sum(float(gap.var(ddof=1)) / len(gap) for gap in per_task.values()) / len(per_task) ** 2
+            seeds_each = min(map(len, per_task.values()))
+            freedom = sum(map(len, per_task.values())) - len(per_task)
+            summary += f"; {needed(mean, [Part('seeds', variance, freedom, seeds_each)])}"
         return Outcome(verdict, summary + ".", tuple(rows))
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:

@@ -55,7 +55,7 @@ class HypothesisClass(Check):
         holds = all(value <= EXACT for value in worst.values()) and all(
             dimension[name] <= dimension["GLoRA"] for name in worst
         )
-        rows = [Row(f"{name}: difference from GLoRA's largest structure", 0.0, v) for name, v in worst.items()]
+        rows = [Row(f"{name}: difference from GLoRA's largest structure", None, v) for name, v in worst.items()]
         rows += [Row(f"{name}: dimension of its family on one layer", None, v) for name, v in dimension.items()]
         return Outcome(
             Verdict.BY_CONSTRUCTION if holds else Verdict.NOT_REPRODUCED,

@@ -52,8 +52,8 @@ class Merging(Check):
         if exact:
             holds &= max(exact["weight_error"], exact["output_error"]) <= EXACT and exact["bits_restored"]
             rows += [
-                Row("largest relative error of a merged weight or bias", 0.0, exact["weight_error"]),
-                Row("largest relative error of a merged layer's output", 0.0, exact["output_error"]),
+                Row("largest relative error of a merged weight or bias", None, exact["weight_error"]),
+                Row("largest relative error of a merged layer's output", None, exact["output_error"]),
                 Row("structures whose weights come back bit for bit", None, exact["structures"]),
             ]
             said.append(f"{exact['structures']} structures merge with error ≤ {exact['output_error']:.1e}")
@@ -61,8 +61,8 @@ class Merging(Check):
             holds &= latency["flops_merged"] == latency["flops_base"]
             holds &= abs(latency["ratio"] - 1) <= LATENCY + 2 * latency["error"]
             rows += [
-                Row("inference time, merged / base", 1.0, latency["ratio"], latency["error"]),
-                Row("inference FLOPs, merged / base", 1.0, latency["flops_merged"] / latency["flops_base"]),
+                Row("inference time, merged / base", None, latency["ratio"], latency["error"]),
+                Row("inference FLOPs, merged / base", None, latency["flops_merged"] / latency["flops_base"]),
                 Row("inference time, not merged / base", None, latency["unmerged_ratio"]),
             ]
             said.append(f"merged inference takes {latency['ratio']:.3f} of the base's time")

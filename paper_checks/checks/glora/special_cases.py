@@ -56,9 +56,9 @@ class SpecialCases(Check):
             and all(value >= APART for value in apart.values())
             and all(value <= EXACT for value in ours.values())
         )
-        rows = [Row(f"{name}: difference from our layer", 0.0, value) for name, value in exact.items()]
+        rows = [Row(f"{name}: difference from our layer", None, value) for name, value in exact.items()]
         rows += [
-            Row(f"{name}: the property GLoRA lacks (nearest case: {NEAREST[name]})", "special case", value)
+            Row(f"{name}: the property GLoRA lacks (nearest case: {NEAREST[name]})", None, value)
             for name, value in apart.items()
         ]
         return Outcome(

@@ -24,9 +24,9 @@ class VtabGPU(VtabStudy):
     id = "glora.vtab_gpu"
     where = "GLoRA, Table 1 (VTAB-1K); here ViT-S/14 at 224 px on three VTAB-1K-shaped tasks"
     rule = (
-        "Protocol and intervals as in glora.vtab, at each of three budgets. Reproduced if at every budget the interval "
-        "of the paired difference, searched GLoRA minus LoRA, lies above 0; not reproduced if at one it lies below; "
-        "else undecided."
+        "Protocol and intervals as in glora.vtab, on three tasks at each of three budgets. Reproduced if at every "
+        "budget the interval of the paired difference, searched GLoRA minus LoRA, lies above 0; not reproduced if at "
+        "one it lies below; else undecided."
     )
     needs = ("data/vtab", "models/vit-s14", "a GPU", "about 13 GPU hours (estimated, not measured)")
     plan = Plan(

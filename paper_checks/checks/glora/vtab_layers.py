@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import Context, Figures, Outcome, Row, Verdict
+from paper_checks.statistics.power import Part, needed
 from paper_checks.studies.vision.study import Study
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 
@@ -47,15 +48,16 @@ class VtabLayers(Study):
         z = (share - chance) / max(error, 1e-12)
         verdict = Verdict.REPRODUCED if z > 2 else Verdict.NOT_REPRODUCED if z < -2 else Verdict.UNDECIDED
         rows = (
-            Row("share of parameters in MLP layers, searched", "more than half", share, error),
+            Row("share of parameters in MLP layers, searched", None, share, error),
             Row("the same in random subnets of that budget", None, chance),
         )
         summary = (
             f"{share:.1%} of the parameters of {len(layers)} searched subnets lie in MLP layers, {chance:.1%} of "
             f"random ones' ({z:+.1f} standard errors)"
         )
-        if verdict is Verdict.UNDECIDED and z:
-            summary += f"; about {int(np.ceil(len(layers) * (2 / z) ** 2))} searches would decide a shift of this size"
+        if verdict is Verdict.UNDECIDED:
+            seeds = max(len(layers) // len(self.plan.tasks), 1)
+            summary += f"; {needed(share - chance, [Part('seeds', error**2, 399.0, seeds)])}"
         return Outcome(verdict, summary, rows)
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:

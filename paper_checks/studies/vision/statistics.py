@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from paper_checks.core import Figures, Verdict
 from paper_checks.statistics.answers import unpack
+from paper_checks.statistics.power import Part, needed, total
 
 
 @dataclass(frozen=True)
@@ -18,25 +19,36 @@ class Difference:
 
     Attributes:
         mean: one method minus the other, averaged over seeds and then over tasks.
-        error: standard error: spread over seeds within tasks, and the sampling of test images.
-        low, high: the interval, by Student's t with the seeds' degrees of freedom; infinite with one seed.
+        parts: of its variance: spread over seeds within tasks, and the sampling of test images.
         pairs: number of (task, seed) pairs.
         tasks: number of tasks.
     """
 
     mean: float
-    error: float
-    low: float
-    high: float
+    parts: tuple[Part, ...]
     pairs: int
     tasks: int
 
     @property
+    def error(self) -> float:
+        """Standard error over seeds and images; infinite with one seed a task, which has no spread."""
+        return total(self.parts)[0]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval by Student's t with Satterthwaite's degrees of freedom; infinite with one seed a task."""
+        from scipy.stats import t as student
+
+        error, freedom = total(self.parts)
+        width = float(student.ppf(0.975, freedom)) * error if np.isfinite(error) else float("inf")
+        return self.mean - width, self.mean + width
+
+    @property
     def text(self) -> str:
         """The difference with its interval, where more than one seed gives it one."""
-        if not np.isfinite(self.low):
+        if not np.isfinite(self.error):
             return f"{self.mean:+.2f} (one seed a task)"
-        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        return "{:+.2f} [{:+.2f}, {:+.2f}]".format(self.mean, *self.interval)
 
 
 def whole_test(figures: Figures) -> NDArray[np.float64]:
@@ -62,8 +74,6 @@ def paired(
         prefix: kind of the cells.
         answers: how right a run was on each image.
     """
-    from scipy.stats import t as student
-
     found: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     for cell, figures in cells.items():
         kind, task, *rest = cell.split("-")
@@ -80,16 +90,16 @@ def paired(
     means = [np.mean([d.mean() for d in seeds]) for seeds in by_task.values()]
     within = [float(np.var([d.mean() for d in seeds], ddof=1)) for seeds in by_task.values() if len(seeds) > 1]
     freedom = sum(len(seeds) - 1 for seeds in by_task.values())
-    pooled = float(np.mean(within)) if within else float("nan")
-    variance = 0.0
-    for seeds in by_task.values():
-        images = np.mean(seeds, axis=0)
-        variance += pooled / len(seeds) + float(images.var(ddof=1)) / len(images)
-    error = float(np.sqrt(variance)) / len(by_task)
-    mean = float(np.mean(means))
-    width = float(student.ppf(0.975, freedom)) * error if freedom else float("inf")
-    pairs = sum(map(len, by_task.values()))
-    return Difference(mean, error, mean - width, mean + width, pairs, len(by_task))
+    pooled = float(np.mean(within)) if within else float("inf")
+    pairs, tasks = sum(map(len, by_task.values())), len(by_task)
+    images = [np.mean(seeds, axis=0) for seeds in by_task.values()]
+    between = sum(pooled / len(seeds) for seeds in by_task.values()) / tasks**2
+    sampling = sum(float(one.var(ddof=1)) / len(one) for one in images) / tasks**2
+    parts = (
+        Part("seeds", between, max(freedom, 1), min(map(len, by_task.values()))),
+        Part("test images a task", sampling, sum(map(len, images)) - tasks, min(map(len, images))),
+    )
+    return Difference(float(np.mean(means)), parts, pairs, tasks)
 
 
 def table(cells: Mapping[str, Figures]) -> dict[tuple[str, str], list[float]]:
@@ -126,17 +136,14 @@ def decide(difference: Difference | None, what: str, tasks: int) -> tuple[Verdic
     """
     if difference is None:
         return Verdict.UNDECIDED, f"no pair of runs of {what} is finished yet"
-    text = f"{what}: {difference.mean:+.2f} points from {difference.pairs} pairs of runs"
-    if not np.isfinite(difference.low):
+    text = f"{what}: {difference.text} points from {difference.pairs} pairs of runs"
+    if not np.isfinite(difference.error):
         return Verdict.UNDECIDED, f"{text}; one seed a task has no spread, so two at least are needed"
-    text += f", 95 % interval {difference.low:+.2f} to {difference.high:+.2f}"
     if difference.tasks < tasks:
         return Verdict.UNDECIDED, f"{text}; {difference.tasks} of {tasks} tasks are done"
-    if difference.low > 0:
+    low, high = difference.interval
+    if low > 0:
         return Verdict.REPRODUCED, text
-    if difference.high < 0:
+    if high < 0:
         return Verdict.NOT_REPRODUCED, text
-    seeds = int(np.ceil(difference.pairs * (1.96 * difference.error / max(abs(difference.mean), 1e-3)) ** 2))
-    # By the normal law this may come out below what there is: few seeds have a wider interval.
-    seeds = max(seeds, difference.pairs + 1)
-    return Verdict.UNDECIDED, f"{text}; about {min(seeds, 9999)} pairs would decide a difference of this size"
+    return Verdict.UNDECIDED, f"{text}; {needed(difference.mean, difference.parts)}"

@@ -16,20 +16,33 @@ from paper_checks.studies.glue.study import AFFINE
 from rmt._files import write_json
 
 
+def judged(check: Any, context: Context) -> dict[str, Any]:
+    """Figures of a run."""
+    check.run(context)
+    return check.finished(context.out)
+
+
 def store(
-    folder: Path, shared: float, *, shift: float = 0.0, drop: float = 0.0, seeds: int = 3, majority: float = 55.0
+    folder: Path,
+    shared: float,
+    *,
+    shift: float = 0.0,
+    drop: float = 0.0,
+    seeds: int = 3,
+    majority: float = 55.0,
+    steps: int = 5,
 ) -> Context:
     """Finished α-LoRA runs whose scales have a pattern in common to the degree `shared`."""
     draw = np.random.default_rng(0)
+    pattern = {f"layer.{i}.{kind}": draw.standard_normal(200) for i in range(2) for kind in ("query", "value")}
     for task in STUDY.study.tasks:
-        pattern = {f"layer.{i}.{kind}": draw.standard_normal(200) for i in range(2) for kind in ("query", "value")}
         curve = [f"{task}.{CLAIMED}.at{MIDDLE:g}.seed{seed}" for seed in range(3)]
         for cell in [*STUDY.study.finals(task, CLAIMED)[:seeds], *curve[:seeds]]:
             noise = {name: draw.standard_normal(200) for name in pattern}
             alpha = {name: 1 + shift + 0.05 * (shared * pattern[name] + (1 - shared) * noise[name]) for name in pattern}
             right = {point: 850 - (round(10 * drop) if point in glue_affine.TESTED else 0) for point in AFFINE}
             points = [{"a": a, "b": b, "correct": "1" * n + "0" * (1000 - n)} for (a, b), n in right.items()]
-            figures = {"alpha": alpha, "affine": points, "majority": majority, "rate": 2e-3}
+            figures = {"alpha": alpha, "alpha_steps": steps, "affine": points, "majority": majority, "rate": 2e-3}
             write_json(folder / STUDY.id / f"{cell}.json", {"figures": figures, "quick": False, "seed": 0})
     return Context(out=folder)
 
@@ -39,17 +52,27 @@ def store(
     [
         ({"shared": 0.5}, Verdict.REPRODUCED),
         ({"shared": 0.0}, Verdict.NOT_REPRODUCED),
+        ({"shared": 0.15}, Verdict.NOT_REPRODUCED),  # above its null, and of no size
+        ({"shared": 0.5, "steps": 60}, Verdict.NOT_REPRODUCED),  # noise alone would spread α more
         ({"shared": 0.5, "shift": 0.1}, Verdict.NOT_REPRODUCED),
         ({"shared": 0.5, "seeds": 1}, Verdict.UNDECIDED),
     ],
 )
 def test_trained_scales(tmp_path: Path, options: dict[str, Any], verdict: Verdict) -> None:
     context = store(tmp_path, **options)
-    assert glue_alpha.CHECK.run(context).verdict is verdict
+    assert glue_alpha.CHECK.judge(judged(glue_alpha.CHECK, context)).verdict is verdict
     cells = glue_alpha.CHECK.finished(tmp_path)
     assert glue_alpha.CHECK.draw(cells) is not None
-    # Independent patterns: nothing in common between tasks.
-    assert abs(cells["sst2"]["between_tasks"]) < 0.2
+
+
+def test_tasks_must_agree(tmp_path: Path) -> None:
+    context = store(tmp_path, shared=0.5)
+    glue_alpha.CHECK.run(context)
+    cells = glue_alpha.CHECK.finished(tmp_path)
+    cells["sst2"]["between_tasks"] = 0.005
+    assert glue_alpha.CHECK.judge(cells).verdict is Verdict.NOT_REPRODUCED
+    cells.pop(glue_alpha.NOISE)
+    assert glue_alpha.CHECK.judge(cells).verdict is Verdict.UNDECIDED
 
 
 def test_the_null_holds_its_level() -> None:
@@ -77,7 +100,7 @@ def test_the_null_holds_its_level() -> None:
 )
 def test_affine(tmp_path: Path, drop: float, majority: float, verdict: Verdict) -> None:
     context = store(tmp_path, 0.5, drop=drop, majority=majority)
-    assert glue_affine.CHECK.run(context).verdict is verdict
+    assert glue_affine.CHECK.judge(judged(glue_affine.CHECK, context)).verdict is verdict
     cells = glue_affine.CHECK.finished(tmp_path)
     assert glue_affine.CHECK.draw(cells) is not None
     cells.pop("mrpc.seed2")

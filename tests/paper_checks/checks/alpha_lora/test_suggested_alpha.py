@@ -47,7 +47,7 @@ def test_rule(gain, spread, verdict):
     outcome = CHECK.judge(cells(gain, spread))
     assert outcome.verdict == verdict
     assert outcome.summary.endswith(".")
-    assert ("would decide" in outcome.summary) == (verdict == Verdict.UNDECIDED and spread > 0)
+    assert ("would decide" in outcome.summary) == (verdict == Verdict.UNDECIDED)
     assert CHECK.draw(cells(gain, spread)).axes
     assert CHECK.judge(cells(gain, spread, seeds=1)).verdict == Verdict.UNDECIDED
 
