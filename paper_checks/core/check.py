@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ from threadpoolctl import threadpool_limits
 from paper_checks.core.outcome import Figures, NotAvailable, Outcome, Verdict
 from rmt._files import read_json, write_json
 
+#: A difference in points with its interval, as summaries have it.
+_INTERVAL = re.compile(r"([+-]\d+\.\d+)(?: points)?(?:, 95 % interval)? (\[[^\]]+\])(?: points)?")
 #: The committed results of full runs.
 COMMITTED = Path(__file__).parents[1] / "results"
 
@@ -70,6 +73,8 @@ class Check(ABC):
     claim: str  #: the claim in one sentence
     where: str  #: where it stands in the paper
     rule: str  #: how the verdict follows from the figures, in words
+    short: str = ""  #: the claim in at most 15 words
+    shown: tuple[str, str] | None = None  #: the row to show first: how its name begins, and what its figure is
     scale: str = ""  #: what it was tested on, and the paper's size beside it where that is another
     words: Mapping[Verdict, Verdict] = MappingProxyType({})  #: verdicts of ``judge`` that are told in other words
     needs: Sequence[str] = ()  #: for the reader: data folders, GPU, hours
@@ -98,6 +103,20 @@ class Check(ABC):
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         """A matplotlib Figure made from the stored figures, or None."""
         return None
+
+    def number(self, outcome: Outcome) -> str:
+        """One figure with its 95 % interval and what it is, as text; empty where there is none.
+
+        That of the row `shown`, or the first difference with an interval in the summary.
+        """
+        if self.shown is None:
+            found = _INTERVAL.search(outcome.summary)
+            return f"{found[1]} {found[2]} points".replace("-", "−") if found else ""
+        start, unit = self.shown
+        for row in outcome.rows:
+            if row.name.startswith(start):
+                return f"{row.interval} {unit}".strip()
+        return ""
 
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
         """Stored records (figures, seed, versions, seconds) of the finished cells, in the order of the cells."""

@@ -18,13 +18,30 @@ PAPERS = {
     "alpha_lora": "α-LoRA: Effective Fine-Tuning via Base Model Rescaling (arXiv 2510.21345)",
     "glora": "One-for-All: Generalized LoRA (GLoRA, arXiv 2306.07967)",
 }
+NAMES = {"alpha_lora": "α-LoRA", "glora": "GLoRA"}
 SHOWN_ROWS = 12  # longer tables are folded
 
 _STYLES = {
     Verdict.REPRODUCED: "good",
+    Verdict.OURS_HOLDS: "good",
     Verdict.BY_CONSTRUCTION: "good",
     Verdict.CORRECTED: "fixed",
     Verdict.NOT_REPRODUCED: "bad",
+    Verdict.OURS_FAILS: "bad",
+    Verdict.NOT_SEEN: "bad",
+}
+
+#: Beside the word, for the eye.
+ICONS = {
+    Verdict.REPRODUCED: "✔",
+    Verdict.BY_CONSTRUCTION: "✔",
+    Verdict.OURS_HOLDS: "✔",
+    Verdict.CORRECTED: "✎",
+    Verdict.NOT_REPRODUCED: "✘",
+    Verdict.OURS_FAILS: "✘",
+    Verdict.NOT_SEEN: "✘",
+    Verdict.UNDECIDED: "?",
+    Verdict.NOT_RUN: "–",
 }
 
 #: What each verdict means, for the reader of the page.
@@ -32,10 +49,40 @@ MEANINGS = {
     Verdict.REPRODUCED: "our figures agree with the paper's by the stated rule",
     Verdict.CORRECTED: "the paper's formula is wrong, ours holds",
     Verdict.NOT_REPRODUCED: "our figures contradict the claim by the stated rule",
+    Verdict.NOT_SEEN: "a small study does not show it; it says nothing about the paper's size",
     Verdict.BY_CONSTRUCTION: "an identity that a program verifies",
-    Verdict.UNDECIDED: "the error bar holds both the claim and its negation",
+    Verdict.OURS_HOLDS: "a claim of our own, which no paper makes, holds by the stated rule",
+    Verdict.OURS_FAILS: "a claim of our own does not hold",
+    Verdict.UNDECIDED: "the error bar holds both the claim and its negation, or the cells that decide are missing",
     Verdict.NOT_RUN: "something it needs is missing",
 }
+
+#: The answer in plain words, before any figure.
+_ANSWERS = {
+    Verdict.REPRODUCED: "Yes.",
+    Verdict.CORRECTED: "Yes, with another formula than the paper's.",
+    Verdict.NOT_REPRODUCED: "No.",
+    Verdict.NOT_SEEN: "Not at the size we could test.",
+    Verdict.BY_CONSTRUCTION: "Yes, by construction.",
+    Verdict.OURS_HOLDS: "Yes; the claim is ours, not a paper's.",
+    Verdict.OURS_FAILS: "No; the claim is ours, not a paper's.",
+    Verdict.UNDECIDED: "We cannot tell yet.",
+    Verdict.NOT_RUN: "Nobody has run it yet.",
+}
+
+_FILTER = """<script>
+document.querySelectorAll("nav button").forEach(function (button) {
+  button.onclick = function () {
+    var wanted = button.dataset.verdict;
+    document.querySelectorAll("nav button").forEach(function (one) {
+      one.setAttribute("aria-pressed", one === button);
+    });
+    document.querySelectorAll("[data-verdict-is]").forEach(function (one) {
+      one.hidden = wanted !== "" && one.dataset.verdictIs !== wanted;
+    });
+  };
+});
+</script>"""
 
 
 def badge(verdict: Verdict) -> str:
@@ -49,22 +96,44 @@ def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED) -> list[S
     outcomes = {check.id: check.recall(folder) for check in checks}
     rows = [
         [
-            f'<a href="#{escape(check.id)}">{escape(check.claim)}</a>',
-            escape(check.where),
+            f'<a href="#{escape(check.id)}">{escape(check.short or check.claim)}</a>',
             badge(outcomes[check.id].verdict),
+            escape(check.number(outcomes[check.id])),
+            escape(check.scale),
         ]
         for check in checks
     ]
-    used = {outcome.verdict for outcome in outcomes.values()}
-    meanings = "; ".join(f"{badge(verdict)} {text}" for verdict, text in MEANINGS.items() if verdict in used)
-    summary = page.table(["claim", "where", "verdict"], rows) + f'<p class="soft">{meanings}.</p>'
+    marks = [f'data-verdict-is="{escape(outcomes[check.id].verdict)}"' for check in checks]
+    used = [verdict for verdict in MEANINGS if verdict in {outcome.verdict for outcome in outcomes.values()}]
+    meanings = "; ".join(f"{badge(verdict)} {MEANINGS[verdict]}" for verdict in used)
+    head = ["claim", "verdict", "one figure, 95 % interval", "tested on"]
+    summary = (
+        _navigation(checks, outcomes)
+        + page.table(head, rows, style="score", marks=marks)
+        + f'<p class="soft">{meanings}.</p>'
+    )
     sections = [Section("claims", "The claims and what became of them", summary)]
     for group, title in PAPERS.items():
         members = [check for check in checks if check.id.split(".")[0] == group]
         if members:
             body = "\n".join(_claim(check, outcomes[check.id], folder) for check in members)
             sections.append(Section(group, title, body))
-    return sections
+    last = sections[-1]
+    return [*sections[:-1], Section(last.anchor, last.title, last.body + _FILTER)]
+
+
+def _navigation(checks: list[Check], outcomes: Mapping[str, Outcome]) -> str:
+    """Links to the parts of the page, and a filter by verdict (all claims are shown where scripts do not run)."""
+    groups = [group for group in PAPERS if any(check.id.startswith(f"{group}.") for check in checks)]
+    links = [f'<a href="#{group}">{NAMES[group]}</a>' for group in groups]
+    counts = {verdict: sum(o.verdict == verdict for o in outcomes.values()) for verdict in MEANINGS}
+    buttons = [f'<button data-verdict="" aria-pressed="true">all {len(checks)}</button>']
+    buttons += [
+        f'<button data-verdict="{escape(verdict)}" aria-pressed="false">{escape(verdict)} {count}</button>'
+        for verdict, count in counts.items()
+        if count
+    ]
+    return f'<nav><a href="#claims">list</a>{"".join(links)}{"".join(buttons)}</nav>'
 
 
 def claims_page(checks: Iterable[Check], folder: Path = COMMITTED) -> str:
@@ -73,20 +142,28 @@ def claims_page(checks: Iterable[Check], folder: Path = COMMITTED) -> str:
         "<p>Each claim of the papers is a program with a rule fixed in words. This page is rendered "
         "from the figures those programs stored, with their seeds and versions; no verdict is written "
         "by hand. Lines are theory, dots are simulation or measurement with bars of two standard "
-        "errors; ± in the tables is one standard error.</p>"
+        "errors; ± in the tables is one standard error. A rule that was changed after results existed keeps its "
+        "predecessor and the reason beside it. To contest a verdict, see docs/contest.md.</p>"
     )
     return page.page("The papers' claims, checked", lead, claims_sections(checks, folder))
 
 
 def _claim(check: Check, outcome: Outcome, folder: Path) -> str:
+    figure_shown = check.number(outcome)
+    answer = f"<b>{_ANSWERS[outcome.verdict]}</b> " + (escape(f"{figure_shown}.") if figure_shown else "")
+    tested = f" · tested on {escape(check.scale)}" if check.scale else ""
     parts = [
-        f'<h3 id="{escape(check.id)}">{escape(check.claim)} {badge(outcome.verdict)}</h3>',
-        f'<p class="soft">{escape(check.where)} · <code>paper-checks run {escape(check.id)}</code></p>',
+        f'<article id="{escape(check.id)}" data-verdict-is="{escape(outcome.verdict)}">',
+        f"<h3>{badge(outcome.verdict)} {escape(check.claim)}</h3>",
+        f'<p class="answer">{answer}</p>',
+        f'<p class="soft">{escape(check.where)}{tested} · <code>paper-checks run {escape(check.id)}</code></p>',
         f"<p>{escape(outcome.summary)}</p>",
+        "<details><summary>rule, plot and figures</summary>",
         f'<p class="rule"><b>Rule.</b> {escape(check.rule)}</p>',
     ]
     records = check.records(folder)
     if records:
+        parts += [f'<p class="rule">{escape(line)}</p>' for line in _history(check, records, folder)]
         figure = check.draw({cell: record["figures"] for cell, record in records.items()})
         if figure is not None:
             parts.append(page.image(figure, f"plot of the figures behind: {check.claim}"))
@@ -94,15 +171,24 @@ def _claim(check: Check, outcome: Outcome, folder: Path) -> str:
         parts.append(_rows(outcome.rows))
     if records:
         parts.append(f'<p class="soft">{escape(_provenance(records))}</p>')
-        parts += [f'<p class="soft">{escape(line)}</p>' for line in _history(check, records, folder)]
     elif check.needs:
         parts.append(f'<p class="soft">needs {escape(", ".join(check.needs))}</p>')
-    return "\n".join(parts)
+    return "\n".join([*parts, "</details>", "</article>"])
 
 
 def _rows(rows: tuple[Row, ...]) -> str:
-    lines = [[escape(row.name), escape(number(row.paper)), escape(number(row.ours, row.error))] for row in rows]
-    content = page.table(["figure", "paper", "ours"], lines, numbers=(1, 2))
+    lines = [
+        [
+            escape(row.name),
+            escape(number(row.paper)) if row.paper is not None else "",
+            escape(number(row.ours, row.error)),
+        ]
+        for row in rows
+    ]
+    printed = any(row.paper is not None for row in rows)
+    if not printed:  # an empty column says nothing
+        lines = [[name, ours] for name, _, ours in lines]
+    content = page.table(["figure", *(["paper"] if printed else []), "ours"], lines, numbers=(1, 2))
     if len(rows) <= SHOWN_ROWS:
         return content
     return f"<details><summary>all {len(rows)} figures</summary>\n{content}\n</details>"
@@ -136,10 +222,11 @@ def _provenance(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 def markdown_table(checks: Iterable[Check], folder: Path = COMMITTED, link: str = "docs/claims.html") -> str:
     """The claims table of the README, from the results below ``folder``."""
-    lines = ["| claim | verdict | measured |", "| --- | --- | --- |"]
+    lines = ["| verdict | claim | one figure |", "| --- | --- | --- |"]
     for check in checks:
         outcome = check.recall(folder)
-        cells = (f"{check.claim} ([{check.where}]({link}#{check.id}))", f"**{outcome.verdict}**", outcome.summary)
+        claim = f"[{check.short or check.claim}]({link}#{check.id})"
+        cells = (f"{ICONS.get(outcome.verdict, '')} {outcome.verdict}".strip(), claim, check.number(outcome))
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from paper_checks.core.outcome import number
+
+__all__ = ["STYLE", "Section", "escape", "image", "number", "page", "table"]
 
 STYLE = """
 :root { --ink: #1d2733; --soft: #5c6b73; --line: #dfe4e8; --paper: #ffffff; --wash: #f5f7f8; }
@@ -32,6 +35,19 @@ details { margin: .5rem 0; } summary { cursor: pointer; color: #1b4f8a; font-siz
   white-space: nowrap; background: #e8ecef; color: #44525c; }
 .good { background: #dcf1e6; color: #17603f; } .fixed { background: #fdeccb; color: #7a4d00; }
 .bad { background: #f9dcdf; color: #97202f; }
+.scroll { overflow-x: auto; }
+nav { position: sticky; top: 0; z-index: 1; background: var(--paper); border-bottom: 1px solid var(--line);
+  padding: .5rem 0; display: flex; flex-wrap: wrap; gap: .3rem .6rem; align-items: center; font-size: .85rem; }
+nav button { font: inherit; font-size: .8rem; border: 1px solid var(--line); border-radius: 1rem; padding: .1rem .6rem;
+  background: var(--paper); color: var(--ink); cursor: pointer; }
+nav button[aria-pressed="true"] { background: var(--ink); color: var(--paper); }
+article { border-bottom: 1px solid var(--line); padding-bottom: .8rem; scroll-margin-top: 5.5rem; }
+article p, article summary, td { overflow-wrap: anywhere; }
+.answer { font-size: 1.02rem; } [hidden] { display: none !important; }
+.score td:nth-child(2) { white-space: nowrap; }
+@media (max-width: 640px) { body { padding: 1rem .8rem 3rem; } nav { position: static; }
+  .score thead { display: none; } .score tr { display: block; padding: .45rem 0; border-bottom: 1px solid var(--line); }
+  .score td { display: block; border: 0; padding: .08rem 0; } td.number { white-space: normal; } }
 .rule { border-left: 3px solid var(--line); padding-left: .8rem; color: var(--soft); font-size: .88rem; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } section { break-inside: avoid-page; }
   details::details-content { content-visibility: visible; } a { color: inherit; } }
@@ -66,48 +82,45 @@ def escape(text: Any) -> str:
     return html.escape(str(text), quote=True)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
-    """A table; cells are HTML already, columns in ``numbers`` are set flush right."""
-    right = set(numbers)
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Iterable[int] = (),
+    *,
+    style: str = "",
+    marks: Iterable[str] = (),
+) -> str:
+    """A table; cells are HTML already, columns in ``numbers`` are set flush right.
 
-    def line(tag: str, cells: Sequence[str]) -> str:
-        marks = (' class="number"' if index in right else "" for index in range(len(cells)))
-        return "<tr>" + "".join(f"<{tag}{m}>{c}</{tag}>" for m, c in zip(marks, cells, strict=True)) + "</tr>"
+    ``style`` is its class, ``marks`` are attributes of its rows.
+    """
+    right, attributes = set(numbers), iter(marks)
 
-    body = "\n".join(line("td", row) for row in rows)
-    return f"<table>\n<thead>{line('th', head)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    def line(tag: str, cells: Sequence[str], attribute: str = "") -> str:
+        looks = (' class="number"' if index in right else "" for index in range(len(cells)))
+        inner = "".join(f"<{tag}{look}>{cell}</{tag}>" for look, cell in zip(looks, cells, strict=True))
+        return f"<tr{attribute and ' ' + attribute}>{inner}</tr>"
+
+    body = "\n".join(line("td", row, next(attributes, "")) for row in rows)
+    kind = f' class="{style}"' if style else ""
+    content = f"<table{kind}>\n<thead>{line('th', head)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f'<div class="scroll">{content}</div>'
 
 
 def image(figure: Any, alternative: str) -> str:
-    """A matplotlib Figure as an inline PNG, the same bytes for the same figure; 128 colours keep pages small."""
+    """A matplotlib Figure as an inline PNG, the same bytes for the same figure; 64 colours keep pages small.
+
+    The browser decodes it when it comes into view.
+    """
     from PIL import Image
 
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
     with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     data = base64.b64encode(small.getvalue()).decode()
-    return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
-
-
-def number(value: Any, error: float | None = None) -> str:
-    """A figure in as many digits as its standard error deserves (two digits of the error), or five without one."""
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        return value
-    value = float(value)
-    if not math.isfinite(value):
-        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "not a number")
-    if error is None or not math.isfinite(error):
-        return _plain(f"{value:.5g}")
-    if error == 0:
-        return _plain(f"{value:.5g} ± 0")
-    decimals = max(1 - math.floor(math.log10(error)), 0)
-    if decimals > 8:
-        return _plain(f"{value:.5g} ± {error:.1g}")
-    return _plain(f"{value:.{decimals}f} ± {error:.{decimals}f}")
-
-
-def _plain(text: str) -> str:
-    return text.replace("-", "−")
+    width, height = picture.size
+    size = f'width="{width * 2 // 3}" height="{height * 2 // 3}"'
+    return (
+        f'<img loading="lazy" decoding="async" {size} alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
+    )

@@ -28,6 +28,9 @@ class AlphaOverhead(Check):
 
     id = "alpha_lora.alpha_overhead"
     claim = "α-LoRA adds a negligible number of parameters to LoRA."
+    short = "α-LoRA adds a negligible number of parameters to LoRA."
+    shown = ("trainable parameters, α-LoRA", "parameters (LoRA: 887,042)")
+    scale = "RoBERTa-base's shapes, as the paper"
     where = "α-LoRA, Section 5 (887,042 against 905,474 trainable; unlabelled notebook times are 25–31 % slower)"
     rule = (
         "Reproduced if, on roberta-base's shapes at rank 8 on query and value, LoRA trains 887,042 and α-LoRA "

@@ -27,6 +27,9 @@ class ArbitrarySource(Check):
         "For any fixed source the fine-tuned score has the stated mean and second moment, the accuracy "
         "is Φ(s/σ), and the best and worst scales are α* and ᾱ in closed form."
     )
+    short = "For any fixed source, accuracy and the best scale follow in closed form."
+    shown = ("largest |z| of α*", "largest |z| of α*, 240 settings")
+    scale = "p = 20 to 800, exact law"
     where = "α-LoRA, theorem for an arbitrary source classifier"
     rule = (
         "Reproduced if in every random setting mean, variance, second moment, accuracy and risk at "

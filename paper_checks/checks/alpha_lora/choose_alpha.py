@@ -11,6 +11,7 @@ afresh.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import DomainPair, fresh_splits, ridge_weights
@@ -45,7 +46,7 @@ RIVALS = {
     "logistic, C = 1": "logistic regression on [X, source score]",
     "logistic, C = .01": "the same, more penalty",
 }
-OURS = {
+COLUMNS = {
     "auto": "accuracy expected under the posterior, gain over the source sure by one standard error",
     "plugin": "theory with estimated moments",
     "loo": "leave-one-out moments",
@@ -68,6 +69,9 @@ class ChooseAlpha(Check):
 
     id = "alpha_lora.choose_alpha"
     claim = "α and γ can be chosen from the training sample alone, at any n, with next to nothing lost to the source."
+    short = "α and γ can be chosen from the training sample alone."
+    scale = "Amazon reviews, n = 10 to 200"
+    words = OURS
     where = "Not in the paper, whose α* is an oracle that has seen the test rows"
     rule = (
         "Reproduced if, over all cells (12 transfers × n = 10, 20, 40, 100, 200, 30 splits each), the mean accuracy "
@@ -109,7 +113,7 @@ class ChooseAlpha(Check):
         }
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
-        means = {name: _mean(cells, name) for name in (*OURS, *RIVALS, *ORACLES)}
+        means = {name: _mean(cells, name) for name in (*COLUMNS, *RIVALS, *ORACLES)}
         rival = max(RIVALS, key=lambda name: means[name])
         shortfalls = {cell: shortfall(figures) for cell, figures in cells.items()}
         worst = max(shortfalls, key=lambda cell: shortfalls[cell])
@@ -135,6 +139,11 @@ class ChooseAlpha(Check):
             f"{100 * covered:.0f} %." + apart + f" {KNOWN}"
         )
         return Outcome(Verdict.REPRODUCED if all(met) else Verdict.NOT_REPRODUCED, summary, tuple(_rows(cells)))
+
+    def number(self, outcome: Outcome) -> str:
+        """The mean accuracy beside that of the best rival."""
+        found = re.search(r"accuracy ([\d.]+) % .*best rival (\S+) ([\d.]+) %", outcome.summary)
+        return f"{found[1]} % ({found[2]}: {found[3]} %)" if found else ""
 
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         figure, axes = panels(2, width=5.4, height=3.6)
@@ -210,7 +219,7 @@ def _split(pair: DomainPair, weights: Any, oracle: float, rows: tuple[Any, Any])
     for C, name in ((1.0, "logistic, C = 1"), (0.01, "logistic, C = .01")):
         model = LogisticRegression(C=C, fit_intercept=False, max_iter=2000).fit(np.column_stack([X, score / spread]), y)
         accuracy[name] = measure(model.coef_[0, :-1] + model.coef_[0, -1] * weights / spread)
-    for method in OURS:
+    for method in COLUMNS:
         start = time.perf_counter()
         ours = rmt.AlphaRidgeClassifier(source=weights, method=method, intercept=False).fit(X, y)
         seconds = time.perf_counter() - start
@@ -277,7 +286,7 @@ def _rows(cells: Mapping[str, Figures]) -> list[Row]:
     rows = []
     for n in _sizes(cells):
         group = _of_size(cells, n)
-        for column, meaning in {**OURS, **RIVALS, **ORACLES}.items():
+        for column, meaning in {**COLUMNS, **RIVALS, **ORACLES}.items():
             rows.append(
                 Row(f"n = {n}, mean of {len(group)} pairs: {column} – {meaning} (%)", None, _mean(group, column))
             )

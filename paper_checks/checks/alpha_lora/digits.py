@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.digits import LINE, SCALES, TRANSFERS, case, transfer
 from rmt.plot import COLOURS, dots, line, name_axes, panels
 
@@ -19,6 +19,10 @@ class Digits(Check):
 
     id = "alpha_lora.digits"
     claim = "On images of digits the theory predicts the accuracy against α."
+    short = "On images of digits the theory predicts accuracy against α."
+    shown = ("1/7 → 2/7, n = 40: mean |predicted", "points off, 1/7 → 2/7")
+    scale = "8×8 digits (paper: MNIST)"
+    words = SMALL
     where = "α-LoRA, MNIST transfers; here the 8×8 digits that scikit-learn ships"
     rule = (
         "Reproduced if over five transfers, n = 10 and 40 and eight scales from 0 to 5 the isotropic "

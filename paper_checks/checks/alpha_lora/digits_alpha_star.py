@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy.special import ndtri
 
-from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.digits import TRANSFERS, case, transfer
 from rmt.plot import COLOURS, dots, name_axes, panels
 
@@ -19,6 +19,10 @@ class DigitsAlphaStar(Check):
 
     id = "alpha_lora.digits_alpha_star"
     claim = "On images of digits the accuracy at the predicted α* does not lose to that at α = 1."
+    short = "On digits the predicted α* never loses to α = 1."
+    shown = ("1/7 → 2/7, n = 10: gain", "points, 1/7 → 2/7, n = 10")
+    scale = "8×8 digits (paper: MNIST)"
+    words = SMALL
     where = "α-LoRA, MNIST transfers; here the 8×8 digits that scikit-learn ships"
     rule = (
         "Gain of the predicted α* over α = 1 in every case (five transfers, n = 10 and 40), 200 splits each, with "

@@ -33,6 +33,9 @@ class Figure1(Check):
 
     id = "alpha_lora.figure1"
     claim = "Accuracy peaks at α* = 1.64, 4.13, 7.53 and is 1/2 at ᾱ = −1.41, −0.56, −0.31 (β = 0.2, 0.5, 0.9)."
+    short = "α* is 1.64, 4.13 and 7.53 in Figure 1."
+    shown = ("β = 0.9: α*", "α* at β = 0.9")
+    scale = "p = 1,000, as the paper"
     where = "α-LoRA, Figure 1"
     rule = (
         "The official formula must give the printed scales to two decimals, and simulated accuracies "

@@ -24,6 +24,9 @@ class Figure2(Check):
 
     id = "alpha_lora.figure2"
     claim = "The optimal scale grows with the alignment of source and target, whatever p/n."
+    short = "α* grows with the alignment of source and target."
+    shown = ("ridge, p = 2000: α* at alignment 0.9", "α*, p = 2,000, alignment .9")
+    scale = "p = 20 to 2,000, as the paper"
     where = "α-LoRA, Figure 2"
     rule = (
         "Reproduced if, for the ridge source and for the arbitrary one, the predicted α* increases "

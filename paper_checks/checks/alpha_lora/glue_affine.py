@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.paired import Paired, answers, paired, paired_values
 from paper_checks.studies.glue.comparison import CLAIMED, MIDDLE
 from paper_checks.studies.glue.comparison import FAIR as STUDY
@@ -27,6 +27,10 @@ class GlueAffine(Check):
 
     id = "alpha_lora.glue_affine"
     claim = "Rescaling or shifting the trained α by a third costs accuracy: the overall scale must stay."
+    short = "Rescaling the trained α by a third costs accuracy."
+    shown = ("loss by a third", "points lost")
+    scale = "MiniLM-L6 (paper: RoBERTa-base)"
+    words = SMALL
     where = "α-LoRA, Fig. 5 (RTE, RoBERTa-base)"
     rule = (
         "From three α-LoRA runs of alpha_lora.glue_fair on each task, at the middle learning rate: what is lost on the "

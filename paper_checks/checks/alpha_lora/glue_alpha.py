@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.studies.glue.comparison import CLAIMED
 from paper_checks.studies.glue.comparison import FAIR as STUDY
 from rmt.plot import COLOURS, name_axes, panels
@@ -28,6 +28,10 @@ class GlueAlpha(Check):
 
     id = "alpha_lora.glue_alpha"
     claim = "The trained α is spread around 1, in a pattern that belongs to the model rather than to chance."
+    short = "The trained α has a pattern that belongs to the model."
+    shown = ("MRPC: rank correlation between seeds", "rank correlation of seeds, MRPC")
+    scale = "MiniLM-L6 (paper: RoBERTa-base)"
+    words = SMALL
     where = "α-LoRA, appendix: trained α per layer of RoBERTa-base on MNLI, QNLI, RTE"
     rule = (
         "From the runs of alpha_lora.glue_fair. Reproduced if in every task the mean of α lies within .02 of 1; the "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paper_checks.core import Context, Figures, NotAvailable
+from paper_checks.core import SMALL, Context, Figures, NotAvailable
 from paper_checks.studies.glue.comparison import GlueFair
 from paper_checks.studies.glue.study import Study
 
@@ -17,6 +17,9 @@ class GlueFull(GlueFair):
     """See the module's docstring."""
 
     id = "alpha_lora.glue_full"
+    short = "α-LoRA beats LoRA on five GLUE tasks at full size."
+    scale = "MiniLM-L6 (paper: RoBERTa-base)"
+    words = SMALL
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, five tasks"
     needs = ("data/glue", "models/minilm-l6", "a GPU, about 11 hours (estimated, not measured)")
     study = Study(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paper_checks.core import Context
+from paper_checks.core import SMALL, Context
 from paper_checks.studies.glue.comparison import FAIR, GlueFair
 from paper_checks.studies.glue.study import Study
 
@@ -14,6 +14,9 @@ class GlueRecipe(GlueFair):
 
     id = "alpha_lora.glue_recipe"
     claim = "α-LoRA beats LoRA on every GLUE task (the paper's recipe: one learning rate, α's passes not counted)."
+    short = "α-LoRA beats LoRA on GLUE by the paper's recipe."
+    scale = "MiniLM-L6 (paper: RoBERTa-base)"
+    words = SMALL
     rule = (
         "As alpha_lora.glue_fair, same tasks, seeds and examples, but both methods take the official code's learning "
         "rate (1e-4, nothing tuned), α batches are training examples of the adapter too, and α's passes come on "

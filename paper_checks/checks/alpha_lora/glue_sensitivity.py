@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.paired import Paired, paired_values
 from paper_checks.statistics.power import needed
 from paper_checks.studies.glue.comparison import CLAIMED
@@ -38,6 +38,10 @@ class GlueSensitivity(Check):
 
     id = "alpha_lora.glue_sensitivity"
     claim = "How α is trained (T, its learning rate, the held-out fraction) hardly matters."
+    short = "How α is trained hardly matters."
+    shown = ("lr0.02 − base", "nats for another rate of α")
+    scale = "MiniLM-L6 on MRPC"
+    words = OURS
     where = "α-LoRA uses T = 1 in one table and 20 in another without a word; reviewers 2 and 4 ask"
     rule = (
         "Loss on the validation part of MRPC's training examples, two seeds, learning rate of the adapter as chosen in "

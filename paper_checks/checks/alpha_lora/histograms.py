@@ -37,6 +37,9 @@ class Histograms(Check):
 
     id = "alpha_lora.histograms"
     claim = "The score of a test point is Gaussian with the predicted mean and variance, at α = 0.1, 1 and 10."
+    short = "The score of a test point is Gaussian as predicted."
+    shown = ("beta0.8, α = 1: D from the predicted law", "largest distance of the laws")
+    scale = "p = 400; Amazon reviews"
     where = "α-LoRA, histograms of the score (appendix)"
     rule = (
         "On synthetic data (real draws of data and test points): reproduced if for β = 0.3, 0.8 and "

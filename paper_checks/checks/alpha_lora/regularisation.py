@@ -32,6 +32,9 @@ class Regularisation(Check):
 
     id = "alpha_lora.regularisation"
     claim = "Theory predicts accuracy and second moment of the score for every penalty γ from 1e-6 to 1e3."
+    short = "Theory predicts accuracy for every penalty γ."
+    shown = ("p-equals-n: largest |z| of second moment", "largest |z|")
+    scale = "p = 400, γ from 1e-6 to 1e3"
     where = "α-LoRA, figures of accuracy and second moment against γ"
     rule = (
         "Reproduced if at 19 penalties and α = 0, 1, 2, for p < n, p = n and p > n, accuracy and "

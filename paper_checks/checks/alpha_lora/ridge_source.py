@@ -34,6 +34,9 @@ class RidgeSource(Check):
 
     id = "alpha_lora.ridge_source"
     claim = "For a ridge source the score has the stated second moment, and α* follows from it in closed form."
+    short = "For a ridge source, α* follows in closed form."
+    shown = ("α* (N 5000", "α*, first setting")
+    scale = "p = 400, exact law"
     where = "α-LoRA, theorem for a ridge source classifier (formulas of the official code)"
     rule = (
         "The second moment at 13 scales from 0 to 3 and E‖w̃‖², by the official formula and by ours, "

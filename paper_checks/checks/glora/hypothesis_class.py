@@ -21,6 +21,9 @@ class HypothesisClass(Check):
 
     id = "glora.hypothesis_class"
     claim = "GLoRA's hypothesis class contains that of each method, so its VC dimension is at least as large."
+    short = "GLoRA's hypothesis class contains that of each method."
+    shown = ("GLoRA: dimension", "dimensions (others: at most 69)")
+    scale = "one linear layer"
     where = "GLoRA, Section 2.6 (a reviewer calls the classes undefined; the statement is from memory)"
     rule = (
         f"Shown by construction if, over {DRAWS} random layers, every method's function equals GLoRA's largest "

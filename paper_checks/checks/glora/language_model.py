@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.paired import answers, paired, paired_values
 from paper_checks.statistics.threads import one_thread
 from rmt.plot import COLOURS, dots, name_axes, panels
@@ -35,6 +35,9 @@ class LanguageModel(Check):
 
     id = "glora.language_model"
     claim = "GLoRA tunes a language model on instructions better than LoRA."
+    short = "GLoRA tunes a language model on instructions better than LoRA."
+    scale = "SmolLM2-135M (paper: LLaMA-7B)"
+    words = SMALL
     where = "GLoRA, LLaMA-7B table (four benchmarks); here SmolLM2-135M-Instruct and three of them"
     rule = (
         "999 instructions, three epochs, one learning rate (nothing is tuned for any) and equal parameters (within "

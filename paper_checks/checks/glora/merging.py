@@ -27,6 +27,9 @@ class Merging(Check):
 
     id = "glora.merging"
     claim = "All support tensors merge into the frozen weight and bias exactly; inference costs nothing more."
+    short = "All support tensors merge exactly."
+    shown = ("largest relative error of a merged layer's output", "largest relative error")
+    scale = "864 structures"
     where = "GLoRA, Section 2 (structural re-parameterisation)"
     rule = (
         f"Reproduced if, over the 432 structures in both readings of W0 A, merged float32 layers differ from the "

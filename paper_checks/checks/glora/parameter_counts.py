@@ -26,6 +26,9 @@ class ParameterCounts(Check):
         "Every layer has 432 configurations, so ViT-B/16 has 432^48 subnets; the searched models have .29, .44 "
         "and .86 M parameters."
     )
+    short = "A layer has 432 structures; the published sizes are a random subnet's."
+    shown = ("configurations of a layer", "structures")
+    scale = "ViT-B/16's shapes, as the paper"
     where = "GLoRA, Section 2 and VTAB table; supernet sizes recomputed from the official code"
     rule = (
         "Reproduced if a layer has 432 different structures, the supernet has .885, 1.604, 3.042 and 5.917 M "

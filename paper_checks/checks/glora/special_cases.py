@@ -30,6 +30,9 @@ class SpecialCases(Check):
         "LoRA, α-LoRA, BitFit, SSF, RepAdapter and linear probing are special cases of GLoRA; VPT, AdaptFormer and "
         "FacT, which the paper lists too, are not."
     )
+    short = "LoRA, BitFit, SSF and others are special cases; VPT and AdaptFormer are not."
+    shown = ("RepAdapter: difference", "largest difference")
+    scale = "one linear layer"
     where = "GLoRA, Section 2 (the list of cases is from memory; a reviewer notes that no mapping is given)"
     rule = (
         f"Shown by construction: a method is exact if the relative difference over {DRAWS} random layers is ≤ "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_checks.core import Context, Figures, Outcome, Row
+from paper_checks.core import SMALL, Context, Figures, Outcome, Row
 from paper_checks.statistics.answers import unpack
 from paper_checks.studies.vision.methods import label, style
 from paper_checks.studies.vision.statistics import decide, paired
@@ -21,6 +21,10 @@ class VtabCorruptions(Study):
 
     id = "glora.vtab_corruptions"
     claim = "GLoRA generalises better than LoRA to images from elsewhere."
+    short = "GLoRA loses less than LoRA under corruption."
+    shown = ("searched GLoRA − LoRA, change", "points beyond the clean gap")
+    scale = "ViT-S/14 at 56 px (paper: ViT-B/16)"
+    words = SMALL
     where = "GLoRA, Table 3 (ImageNet to -V2, -Sketch, -A, -R); here five corruptions at severities 3 and 5"
     rule = (
         "The tuned models are judged on 300 test images under five corruptions at two severities. What a method loses "

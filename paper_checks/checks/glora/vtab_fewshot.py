@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import COMMITTED, Context, Figures, Outcome, Row
+from paper_checks.core import COMMITTED, SMALL, Context, Figures, Outcome, Row
 from paper_checks.statistics.intervals import standard_error
 from paper_checks.statistics.rates import settle
 from paper_checks.studies.vision.methods import label, style
@@ -25,6 +25,10 @@ class VtabFewShot(Study):
 
     id = "glora.vtab_fewshot"
     claim = "GLoRA is more accurate than LoRA with 1 to 16 images a class."
+    short = "GLoRA beats LoRA with 1 to 16 images a class."
+    shown = ("searched GLoRA − LoRA, rates of the full", "points, rates of the full set")
+    scale = "ViT-S/14 at 56 px (paper: ViT-B/16)"
+    words = SMALL
     where = "GLoRA, Figure 3 (few-shot); here cifar10, ViT-S/14 at 56 px"
     rule = (
         "1, 2, 4, 8 and 16 images a class, three draws each; each method has a learning rate of its own at each size, "

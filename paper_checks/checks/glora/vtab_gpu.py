@@ -12,7 +12,7 @@ GPU hours in all by the estimate of `paper_checks.studies.vision.gpu_hours` (98 
 
 from __future__ import annotations
 
-from paper_checks.core import Context, Figures, NotAvailable
+from paper_checks.core import SMALL, Context, Figures, NotAvailable
 from paper_checks.studies.vision.comparison import VtabStudy
 from paper_checks.studies.vision.methods import EXTRA, QUERY_VALUE
 from paper_checks.studies.vision.study import Plan
@@ -22,6 +22,9 @@ class VtabGPU(VtabStudy):
     """See the module's docstring; claim and statistics are those of `VtabStudy`."""
 
     id = "glora.vtab_gpu"
+    short = "GLoRA, searched, beats LoRA on three tasks at 224 px."
+    scale = "ViT-S/14 at 224 px (paper: ViT-B/16)"
+    words = SMALL
     where = "GLoRA, Table 1 (VTAB-1K); here ViT-S/14 at 224 px on three VTAB-1K-shaped tasks"
     rule = (
         "Protocol and intervals as in glora.vtab, on three tasks at each of three budgets. Reproduced if at every "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_checks.core import Context, Figures, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Context, Figures, Outcome, Row, Verdict
 from paper_checks.statistics.power import Part, needed
 from paper_checks.studies.vision.study import Study
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
@@ -27,6 +27,10 @@ class VtabLayers(Study):
 
     id = "glora.vtab_layers"
     claim = "The search gives MLP layers more parameters than attention layers."
+    short = "The search gives MLP layers more parameters than attention."
+    shown = ("share of parameters in MLP", "of parameters (chance: .552)")
+    scale = "ViT-S/14 at 56 px (paper: ViT-B/16)"
+    words = SMALL
     where = "GLoRA, figure on the distribution of searched parameters (cited from memory, unverified)"
     rule = (
         "A wide layer costs more whatever is chosen, so the share of parameters in MLP layers is compared with that "

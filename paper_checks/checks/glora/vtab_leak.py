@@ -20,6 +20,9 @@ class VtabLeak(Study):
 
     id = "glora.vtab_leak"
     claim = "Reporting on the images that the search selected on, as released code does, overstates accuracy."
+    short = "Reporting on the images searched on overstates accuracy."
+    shown = ("val200 − test (points", "")
+    scale = "ViT-S/14 at 56 px, two tasks"
     where = "Not in the paper; its released scripts select and report on the same 200 images, or search on test"
     words = OURS
     rule = (

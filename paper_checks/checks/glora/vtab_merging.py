@@ -16,6 +16,9 @@ class VtabMerging(Study):
 
     id = "glora.vtab_merging"
     claim = "After merging, GLoRA costs nothing at inference."
+    short = "After merging GLoRA costs nothing at inference."
+    shown = ("merged / base", "of the base's time")
+    scale = "ViT-S/14 on a CPU"
     where = "GLoRA, Section 2.4 (structural re-parameterisation)"
     rule = (
         "Forward passes of the base model, an attached random subnet and its merged copy are timed in turn, 40 times "

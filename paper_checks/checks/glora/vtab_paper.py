@@ -35,6 +35,8 @@ class VtabPaper(Check):
 
     id = "glora.vtab_paper"
     claim = "GLoRA reaches 78.0 % on VTAB-1K, the mean of the means of its three groups."
+    short = "GLoRA reaches 78.0 % on VTAB-1K."
+    scale = "ViT-B/16, 19 tasks, as the paper"
     where = "GLoRA, Table 1"
     rule = (
         "Searched on val200, trained on train800val200, test looked at once, one seed as in the paper. With all 19 "

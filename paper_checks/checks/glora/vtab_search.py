@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from paper_checks.core import Context, Figures, Outcome, Row
+from paper_checks.core import SMALL, Context, Figures, Outcome, Row
 from paper_checks.statistics.rates import settle
 from paper_checks.studies.vision.methods import label
 from paper_checks.studies.vision.statistics import decide, paired, searches, table
@@ -18,6 +18,10 @@ class VtabSearch(Study):
 
     id = "glora.vtab_search"
     claim = "The subnet that evolution finds is better than a random subnet of the same size."
+    short = "Evolution finds better subnets than chance does."
+    shown = ("searched − random, one rate", "points at a shared rate")
+    scale = "ViT-S/14 at 56 px (paper: ViT-B/16)"
+    words = SMALL
     where = "GLoRA, Section 2.5 (evolutionary search); no ablation against random subnets is reported"
     rule = (
         "Both subnets are trained afresh on train800val200, a new random subnet for each seed, and every subnet has a "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.statistics.paired import Paired, choice_weights, over_choices, paired
 from paper_checks.statistics.rates import settle
 from paper_checks.studies import cost
@@ -37,6 +37,10 @@ class GlueFair(Check):
 
     id = "alpha_lora.glue_fair"
     claim = "α-LoRA beats LoRA on every GLUE task, also at equal work and with tuned learning rates."
+    short = "α-LoRA beats LoRA on GLUE at equal work and tuned rates."
+    shown = ("MRPC: α-LoRA − LoRA over", "points, MRPC")
+    scale = "MiniLM-L6, 1,500 and 2,000 examples (paper: RoBERTa-base)"
+    words = SMALL
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, SST-2 and MRPC, parts of train"
     rule = (
         "Per task both methods make final runs at the same three learning rates with the same five seeds and the same "

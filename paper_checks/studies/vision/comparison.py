@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Context, Figures, Outcome, Row, Verdict
+from paper_checks.core import SMALL, Context, Figures, Outcome, Row, Verdict
 from paper_checks.statistics.intervals import standard_error
 from paper_checks.studies import cost
 from paper_checks.studies.vision.methods import EXTRA, PARTS, TUNED, WITHOUT, label, parse, sized, style
@@ -25,6 +25,10 @@ class VtabStudy(Study):
 
     id = "glora.vtab"
     claim = "GLoRA, searched, is more accurate than LoRA with as many parameters."
+    short = "GLoRA, searched, beats LoRA of the same size."
+    shown = ("GLoRA, searched − LoRA", "points")
+    scale = "ViT-S/14 at 56 px, two tasks (paper: ViT-B/16, 19)"
+    words = SMALL
     where = "GLoRA, Table 1 (VTAB-1K); here ViT-S/14 at 56 px on two VTAB-1K-shaped tasks"
     rule = (
         "Both train on train800val200 with the learning rate that val200 chose (out of four, and of more while the "
