@@ -136,7 +136,7 @@ def test_report_writes_page_and_table(run, tmp_path):
     code, out, _ = run("report", "--results", "stored", checks=[Drawn()])
     assert (code, out) == (0, "docs/claims.html\n")
     assert "data:image/png" in (tmp_path / "docs/claims.html").read_text()
-    assert "**reproduced**" in (tmp_path / "README.md").read_text()
+    assert "| ✔ reproduced |" in (tmp_path / "README.md").read_text()
 
 
 def test_environment_gives_the_data_folder(run, monkeypatch, tmp_path):

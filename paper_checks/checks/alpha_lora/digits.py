@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from paper_checks.core import SMALL, Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.studies.digits import LINE, SCALES, TRANSFERS, case, transfer
+from paper_checks.studies.real_data import LINE, SCALES, TRANSFERS, case, digits_transfer
 from rmt.plot import COLOURS, dots, line, name_axes, panels
 
 TOLERANCE = 3.0  # points
@@ -37,7 +37,7 @@ class Digits(Check):
         return TRANSFERS
 
     def compute(self, context: Context, cell: str) -> Figures:
-        return transfer(context, cell)
+        return digits_transfer(context, cell)
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         rows, gaps = [], []

@@ -8,7 +8,7 @@ from typing import Any
 from scipy.special import ndtri
 
 from paper_checks.core import SMALL, Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.studies.digits import TRANSFERS, case, transfer
+from paper_checks.studies.real_data import TRANSFERS, case, digits_transfer
 from rmt.plot import COLOURS, dots, name_axes, panels
 
 MARGIN = 0.5  #: points of loss that hardly matter
@@ -20,7 +20,7 @@ class DigitsAlphaStar(Check):
     id = "alpha_lora.digits_alpha_star"
     claim = "On images of digits the accuracy at the predicted α* does not lose to that at α = 1."
     short = "On digits the predicted α* never loses to α = 1."
-    shown = ("1/7 → 2/7, n = 10: gain", "points, 1/7 → 2/7, n = 10")
+    shown = ("1/7 → 2/7, n = 10: gain", "points, 1/7 → 2/7")
     scale = "8×8 digits (paper: MNIST)"
     words = SMALL
     where = "α-LoRA, MNIST transfers; here the 8×8 digits that scikit-learn ships"
@@ -40,7 +40,7 @@ class DigitsAlphaStar(Check):
         return TRANSFERS
 
     def compute(self, context: Context, cell: str) -> Figures:
-        return transfer(context, cell)
+        return digits_transfer(context, cell)
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         gains = {case(cell, size): size["gain"] for cell, figures in cells.items() for size in figures["sizes"]}

@@ -29,7 +29,7 @@ from paper_checks.studies.real_data import Adaptation, DomainPair, fresh_splits,
 from rmt.choosing.moments import row_lengths, shrinkage, spread_matching
 from rmt.choosing.plug_in import PlugIn
 from rmt.datasets import AMAZON, Domain
-from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
+from rmt.plot import COLOURS, GREY, dots, line, name_axes, panels
 from rmt.scores.quadratic import QuadraticScore
 
 GAMMA = 1.0
@@ -125,15 +125,16 @@ class RealCurves(Check):
     def draw(self, cells: Mapping[str, Figures]) -> Any:
         wanted = ("amazon_book-dvd", "amazon_kitchen-elec", *(c for c in cells if not c.startswith("amazon")))
         shown = [cell for cell in wanted if cell in cells][:5]
-        figure, axes = panels(len(shown), len(SIZES), width=3.1, height=2.7)
-        for column, cell in enumerate(shown):
-            for row, n in enumerate(SIZES):
+        figure, axes = panels(len(SIZES), len(shown), width=4.2, height=2.7)
+        for row, cell in enumerate(shown):
+            for column, n in enumerate(SIZES):
                 axis, figures = axes[row, column], cells[cell][f"n{n}"]
                 for colour, model in zip((GREY, COLOURS[3], COLOURS[0], COLOURS[2]), MODELS, strict=True):
                     line(axis, LINE, figures["lines"][model], colour=colour, label=model)
                 dots(axis, ALPHAS, figures["mean"], figures["stderr"], label="real")
                 name_axes(axis, "scale α", "accuracy (%)" if not column else "", f"{cell.replace('_', ': ')}, n = {n}")
-        legend(axes[0, 0])
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
         return figure
 
 

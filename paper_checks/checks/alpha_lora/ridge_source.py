@@ -9,6 +9,7 @@ import numpy as np
 
 import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.core.outcome import number
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.synthetic import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
 from rmt.plot import GREY, dots, legend, line, name_axes, panels
@@ -163,7 +164,9 @@ def _setting_rows(figures: Figures) -> list[Row]:
         label = f"{label} ({name}); official formula {item['code']:.4g}, corrected {item['corrected']:.4g}"
         rows.append(Row(label, None, item["value"], item["stderr"]))
     at = figures["accuracy_at"]
-    label = f"accuracy at the official α* ({name}); promised {at['claimed']}, at the true α* {at['true'][0]:.4f}"
+    label = (
+        f"accuracy at the official α* ({name}); promised {number(at['claimed'])}, at the true α* {at['true'][0]:.4f}"
+    )
     return [*rows, Row(label, None, *at["code"])]
 
 

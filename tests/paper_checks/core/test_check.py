@@ -43,7 +43,7 @@ def test_the_first_quick_cell_is_computed_stored_judged_and_drawn(check, tmp_pat
     assert outcome.verdict in set(Verdict) - {Verdict.NOT_RUN}
     assert check.recall(tmp_path).summary == outcome.summary
     assert check.draw(check.finished(tmp_path)) is not None
-    record = json.loads((tmp_path / check.id / f"{first[0]}.json").read_text())
+    record = json.loads((tmp_path / check.home / f"{first[0]}.json").read_text())
     assert record["quick"] is True
     assert record["seed"] == 0
     assert {"numpy", "python"} <= set(record["versions"])

@@ -22,6 +22,7 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
             "table1",
             "figure3",
             "digits",
+            "digits_alpha_star",
             "universality",
             "choose_alpha",
             "real_curves",

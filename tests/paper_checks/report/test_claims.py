@@ -25,7 +25,8 @@ def results(tmp_path):
     [
         (1.63089, 0.0027, "1.6309 ± 0.0027"),
         (-3.0, 0.25, "−3.00 ± 0.25"),
-        (7694.3, 12.0, "7694 ± 12"),
+        (7694.3, 12.0, "7,694 ± 12"),
+        (280_510, None, "280,510"),
         (0.5, None, "0.5"),
         (None, None, "–"),
         ("30 of 30", None, "30 of 30"),
@@ -46,6 +47,7 @@ def test_page_is_self_contained_escaped_and_says_everything(results):
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert "<small>" not in text
     assert text.count("Numbers are &lt;small&gt; &amp; positive.") >= 6
+    assert text.count('data-verdict-is="not run"') == 2  # in the list and in its place
     for check in checks:
         assert f'href="#{check.id}"' in text
         assert f'id="{check.id}"' in text
@@ -71,10 +73,9 @@ def test_readme_table_goes_between_the_markers(results, tmp_path):
     out = claims.write_report([Fake("one")], results, tmp_path / "docs" / "claims.html", readme)
     assert out.is_file()
     text = readme.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n| claim |")
+    assert text.startswith(f"before\n{BEGIN}\n| verdict |")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
-    assert "All \\| small." in text
     claims.write_report([Fake("one")], results, out, readme)
     assert readme.read_text() == text
 
@@ -98,6 +99,34 @@ def test_the_committed_readme_table_and_page_are_those_of_the_committed_results(
     for check in checks:
         outcome = check.recall()
         assert claims.escape(outcome.summary) in page, f"{check.id}: run `make claims`"
+
+
+def test_the_scoreboard_is_short():
+    """Claim in at most 15 words, a row in at most 25; every claim has a figure where it was run."""
+    for check in all_checks().values():
+        outcome = check.recall()
+        assert 3 <= len(check.short.split()) <= 15, check.id
+        assert check.scale, check.id
+        shown = f"{outcome.verdict} {check.short} {check.number(outcome)}"
+        assert len(shown.split()) <= 25, shown
+        if check.shown is not None and outcome.rows:
+            begins = [row for row in outcome.rows if row.name.startswith(check.shown[0])]
+            complete = "Not complete" not in outcome.summary
+            assert begins or not complete, f"{check.id}: no row begins with {check.shown[0]!r}"
+
+
+def test_a_filter_and_a_fold_for_every_claim(results):
+    text = claims.claims_page([Fake("one"), Drawn("two")], results)
+    assert text.count("<article") == text.count("<details><summary>rule, plot and figures") == 2
+    assert 'button data-verdict="reproduced" aria-pressed="false">reproduced 2<' in text
+    assert 'loading="lazy"' in text
+
+
+def test_the_paper_column_is_left_out_where_nothing_was_printed():
+    empty = claims._rows((claims.Row("x", None, 1.0),))
+    assert "paper" not in empty
+    mixed = claims._rows((claims.Row("x", None, 1.0), claims.Row("y", 2.0, 1.0)))
+    assert '<td class="number"></td>' in mixed
 
 
 def test_committed_results_are_of_full_runs_with_one_seed():
