@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint format bench notebooks notebooks-fast claims clean
+.PHONY: demo test lint format bench notebooks notebooks-fast claims mutants clean
 
 # One stamp a set of extras, so that a second run installs nothing.
 $(VENV)/.python:
@@ -51,6 +51,9 @@ notebooks-fast: $(VENV)/.dev  ## execute them with small sizes, write nothing
 claims: $(VENV)/.dev  ## README table and picture, docs/claims.html from the committed results
 	$(BIN)/python docs/alpha_curve.py
 	$(BIN)/python -m paper_checks report
+
+mutants: $(VENV)/.dev  ## faults put in on purpose: which flip a verdict, which fail a test (an hour; goes on if run again)
+	$(BIN)/python -m mutants
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

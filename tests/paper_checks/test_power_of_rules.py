@@ -1,0 +1,172 @@
+"""Every rule can say yes and no: studies simulated under both hypotheses, at the size of the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paper_checks.core import Verdict, all_checks
+from paper_checks.statistics.answers import bits, pack
+
+pytest.importorskip("torch")
+CHECKS = all_checks()
+STUDIES = 5  #: simulated ones a hypothesis
+Draw = np.random.Generator
+Cells = dict[str, Any]
+
+
+def coins(draw: Draw, hard: Any, gain: float) -> Any:
+    """Right answers of a run to examples of given difficulty; seeds differ by one point."""
+    return draw.random(len(hard)) < hard + gain + 0.01 * draw.standard_normal()
+
+
+def glue(draw: Draw, gain: float) -> Cells:
+    """α-LoRA better by ``gain`` at every rate of the curve."""
+    cells: Cells = {}
+    check = CHECKS["alpha_lora.glue_fair"]
+    hard = {task: 0.6 + 0.3 * draw.random(1500) for task in check.study.tasks}
+    for name in check.study.cells():
+        task, method, step = name.split(".", 2)
+        if step.startswith("rate"):
+            cells[name] = {"rate": float(step[4:]), "validation": {"accuracy": 75.0, "loss": 0.5}, "curve": [[1, 70.0]]}
+            continue
+        right = coins(draw, hard[task], gain if method == "alpha_scheduled" else 0.0)
+        rate = float(step[2:].rpartition(".")[0]) if step.startswith("at") else 2e-3
+        cells[name] = {"accuracy": 100 * right.mean(), "correct": bits(right), "majority": 55.0, "rate": rate}
+        cells[name] |= {"parameters": 1, "train_seconds": 1.0}
+    return cells
+
+
+def affine(draw: Draw, gain: float) -> Cells:
+    from paper_checks.checks.alpha_lora.glue_affine import TESTED
+    from paper_checks.studies.glue.study import AFFINE
+
+    cells = {}
+    for task in ("sst2", "mrpc"):
+        hard = 0.6 + 0.3 * draw.random(3000)
+        for seed in range(3):
+            luck = draw.random(len(hard))  # the answers of one run to the same example
+            points = [{"a": a, "b": b, "correct": bits(luck < hard - gain * ((a, b) in TESTED))} for a, b in AFFINE]
+            cells[f"{task}.seed{seed}"] = {"points": points, "majority": 55.0}
+    return cells
+
+
+def vision(prefix: str, one: str, other: str, tasks: tuple[str, ...] = ("cifar10", "gtsrb")) -> Callable[..., Cells]:
+    """``one`` better than ``other`` by ``gain``, three seeds."""
+
+    def make(draw: Draw, gain: float) -> Cells:
+        cells = {}
+        for task in tasks:
+            hard = 0.3 + 0.4 * draw.random(2000)
+            for seed in range(3):
+                for method, more in ((one, gain), (other, 0.0)):
+                    right = coins(draw, hard, more)
+                    clean = coins(draw, hard[:300] + 0.2, 0.0)
+                    names = [f"{kind}-3" for kind in "abcde"]
+                    found = {name: pack(coins(draw, hard[:300], 1.5 * more)) for name in names}
+                    figures = {"right": pack(right), "accuracy": 100 * right.mean(), "parameters": 280_000, "lr": 1e-3}
+                    cells[f"{prefix}-{task}-{method}-s{seed}"] = {
+                        **figures,
+                        "corruptions": {"clean": pack(clean), **found},
+                    }
+        return cells
+
+    return make
+
+
+def few_shot(draw: Draw, gain: float) -> Cells:
+    cells: Cells = {}
+    for shots in (1, 2, 4, 8, 16):
+        for name, figures in vision("fewown", "glora_searched", "lora", ("cifar10",))(draw, gain).items():
+            stem, _, seed = name.rpartition("-")
+            cells[f"{stem}-k{shots}-{seed}"] = figures
+    return cells
+
+
+def language(draw: Draw, gain: float) -> Cells:
+    from paper_checks.checks.glora.language_model import QUESTIONS
+
+    def cell(more: float, loss: float) -> Cells:
+        return {name: bits(coins(draw, np.full(550, 0.4), more)) for name in QUESTIONS} | {"loss": loss}
+
+    runs = {f"{name}.seed{s}": cell(g, 0.9) for s in range(3) for name, g in (("lora", 0.0), ("glora", gain))}
+    return {"before.all": cell(0.0, 1.0), **runs}
+
+
+def digits(draw: Draw, gain: float) -> Cells:
+    cells = {}
+    for name in CHECKS["alpha_lora.digits_alpha_star"].cells(None):
+        sizes = [{"n": n, "alpha_star": 0.3, "best": [95.0, 0.1]} for n in (10, 40)]
+        cells[name] = {"sizes": [{**s, "gain": [100 * gain + 0.05 * draw.standard_normal(), 0.05]} for s in sizes]}
+    return cells
+
+
+def scales(draw: Draw, gain: float) -> Cells:
+    """A pattern common to seeds and tasks in the measure of ``gain`` (0 to 1), judged from its figures."""
+    rho, spread = gain + 0.01 * draw.standard_normal(), 0.05
+    one = {"seeds": 3, "mean": [1.0] * 3, "spread": [spread] * 3, "below_one": [0.5] * 3, "between_seeds": rho}
+    one |= {"null": 0.02, "between_tasks": rho / 2, "null_tasks": 0.012}
+    return {"sst2": one, "mrpc": one, "noise": {task: {"spread": 0.033} for task in ("sst2", "mrpc")}}
+
+
+def leak(draw: Draw, gain: float) -> Cells:
+    cells = vision("final", "a", "b")(draw, 0.0)
+    return {
+        f"supernet-{task}-s{seed}": {
+            "config": {},
+            "inherited": cells[f"final-{task}-a-s{seed}"],
+            "search": {
+                "validation_accuracy": cells[f"final-{task}-a-s{seed}"]["accuracy"] + 100 * gain + draw.normal()
+            },
+        }
+        for task in ("cifar10", "gtsrb")
+        for seed in range(3)
+    }
+
+
+#: How a study is made, and what the claim and its contrary are.
+SIMULATED: dict[str, tuple[Callable[[Draw, float], Cells], float, float]] = {
+    "alpha_lora.glue_fair": (glue, 0.08, -0.08),
+    "alpha_lora.glue_affine": (affine, 0.07, 0.0),
+    "alpha_lora.glue_alpha": (scales, 0.6, 0.07),
+    "alpha_lora.digits_alpha_star": (digits, 0.01, -0.01),
+    "glora.vtab": (vision("final", "glora_searched", "lora"), 0.07, -0.07),
+    "glora.vtab_corruptions": (vision("final", "glora_searched", "lora"), 0.08, -0.08),
+    "glora.vtab_fewshot": (few_shot, 0.07, -0.07),
+    "glora.vtab_search": (vision("own", "glora_searched", "glora_random"), 0.07, -0.07),
+    "glora.vtab_leak": (leak, 0.07, -0.07),
+    "glora.language_model": (language, 0.09, -0.09),
+}
+#: Rules that the tests of their own modules bend to yes and to no: formulas, counts, and the studies named there.
+BENT = {
+    "test_verdicts.py": "arbitrary_source ridge_source figure1 figure2 histograms regression regularisation table1 figure3 "
+    "digits choose_alpha real_curves",
+    "test_universality.py": "universality",
+    "test_suggested_alpha.py": "suggested_alpha",
+    "test_glue_analyses.py": "glue_sensitivity",
+    "test_alpha_overhead.py": "alpha_overhead",
+    "test_study.py": "vtab_layers vtab_merging vtab_paper vtab_gpu",
+    "test_comparison.py": "glue_recipe glue_full",
+    "test_layer_claims.py": "hypothesis_class merging parameter_counts special_cases",
+}
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_a_simulated_study_is_judged_rightly(name: str) -> None:
+    make, true, false = SIMULATED[name]
+    said = {True: 0, False: 0}
+    for number in range(STUDIES):
+        for holds in (True, False):
+            cells = make(np.random.default_rng([number, holds]), true if holds else false)
+            wanted = Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED
+            said[holds] += CHECKS[name].judge(cells).verdict is wanted
+    assert said[True] >= STUDIES - 1, said
+    assert said[False] >= STUDIES - 1, said
+
+
+def test_every_rule_is_covered() -> None:
+    bent = {name for names in BENT.values() for name in names.split()}
+    assert {check.split(".")[1] for check in CHECKS} == bent | {check.split(".")[1] for check in SIMULATED}
