@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   paper-checks run alpha_lora.figure1 --quick           one check, small samples
   paper-checks run alpha_lora --data /path/to/shared    all checks of one paper, full samples, real data
   paper-checks run --out paper_checks/results           renew the committed results (finished cells are kept)
+  paper-checks verify                                   figures of the page, derived from the cells once more
   paper-checks report                                   docs/claims.html and the README table from them
 
 exit codes: 0 fine; 1 a check crashed; 2 bad usage; 3 something could not run for lack of data, a package or hardware
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="list|run|report|freeze|demo")
+    commands = top.add_subparsers(dest="command", required=True, metavar="list|run|report|verify|freeze|demo")
 
     one = commands.add_parser("list", help="every check: id, claim, place, needs, verdict of the stored results")
     one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
@@ -64,6 +65,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, default=Path("docs/claims.html"), metavar="FILE", help="the page")
     one.add_argument("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="file with the markers")
     one.add_argument("--no-readme", action="store_true", help="write the page only")
+
+    one = commands.add_parser("verify", help="derive the figures of the page from the cells again, by other code")
+    one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
+    one.add_argument("--page", type=Path, default=Path("docs/claims.html"), metavar="FILE", help="the page")
+    one.add_argument("--json", action="store_true", help="for machines")
 
     one = commands.add_parser("freeze", help="put changed rules into the history beside the committed results")
     one.add_argument("--why", required=True, metavar="TEXT", help="why they changed: readers see it beside the verdict")
@@ -158,6 +164,22 @@ def _report(arguments: argparse.Namespace) -> int:
     return FINE
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from paper_checks.report.verify import verify
+
+    found = verify(select([]), arguments.page, arguments.results)
+    if arguments.json:
+        print(json.dumps({name: asdict(one) for name, one in found.items()}, ensure_ascii=False, indent=1))
+        return FINE
+    for name, one in found.items():
+        print(f"{name}: {one.derived} of {one.shown} figures derived")
+        for line in one.left[:5]:
+            print(f"    not derived: {line}")
+    shown, derived = (sum(getattr(one, key) for one in found.values()) for key in ("shown", "derived"))
+    print(f"{derived} of {shown} figures of the page derived from the cells")
+    return FINE
+
+
 def _freeze(arguments: argparse.Namespace) -> int:
     changed = rules.freeze({check.id: check for check in select([])}, arguments.why, arguments.results)
     print("\n".join(changed) or "no rule differs from its last entry")
@@ -188,7 +210,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     return code
 
 
-_COMMANDS = {"list": _list, "run": _run, "report": _report, "freeze": _freeze, "demo": _demo}
+_COMMANDS = {"list": _list, "run": _run, "report": _report, "verify": _verify, "freeze": _freeze, "demo": _demo}
 
 
 def _attempt(check: Check, context: Context, *, fresh: bool = False) -> Outcome | None:

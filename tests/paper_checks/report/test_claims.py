@@ -8,6 +8,7 @@ from paper_checks.core import COMMITTED, RENAMED, Context, all_checks
 from paper_checks.report import claims
 from paper_checks.report.claims import BEGIN, END
 from paper_checks.report.page import number
+from paper_checks.report.verify import verify
 from tests.paper_checks.fake import Drawn, Fake
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +121,26 @@ def test_a_filter_and_a_fold_for_every_claim(results):
     assert text.count("<article") == text.count("<details><summary>rule, plot and figures") == 2
     assert 'button data-verdict="reproduced" aria-pressed="false">reproduced 2<' in text
     assert 'loading="lazy"' in text
+
+
+def test_figures_are_derived_again_and_a_wrong_one_is_found(results, tmp_path):
+    page = tmp_path / "claims.html"
+    checks = [Fake("one")]
+    page.write_text(claims.claims_page(checks, results))
+    found = verify(checks, page, results)["alpha_lora.one"]
+    # Of every row the value; its standard error (.1) stands in no cell.
+    assert (found.shown, found.derived) == (6, 3)
+    text = page.read_text()
+    row = re.search(r'number">(\d\.\d\d) ± ', text)[1]
+    page.write_text(text.replace(f">{row} ±", f">{float(row) + 0.05:.2f} ±"))
+    assert verify(checks, page, results)["alpha_lora.one"].derived == 2
+    with pytest.raises(ValueError, match="paper-checks report"):
+        verify(checks, tmp_path / "none.html", results)
+
+
+def test_nine_figures_of_ten_of_the_committed_page_are_derived_again():
+    found = verify(list(all_checks().values()), ROOT / "docs" / "claims.html").values()
+    assert sum(one.derived for one in found) > 0.9 * sum(one.shown for one in found)
 
 
 def test_the_paper_column_is_left_out_where_nothing_was_printed():
