@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def mutated(root: Path, mutant: Mutant) -> str:
     raise ValueError(f"{mutant.path} has no site {mutant.site}; the code changed since the draw: draw again")
 
 
-def _changes(tree: ast.Module) -> Iterator[tuple[int, str, object]]:
+def _changes(tree: ast.Module) -> Iterator[tuple[int, str, Callable[[], None]]]:
     """Line, words and the change itself of every site inside functions, drawing code left out."""
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef) or function.name in ("draw", "__repr__", "__post_init__"):
@@ -120,8 +120,8 @@ def _changes(tree: ast.Module) -> Iterator[tuple[int, str, object]]:
                 new = _COMPARE[type(node.ops[0])]
                 yield node.lineno, f"{type(node.ops[0]).__name__} -> {new.__name__}", _setter(node.ops, 0, new())
             elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC and not _is_text(node):
-                new = _ARITHMETIC[type(node.op)]
-                yield node.lineno, f"{type(node.op).__name__} -> {new.__name__}", _attribute(node, "op", new())
+                other = _ARITHMETIC[type(node.op)]
+                yield node.lineno, f"{type(node.op).__name__} -> {other.__name__}", _attribute(node, "op", other())
             elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
                 yield node.lineno, "-x -> +x", _attribute(node, "op", ast.UAdd())
             elif isinstance(node, ast.Constant) and type(node.value) is float:
@@ -140,11 +140,11 @@ def _is_text(node: ast.BinOp) -> bool:
     return any(isinstance(side, ast.JoinedStr) or isinstance(getattr(side, "value", None), str) for side in sides)
 
 
-def _attribute(node: ast.AST, name: str, value: object) -> object:
+def _attribute(node: ast.AST, name: str, value: object) -> Callable[[], None]:
     return lambda: setattr(node, name, copy.copy(value))
 
 
-def _setter(items: list[ast.cmpop], place: int, value: ast.cmpop) -> object:
+def _setter(items: list[ast.cmpop], place: int, value: ast.cmpop) -> Callable[[], None]:
     def change() -> None:
         items[place] = value
 

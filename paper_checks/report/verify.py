@@ -126,8 +126,8 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for place, value in enumerate(tree[:400]):
             yield from _leaves(value, f"{path}.{place}")
         if tree and all(isinstance(one, int | float) for one in tree):
-            found = _statistics(np.array(tree, float))
-            for name, value in zip(("mean", "error", "largest", "sum"), found, strict=False):
+            simple = _statistics(np.array(tree, float))
+            for name, value in zip(("mean", "error", "largest", "sum"), simple, strict=False):
                 yield f"{path}.{name}", value
 
 
