@@ -352,10 +352,9 @@ def _model_of(setting: Any) -> _Model:
         )
     if isinstance(setting, ClassTransfer):
         labels, means = np.asarray(setting.labels, dtype=float), np.asarray(setting.means, dtype=float)
-        spectra = [Spectrum.of(one) for one in setting.dense]
         classes = tuple(
             _Class(label * mean, spectrum, float(label), float(weight))
-            for label, mean, spectrum, weight in zip(labels, means, spectra, setting.shares, strict=True)
+            for label, mean, spectrum, weight in zip(labels, means, setting.spectra, setting.shares, strict=True)
         )
         return _Model(
             n=int(setting.n),
@@ -363,6 +362,7 @@ def _model_of(setting: Any) -> _Model:
             classes=classes,
             source=setting.source,
             intercept=setting.intercept,
+            label_noise=float(setting.label_noise),
         )
     if isinstance(setting, EllipticalTransfer):
         return _with(_model_of(setting.base), scales=_scale_sampler(setting), law=setting.law)
