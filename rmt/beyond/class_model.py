@@ -170,9 +170,7 @@ def _inverse(form: FloatArray) -> FloatArray:
     return lower + np.tril(lower, -1).T
 
 
-def _scaled(
-    kappa: FloatArray, means: FloatArray, forms: FloatArray, spread: FloatArray, gamma: FloatArray
-) -> Resolved:
+def _scaled(kappa: FloatArray, means: FloatArray, forms: FloatArray, spread: FloatArray, gamma: FloatArray) -> Resolved:
     """Index 0 is that of w̃ so far, and becomes that of γw̃."""
     means[..., 0] *= gamma[:, None]
     forms[..., 0, :] *= gamma[:, None, None]

@@ -204,9 +204,7 @@ class _Model:
         means = state[:, :count] + self.labels * state[:, -1:]
         parts = (means, np.exp(state[:, count : 2 * count]), state[:, -1])
         means, variances, intercept = (part.reshape((*shape, *part.shape[1:])) for part in parts)
-        return _mixture(
-            means, variances, intercept, n_iter.reshape(shape), converged.reshape(shape), self.parts.tested
-        )
+        return _mixture(means, variances, intercept, n_iter.reshape(shape), converged.reshape(shape), self.parts.tested)
 
 
 #: Size of a row of Newton's system at which it says nothing, and what is added to its unit diagonal.

@@ -39,7 +39,10 @@ class Regression(Comparable):
         n = _checks.count("n", self.n)
         gamma = _checks.penalty("gamma", self.gamma)
         noise = _checks.at_least("noise", self.noise, 0.0, largest=_checks.LARGEST)
-        target, source = _checks.finite("target", self.target, largest=_checks.LARGEST), _checks.finite("source", self.source, largest=_checks.LARGEST)
+        target, source = (
+            _checks.finite("target", self.target, largest=_checks.LARGEST),
+            _checks.finite("source", self.source, largest=_checks.LARGEST),
+        )
         if target.ndim != 2 or target.shape != source.shape:
             raise ValueError(f"target and source must both have shape (d, p), got {target.shape} and {source.shape}")
         if self.covariance is None:

@@ -86,9 +86,7 @@ def test_classes_in_a_common_basis_need_no_matrix():
     diagonals[0, :10] = 1.0  # a degenerate eigenvalue, which the other covariance must split
     means, source = rng.standard_normal((2, p)) / 4, rng.standard_normal(p) / 4
     common = {"n": 60, "gamma": 0.2, "proportions": (0.4, 0.6), "intercept": True}
-    plain = rmt.ClassTransfer(
-        means=means, covariances=list(diagonals), source=rmt.FixedSource(vector=source), **common
-    )
+    plain = rmt.ClassTransfer(means=means, covariances=list(diagonals), source=rmt.FixedSource(vector=source), **common)
     turned = rmt.ClassTransfer(
         means=means @ basis.T,
         covariances=[(basis * d) @ basis.T for d in diagonals],
@@ -122,9 +120,7 @@ def test_averages_of_the_hinge_keep_their_digits_in_the_tail():
 @pytest.mark.parametrize("norm", [6.0, 7.7, 9.0])
 def test_the_squared_hinge_takes_a_strong_signal(norm):
     source = rmt.FixedSource(overlap=0.6 * norm, norm2=0.5)
-    score = rmt.theory(
-        rmt.Transfer(p=400, n=1600, gamma=1e-3, mu_target=norm, source=source), loss="squared_hinge"
-    )
+    score = rmt.theory(rmt.Transfer(p=400, n=1600, gamma=1e-3, mu_target=norm, source=source), loss="squared_hinge")
     star = float(score.alpha_star)
     assert score.snr(star) >= score.snr(star * 1.01) or np.isinf(star)
 
