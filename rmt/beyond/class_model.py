@@ -7,15 +7,17 @@ and a point costs O(pQ²); otherwise a matrix is inverted at each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from rmt._checks import FloatArray
 from rmt.settings.classes import ClassTransfer
-from rmt.settings.gaussian import source_laws
+from rmt.settings.gaussian import RidgeSource, source_laws
 from rmt.settings.isotropic import FixedSource
 from rmt.settings.spectrum import Spectrum
+
+Sources = tuple[FixedSource | RidgeSource, ...]
 
 #: Off-diagonal part, relative to the matrix, up to which covariances count as diagonal in a common basis.
 _COMMON = 1e-10
@@ -45,29 +47,29 @@ class Components:
 
 @dataclass(frozen=True)
 class Resolved:
-    """Numbers of one D a point; index 0 stands for γw̃, q for π_qm_q."""
+    """Numbers of one D a point; of the S + Q indices the first stand for γw̃ (S = 1 sources), then q for π_qm_q."""
 
     kappa: FloatArray  #: (P, Q) tr C_qD/n
-    means: FloatArray  #: (P, Q, 1 + Q) m_qᵀD(γw̃, π_dm_d)
-    forms: FloatArray  #: (P, Q, 1 + Q, 1 + Q) quadratic forms of D(γw̃, π_dm_d) in C_q
+    means: FloatArray  #: (P, Q, S + Q) m_qᵀD(γw̃, π_dm_d)
+    forms: FloatArray  #: (P, Q, S + Q, S + Q) quadratic forms of D(γw̃, π_dm_d) in C_q
     spread: FloatArray  #: (P, Q, Q) π_d tr C_qDC_dD/n
 
 
 class Resolver(Protocol):
-    """(n, γ, τ) of P points, (P,), (P,), (P, Q) → :class:`Resolved`; ``spread_of_source`` (Q,) is E w̃ᵀC_qw̃."""
+    """(n, γ, τ) of P points, (P,), (P,), (P, Q) → :class:`Resolved`; ``spread_of_source`` (Q,) is E w̃ᵀC_qw̃ of the first source."""
 
     spread_of_source: FloatArray
 
     def __call__(self, n: FloatArray, gamma: FloatArray, tau: FloatArray) -> Resolved: ...
 
 
-def resolver(parts: Components, source: Any) -> Resolver:
+def resolver(parts: Components, *sources: FixedSource | RidgeSource) -> Resolver:
     """The cheapest resolver that the covariances allow."""
-    basis = _common_basis(parts.spectra)
-    return _Dense(parts, source) if basis is None else _Common(parts, source, *basis)
+    basis = common_basis(parts.spectra)
+    return _Dense(parts, sources) if basis is None else _Common(parts, sources, *basis)
 
 
-def _common_basis(spectra: tuple[Spectrum, ...]) -> tuple[Spectrum, FloatArray] | None:
+def common_basis(spectra: tuple[Spectrum, ...]) -> tuple[Spectrum, FloatArray] | None:
     """A basis in which every covariance is diagonal, and their eigenvalues (Q, p) there; None if there is none."""
     distinct = list({id(one): one for one in spectra}.values())
     if all(one.vectors is None for one in distinct):
@@ -91,56 +93,63 @@ def _common_basis(spectra: tuple[Spectrum, ...]) -> tuple[Spectrum, FloatArray] 
 class _Common:
     """Covariances diagonal in one basis: sums over eigenvalues."""
 
-    def __init__(self, parts: Components, source: Any, basis: Spectrum, values: FloatArray) -> None:
-        (weights,), (noise,) = source_laws((source,), basis)
+    def __init__(self, parts: Components, sources: Sources, basis: Spectrum, values: FloatArray) -> None:
+        weights, noise = source_laws(sources, basis)  # (S, p) each
         signed = basis.rotate(parts.signed)
-        pulls = np.vstack([weights, parts.shares[:, None] * signed])  # (1 + Q, p)
+        pulls = np.vstack([weights, parts.shares[:, None] * signed])  # (S + Q, p)
         self.values, self.shares, self.count = values, parts.shares, len(values)
-        self.spread_of_source = values @ (weights**2 + noise)
+        self.sources = len(weights)
+        self.spread_of_source = values @ (weights**2 + noise)[0]
         size = values.shape[1]
         self.linear = (signed[:, None] * pulls).reshape(-1, size).T
         forms = values[:, None, None] * (pulls[:, None] * pulls)
-        forms[:, 0, 0] += values * noise
+        for k, own in enumerate(noise):
+            forms[:, k, k] += values * own
         self.quadratic = forms.reshape(-1, size).T
         self.products = (values[:, None] * values).reshape(-1, size).T
 
     def __call__(self, n: FloatArray, gamma: FloatArray, tau: FloatArray) -> Resolved:
         """See :class:`Resolver`."""
-        points, count = len(tau), self.count
+        points, count, width = len(tau), self.count, self.sources + self.count
         inverse = 1.0 / (gamma[:, None] + (tau * self.shares) @ self.values)  # (P, p) eigenvalues of D
         squared = inverse**2
-        means = (inverse @ self.linear).reshape(points, count, 1 + count)
-        forms = (squared @ self.quadratic).reshape(points, count, 1 + count, 1 + count)
+        means = (inverse @ self.linear).reshape(points, count, width)
+        forms = (squared @ self.quadratic).reshape(points, count, width, width)
         spread = (squared @ self.products).reshape(points, count, count) * self.shares / n[:, None, None]
-        return _scaled(inverse @ self.values.T / n[:, None], means, forms, spread, gamma)
+        return _scaled(inverse @ self.values.T / n[:, None], means, forms, spread, gamma, self.sources)
 
 
 class _Dense:
     """Any covariances: one inverse a point."""
 
-    def __init__(self, parts: Components, source: Any) -> None:
+    def __init__(self, parts: Components, sources: Sources) -> None:
         size = parts.signed.shape[1]
         self.distinct = list({id(one): one for one in parts.spectra}.values())
         place = {id(one): index for index, one in enumerate(self.distinct)}
         self.which = np.array([place[id(one)] for one in parts.spectra])  # (Q,) its covariance of each component
         self.forms = np.stack([one.dense() for one in self.distinct])  # (U, p, p)
         self.signed, self.shares = parts.signed, parts.shares
-        self.noise: FloatArray = np.zeros((size, size))  # covariance Ω of the source weights
-        if isinstance(source, FixedSource):
-            weights = np.asarray(source.vector, dtype=float)
-        else:
-            own, variances = source.law
-            weights = source.spectrum.restore(own)
-            self.noise = Spectrum(variances, source.spectrum.vectors).dense()
-        self.pulls = np.vstack([weights, parts.shares[:, None] * parts.signed]).T  # (p, 1 + Q)
-        spread = (weights @ self.forms) @ weights + np.sum(self.forms * self.noise, axis=(1, 2))
+        self.noise: dict[int, FloatArray] = {}  # covariances Ω of the sources that have one
+        weights = np.empty((len(sources), size))
+        for k, source in enumerate(sources):
+            if isinstance(source, FixedSource):
+                weights[k] = source.vector
+            else:
+                own, variances = source.law
+                weights[k] = source.spectrum.restore(own)
+                self.noise[k] = Spectrum(variances, source.spectrum.vectors).dense()
+        self.sources = len(sources)
+        self.pulls = np.vstack([weights, parts.shares[:, None] * parts.signed]).T  # (p, S + Q)
+        spread = (weights[0] @ self.forms) @ weights[0]
+        if 0 in self.noise:
+            spread = spread + np.sum(self.forms * self.noise[0], axis=(1, 2))
         self.spread_of_source = spread[self.which]
 
     def __call__(self, n: FloatArray, gamma: FloatArray, tau: FloatArray) -> Resolved:
         """See :class:`Resolver`."""
         found = [self._one(*point) for point in zip(n, gamma, tau, strict=True)]
         kappa, means, forms, spread = (np.stack(part) for part in zip(*found, strict=True))
-        return _scaled(kappa, means, forms, spread, gamma)
+        return _scaled(kappa, means, forms, spread, gamma, self.sources)
 
     def _one(self, n: float, gamma: float, tau: FloatArray) -> tuple[FloatArray, ...]:
         weights = np.bincount(self.which, self.shares * tau)
@@ -151,8 +160,8 @@ class _Dense:
         ]
         pulled = inverse @ self.pulls
         forms = pulled.T @ self.forms @ pulled
-        if self.noise.any():
-            forms[:, 0, 0] += [np.sum((one @ inverse) * self.noise) for one in seen]
+        for k, noise in self.noise.items():
+            forms[:, k, k] += [np.sum((one @ inverse) * noise) for one in seen]
         traces = np.array([[np.sum(one * other.T) for other in seen] for one in seen])
         spread = traces[self.which[:, None], self.which] * self.shares / n  # tr C_cDπ_dC_dD/n
         kappa = np.array([np.trace(one) for one in seen]) / n
@@ -170,9 +179,11 @@ def _inverse(form: FloatArray) -> FloatArray:
     return lower + np.tril(lower, -1).T
 
 
-def _scaled(kappa: FloatArray, means: FloatArray, forms: FloatArray, spread: FloatArray, gamma: FloatArray) -> Resolved:
-    """Index 0 is that of w̃ so far, and becomes that of γw̃."""
-    means[..., 0] *= gamma[:, None]
-    forms[..., 0, :] *= gamma[:, None, None]
-    forms[..., :, 0] *= gamma[:, None, None]
+def _scaled(
+    kappa: FloatArray, means: FloatArray, forms: FloatArray, spread: FloatArray, gamma: FloatArray, sources: int
+) -> Resolved:
+    """The first indices are those of w̃ so far, and become those of γw̃."""
+    means[..., :sources] *= gamma[:, None, None]
+    forms[..., :sources, :] *= gamma[:, None, None, None]
+    forms[..., :, :sources] *= gamma[:, None, None, None]
     return Resolved(kappa, means, forms, spread)

@@ -100,7 +100,7 @@ def test_classes_in_a_common_basis_need_no_matrix():
 
     parts = Components.of(turned)
     fast = resolver(parts, turned.source)
-    slow = _Dense(parts, turned.source)
+    slow = _Dense(parts, (turned.source,))
     assert isinstance(fast, _Common)
     point = (np.array([60.0]), np.array([0.2]), np.array([[0.3, 0.8]]))
     for name in ("kappa", "means", "forms", "spread"):
