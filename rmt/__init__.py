@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmt.beyond.classes import ClassScore
+    from rmt.beyond.many_classes import MulticlassScore
     from rmt.choosing.classifier import AlphaRidgeClassifier
     from rmt.choosing.ridge_path import RidgePath
     from rmt.datasets import load_amazon
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
     from rmt.settings.gaussian import GaussianTransfer, RidgeSource, with_penalty
     from rmt.settings.isotropic import FixedSource, Transfer
     from rmt.settings.losses import Loss
+    from rmt.settings.many_classes import MulticlassTransfer
     from rmt.settings.regression import Regression
     from rmt.settings.spectrum import Spectrum
     from rmt.settings.subspace import SubspaceTransfer
     from rmt.simulators.direct import simulate_direct
     from rmt.simulators.fits import FitSimulation, simulate_fits
+    from rmt.simulators.many_classes import MulticlassSimulation
     from rmt.simulators.simulation import sample_exact, simulate, simulate_running
     from rmt.sweep import grid, run_sweep
 
@@ -67,6 +70,9 @@ _HOME = {
     "Regression": "settings.regression",
     "RegressionRisk": "linear.regression",
     "RegressionSimulation": "scores.estimates",
+    "MulticlassScore": "beyond.many_classes",
+    "MulticlassSimulation": "simulators.many_classes",
+    "MulticlassTransfer": "settings.many_classes",
     "RidgeFilter": "settings.filters",
     "RidgePath": "choosing.ridge_path",
     "RidgeSource": "settings.gaussian",
@@ -112,6 +118,9 @@ __all__ = [
     "JointOptimum",
     "Limit",
     "Loss",
+    "MulticlassScore",
+    "MulticlassSimulation",
+    "MulticlassTransfer",
     "PrincipalComponents",
     "QuadraticScore",
     "Regression",

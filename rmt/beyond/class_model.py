@@ -56,11 +56,12 @@ class Resolved:
 
 
 class Resolver(Protocol):
-    """(n, γ, τ) of P points, (P,), (P,), (P, Q) → :class:`Resolved`; ``spread_of_source`` (Q,) is E w̃ᵀC_qw̃ of the first source."""
+    """(n, γ, τ) of P points, (P,), (P,), (P, Q) → :class:`Resolved`."""
 
-    spread_of_source: FloatArray
+    spread_of_source: FloatArray  #: (Q,) E w̃ᵀC_qw̃ of the first source
 
-    def __call__(self, n: FloatArray, gamma: FloatArray, tau: FloatArray) -> Resolved: ...
+    def __call__(self, n: FloatArray, gamma: FloatArray, tau: FloatArray) -> Resolved:
+        """The numbers of these points."""
 
 
 def resolver(parts: Components, *sources: FixedSource | RidgeSource) -> Resolver:
@@ -72,9 +73,7 @@ def resolver(parts: Components, *sources: FixedSource | RidgeSource) -> Resolver
 def common_basis(spectra: tuple[Spectrum, ...]) -> tuple[Spectrum, FloatArray] | None:
     """A basis in which every covariance is diagonal, and their eigenvalues (Q, p) there; None if there is none."""
     distinct = list({id(one): one for one in spectra}.values())
-    if all(one.vectors is None for one in distinct):
-        basis = distinct[0]
-    elif len(distinct) == 1:
+    if all(one.vectors is None for one in distinct) or len(distinct) == 1:
         basis = distinct[0]
     else:
         # A mixture with weights that no two sums share separates what one of them leaves degenerate.

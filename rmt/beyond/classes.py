@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from rmt._checks import BoolArray, FloatArray, IntArray
-from rmt.beyond.class_model import Components, Resolved, resolver
+from rmt.beyond.class_model import Components, resolver
 from rmt.convex.fixed_point import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_words
 from rmt.convex.iterate import iterate
 from rmt.scores.solved import Solution, SolvedScore

@@ -11,7 +11,6 @@ from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.scores.score import Score, ratio
 
-
 #: Determinant, and share of the largest eigenvalue, at which a form of unit diagonal counts as singular.
 _SINGULAR = 1e-13
 

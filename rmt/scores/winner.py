@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import qmc
 
 from rmt._checks import FloatArray
 
@@ -20,6 +19,8 @@ def winning_probability(mean: FloatArray, covariance: FloatArray, winner: int) -
     Genz's separation of variables on the differences to the winner, on 4,096 Sobol points folded by the baker's
     transform: an error near 1e-5. K = 2 is in closed form.
     """
+    from scipy.stats import qmc
+
     others = [k for k in range(mean.shape[-1]) if k != winner]
     gap = mean[..., winner, None] - mean[..., others]
     form = covariance[..., others, :][..., :, others]
