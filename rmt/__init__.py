@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rmt.linear.limits import Limit, few_samples, gamma_one, many_samples, many_source_samples, ridgeless
     from rmt.linear.regression import RegressionRisk
     from rmt.predict import theory
+    from rmt.questions import SourcePenalty, TwoScales, samples_needed, source_penalty, two_scales
     from rmt.scores.estimates import Comparison, Estimate, RegressionSimulation, Simulation
     from rmt.scores.quadratic import QuadraticScore
     from rmt.scores.score import Score
@@ -92,7 +93,12 @@ _HOME = {
     "many_source_samples": "linear.limits",
     "ridgeless": "linear.limits",
     "run_sweep": "sweep",
+    "SourcePenalty": "questions",
+    "TwoScales": "questions",
     "sample_exact": "simulators.simulation",
+    "samples_needed": "questions",
+    "source_penalty": "questions",
+    "two_scales": "questions",
     "simulate": "simulators.simulation",
     "simulate_direct": "simulators.direct",
     "simulate_fits": "simulators.fits",
@@ -132,10 +138,12 @@ __all__ = [
     "Score",
     "Simulation",
     "SolvedScore",
+    "SourcePenalty",
     "SpectralFilter",
     "Spectrum",
     "SubspaceTransfer",
     "Transfer",
+    "TwoScales",
     "few_samples",
     "gamma_one",
     "grid",
@@ -146,11 +154,14 @@ __all__ = [
     "ridgeless",
     "run_sweep",
     "sample_exact",
+    "samples_needed",
     "simulate",
     "simulate_direct",
     "simulate_fits",
     "simulate_running",
+    "source_penalty",
     "theory",
+    "two_scales",
     "with_penalty",
 ]
 

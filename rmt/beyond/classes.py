@@ -95,9 +95,13 @@ class _Model:
         todo: IntArray = np.arange(n.size)
         solved, taken = iterate(residual, lambda move, _: np.abs(move).max(axis=1), state, todo)
         tau = 1.0 / (1.0 + np.exp(state))
-        coefficients = [part.reshape((len(part), *shape, *part.shape[2:])) for part in self._affine(n, gamma, tau)]
+        means, intercepts, variances = (
+            part.reshape((len(part), *shape, *part.shape[2:])) for part in self._affine(n, gamma, tau)
+        )
         return _SquareSolver(
-            *coefficients,
+            means=means,
+            intercepts=intercepts,
+            variances=variances,
             labels=self.labels,
             tested=self.parts.tested,
             n_iter=taken.reshape(shape),

@@ -208,7 +208,8 @@ class _Softmax:
         setting, shares = self.setting, self.setting.shares
         count, gamma = setting.classes, float(setting.gamma)
         identity = np.eye(count)
-        means, offset = np.zeros((count, count)), np.log(shares) if setting.intercept else np.zeros(count)
+        means: FloatArray = np.zeros((count, count))
+        offset: FloatArray = np.log(shares) if setting.intercept else np.zeros(count)
         covariances, kappa = np.tile(identity, (2, count, 1, 1))
         scores = np.zeros((count, len(self.points), count))
         pulled = gamma * scales * self.source.T  # (p, K)

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from rmt import _checks
-from rmt._checks import FloatArray
+from rmt._checks import FloatArray, IntArray
 from rmt._parallel import stream
 from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, mean_estimate
 from rmt.scores.solved import ConvergenceError
@@ -89,7 +89,7 @@ def _draw(setting: MulticlassTransfer, scales: FloatArray, loss: str, rng: Gener
 
 
 def _ridge(
-    samples: FloatArray, kinds: FloatArray, start: FloatArray, gamma: float, intercept: bool
+    samples: FloatArray, kinds: IntArray, start: FloatArray, gamma: float, intercept: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Weights (K, p) and intercepts (K,) of one ridge regression a class, targets ±1, penalty on W − ``start``."""
     count = len(start)
@@ -102,7 +102,7 @@ def _ridge(
 
 
 def _softmax(
-    samples: FloatArray, kinds: FloatArray, start: FloatArray, gamma: float, intercept: bool
+    samples: FloatArray, kinds: IntArray, start: FloatArray, gamma: float, intercept: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Weights (K, p) and intercepts (K,) that minimise the mean softmax loss + γ/2|W − ``start``|², by L-BFGS."""
     from scipy.optimize import minimize

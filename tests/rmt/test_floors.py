@@ -23,6 +23,7 @@ FLOORS = {
     "convex": {*GROUND, "resolvent", "settings", "scores"},
     "beyond": {*GROUND, "resolvent", "settings", "scores", "linear", "convex"},
     "predict": {*GROUND, "settings", "scores", "linear", "convex", "beyond"},
+    "questions": {*GROUND, "resolvent", "settings", "scores", "predict"},
     "simulators": {*GROUND, "settings", "scores"},  # no theory: what they check shares no formula with them
     "choosing": {*GROUND, "settings", "scores"},
     "symbolic": {*GROUND},
