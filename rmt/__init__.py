@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmt.beyond.classes import ClassScore
+    from rmt.beyond.many_classes import MulticlassScore
     from rmt.choosing.classifier import AlphaRidgeClassifier
     from rmt.choosing.ridge_path import RidgePath
     from rmt.datasets import load_amazon
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rmt.linear.limits import Limit, few_samples, gamma_one, many_samples, many_source_samples, ridgeless
     from rmt.linear.regression import RegressionRisk
     from rmt.predict import theory
+    from rmt.questions import SourcePenalty, TwoScales, samples_needed, source_penalty, two_scales
     from rmt.scores.estimates import Comparison, Estimate, RegressionSimulation, Simulation
     from rmt.scores.quadratic import QuadraticScore
     from rmt.scores.score import Score
@@ -37,11 +39,13 @@ if TYPE_CHECKING:
     from rmt.settings.gaussian import GaussianTransfer, RidgeSource, with_penalty
     from rmt.settings.isotropic import FixedSource, Transfer
     from rmt.settings.losses import Loss
+    from rmt.settings.many_classes import MulticlassTransfer
     from rmt.settings.regression import Regression
     from rmt.settings.spectrum import Spectrum
     from rmt.settings.subspace import SubspaceTransfer
     from rmt.simulators.direct import simulate_direct
     from rmt.simulators.fits import FitSimulation, simulate_fits
+    from rmt.simulators.many_classes import MulticlassSimulation
     from rmt.simulators.simulation import sample_exact, simulate, simulate_running
     from rmt.sweep import grid, run_sweep
 
@@ -67,6 +71,9 @@ _HOME = {
     "Regression": "settings.regression",
     "RegressionRisk": "linear.regression",
     "RegressionSimulation": "scores.estimates",
+    "MulticlassScore": "beyond.many_classes",
+    "MulticlassSimulation": "simulators.many_classes",
+    "MulticlassTransfer": "settings.many_classes",
     "RidgeFilter": "settings.filters",
     "RidgePath": "choosing.ridge_path",
     "RidgeSource": "settings.gaussian",
@@ -86,7 +93,12 @@ _HOME = {
     "many_source_samples": "linear.limits",
     "ridgeless": "linear.limits",
     "run_sweep": "sweep",
+    "SourcePenalty": "questions",
+    "TwoScales": "questions",
     "sample_exact": "simulators.simulation",
+    "samples_needed": "questions",
+    "source_penalty": "questions",
+    "two_scales": "questions",
     "simulate": "simulators.simulation",
     "simulate_direct": "simulators.direct",
     "simulate_fits": "simulators.fits",
@@ -112,6 +124,9 @@ __all__ = [
     "JointOptimum",
     "Limit",
     "Loss",
+    "MulticlassScore",
+    "MulticlassSimulation",
+    "MulticlassTransfer",
     "PrincipalComponents",
     "QuadraticScore",
     "Regression",
@@ -123,10 +138,12 @@ __all__ = [
     "Score",
     "Simulation",
     "SolvedScore",
+    "SourcePenalty",
     "SpectralFilter",
     "Spectrum",
     "SubspaceTransfer",
     "Transfer",
+    "TwoScales",
     "few_samples",
     "gamma_one",
     "grid",
@@ -137,11 +154,14 @@ __all__ = [
     "ridgeless",
     "run_sweep",
     "sample_exact",
+    "samples_needed",
     "simulate",
     "simulate_direct",
     "simulate_fits",
     "simulate_running",
+    "source_penalty",
     "theory",
+    "two_scales",
     "with_penalty",
 ]
 

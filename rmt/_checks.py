@@ -29,25 +29,47 @@ def real(name: str, value: Any) -> FloatArray:
     return array
 
 
-def finite(name: str, value: Any) -> FloatArray:
-    """``value`` as a float array of finite numbers."""
+#: Largest size of a measured quantity: the theory works with squares of products of two of them, which must not
+#: overflow. Largest count: beyond it a float no longer holds every whole number.
+LARGEST, MOST = 1e75, 2.0**53
+
+
+def finite(name: str, value: Any, *, largest: float = np.inf, remedy: str = "") -> FloatArray:
+    """``value`` as a float array of finite numbers of size ≤ ``largest``."""
     array = real(name, value)
     if np.isinf(array).any():
-        raise ValueError(f"{name} must be finite, got {shown(value)}")
+        raise ValueError(f"{name} must be finite, got {shown(value)}{'; ' + remedy if remedy else ''}")
+    if (np.abs(array) > largest).any():
+        raise ValueError(
+            f"{name} must not exceed {largest:g} in size, got {shown(value)}; "
+            f"{remedy or 'choose units in which it is of moderate size'}"
+        )
     return array
 
 
-def at_least(name: str, value: Any, low: float, *, infinite: bool = False, remedy: str = "") -> FloatArray:
-    """``value`` as a float array with every entry ≥ ``low``; ``infinite`` admits +inf."""
-    array = real(name, value) if infinite else finite(name, value)
+def at_least(
+    name: str, value: Any, low: float, *, infinite: bool = False, largest: float = np.inf, remedy: str = ""
+) -> FloatArray:
+    """``value`` as a float array with every entry ≥ ``low`` and ≤ ``largest``; ``infinite`` admits +inf."""
+    array = real(name, value) if infinite else finite(name, value, largest=largest, remedy=remedy)
     if (array < low).any():
         raise ValueError(f"{name} must be ≥ {low:g}, got {shown(value)}{'; ' + remedy if remedy else ''}")
     return array
 
 
+def penalty(name: str, value: Any) -> FloatArray:
+    """``value`` as a float array of ridge penalties, ≥ 0 and small enough to be squared."""
+    remedy = "rmt.joint_optimum gives the limit of an infinite penalty"
+    if (real(name, value) < 0).any():
+        remedy = ""
+    return at_least(name, value, 0.0, largest=LARGEST, remedy=remedy)
+
+
 def count(name: str, value: Any, *, low: int = 1, infinite: bool = False) -> FloatArray:
-    """``value`` as a float array of whole numbers ≥ ``low``; ``infinite`` admits +inf."""
+    """``value`` as a float array of whole numbers ≥ ``low`` (and ≤ 2⁵³); ``infinite`` admits +inf."""
     array = at_least(name, value, low, infinite=infinite)
+    if (np.isfinite(array) & (array > MOST)).any():
+        raise ValueError(f"{name} must be ≤ 2^53, got {shown(value)}; {'use inf' if infinite else 'give a true count'}")
     if (np.isfinite(array) & (array != np.round(array))).any():
         raise ValueError(f"{name} counts things and must be a whole number, got {shown(value)}")
     return array

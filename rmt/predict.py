@@ -18,18 +18,22 @@ def theory(setting: Any, loss: Any = "square") -> Any:
               as vectors, one or several sources. :class:`rmt.ClassTransfer`: classes that differ.
             - :class:`rmt.EllipticalTransfer`, :class:`rmt.SubspaceTransfer`, :class:`rmt.FilteredTransfer`: one of
               the first two with elliptical noise, an adapter in a subspace, a spectral filter instead of ridge.
+            - :class:`rmt.MulticlassTransfer`: K classes, one score a class; loss ``"square"`` (one-vs-rest) or
+              ``"softmax"``.
             - :class:`rmt.Regression`.
         loss: what the adapter is trained with: ``"square"``, ``"logistic"``, ``"squared_hinge"``, or any
             :class:`rmt.Loss`. A ridge source is always trained with the square loss.
 
     Returns:
-        A :class:`rmt.Score`; for a Regression a :class:`rmt.RegressionRisk`.
+        A :class:`rmt.Score`; for a MulticlassTransfer a :class:`rmt.MulticlassScore`, for a Regression a
+        :class:`rmt.RegressionRisk`.
 
     Raises:
         ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
     """
     from rmt.beyond.classes import ClassScore
     from rmt.beyond.elliptical import elliptical_score
+    from rmt.beyond.many_classes import multiclass_score
     from rmt.beyond.subspace import subspace_score
     from rmt.convex.fixed_point import convex_score
     from rmt.linear.filters import filtered_score
@@ -40,9 +44,12 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     from rmt.settings.elliptical import EllipticalTransfer
     from rmt.settings.filters import FilteredTransfer
     from rmt.settings.gaussian import GaussianTransfer
+    from rmt.settings.many_classes import MulticlassTransfer
     from rmt.settings.regression import Regression
     from rmt.settings.subspace import SubspaceTransfer
 
+    if isinstance(setting, MulticlassTransfer):
+        return multiclass_score(setting, loss)
     loss = find_loss(loss)
     if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:
         return convex_score(setting, loss)
@@ -64,5 +71,5 @@ def theory(setting: Any, loss: Any = "square") -> Any:
         return RegressionRisk(setting)
     raise ValueError(
         "setting must be a Transfer, GaussianTransfer, ClassTransfer, EllipticalTransfer, SubspaceTransfer, "
-        f"FilteredTransfer or Regression, got {type(setting).__name__}"
+        f"MulticlassTransfer, FilteredTransfer or Regression, got {type(setting).__name__}"
     )

@@ -8,8 +8,8 @@ With m_c = y_cμ_c and margins r_c ~ N(s_c + y_cb₀, σ_c²), the trained weigh
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,12 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from rmt._checks import BoolArray, FloatArray, IntArray
+from rmt.beyond.class_model import Components, resolver
 from rmt.convex.fixed_point import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_words
 from rmt.convex.iterate import iterate
 from rmt.scores.solved import Solution, SolvedScore
 from rmt.settings.classes import ClassTransfer
-from rmt.settings.isotropic import FixedSource
 from rmt.settings.losses import SQUARE, Loss
-from rmt.settings.spectrum import Spectrum
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class ClassScore(SolvedScore):
         self.setting, self.loss = setting, loss
         model = _Model(setting)
         super().__init__(
-            model.square() if loss is SQUARE else lambda alpha: model.solve(alpha, loss),
+            model.square() if loss is SQUARE else partial(model.solve, loss=loss),
             shape=setting.shape,
             unit=model.unit,
-            describe=lambda index: point_words(setting, index),
+            describe=partial(point_words, setting),
         )
 
     def class_accuracies(self, alpha: ArrayLike) -> FloatArray:
@@ -69,144 +68,121 @@ class ClassScore(SolvedScore):
 
 
 class _Model:
-    """The arrays of a setting, and its two solvers."""
+    """The components of a setting, and its two solvers."""
 
     def __init__(self, setting: ClassTransfer) -> None:
-        self.setting = setting
-        self.labels, self.shares = np.asarray(setting.labels, dtype=float), setting.shares
-        self.signed = self.labels[:, None] * np.asarray(setting.means, dtype=float)  # (C, p) m_c
-        self.covariances, source = setting.dense, setting.source
-        self.noise: FloatArray = np.zeros((setting.p, setting.p))  # covariance Ω of the source weights
-        if isinstance(source, FixedSource):
-            self.source = np.asarray(source.vector, dtype=float)
-        else:
-            own, variances = source.law
-            self.source = source.spectrum.restore(own)
-            self.noise = Spectrum(variances, source.spectrum.vectors).dense()
-        spread = np.einsum("cij,i,j->c", self.covariances, self.source, self.source)
-        spread += np.sum(self.covariances * self.noise, axis=(1, 2))
+        self.setting, self.parts = setting, Components.of(setting)
+        self.labels, self.shares = self.parts.labels, self.parts.shares
+        self.resolve = resolver(self.parts, setting.source)
         with np.errstate(divide="ignore"):
-            self.unit = 1.0 / np.sqrt(self.shares @ spread)
+            self.unit = 1.0 / np.sqrt(self.parts.tested @ self.resolve.spread_of_source)
 
-    def points(self) -> list[tuple[tuple[int, ...], float, float]]:
-        """(index, n, γ) of every setting."""
-        shape = self.setting.shape
+    def _sizes(self, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+        """n and γ of every point, flat."""
         n, gamma = (np.broadcast_to(np.asarray(x, dtype=float), shape) for x in (self.setting.n, self.setting.gamma))
-        return [(index, float(n[index]), float(gamma[index])) for index in np.ndindex(shape)]
+        return n.ravel(), gamma.ravel()
 
-    def resolve(self, n: float, gamma: float, tau: FloatArray) -> _Resolved:
-        """What follows from D for given τ."""
-        inverse = np.linalg.inv(gamma * np.eye(self.setting.p) + np.tensordot(self.shares * tau, self.covariances, 1))
-        seen = inverse @ self.covariances  # (C, p, p) DC_c
-        kappa = np.trace(seen, axis1=1, axis2=2) / n
-        pulls = inverse @ np.vstack([gamma * self.source, self.shares[:, None] * self.signed]).T  # (p, 1 + C)
-        forms = np.einsum("ik,cij,jl->ckl", pulls, self.covariances, pulls, optimize=True)
-        if self.noise.any():
-            forms[:, 0, 0] += gamma**2 * np.einsum("cij,ji->c", seen @ inverse, self.noise, optimize=True)
-        spread = np.einsum("cij,dji->cd", seen, seen, optimize=True) * self.shares / n  # tr C_cDπ_dC_dD/n
-        return _Resolved(kappa, self.signed @ pulls, forms, spread)
-
-    def square(self) -> Callable[[FloatArray], ClassSolution]:
+    def square(self) -> Any:
         """Square loss: κ, τ do not depend on α, means are affine and variances quadratic in it."""
         shape, count = self.setting.shape, len(self.labels)
-        # Coefficients of 1, α, α²: class means, intercept, class variances.
-        affine, offset, quadratic = np.zeros((2, *shape, count)), np.zeros((2, *shape)), np.zeros((3, *shape, count))
-        n_iter, converged = np.zeros(shape, dtype=int), np.zeros(shape, dtype=bool)
-        for index, n, gamma in self.points():
-            state = np.zeros((1, count))
+        n, gamma = self._sizes(shape)
+        state = np.zeros((n.size, count))  # log κ
 
-            def residual(at: IntArray, n: float = n, gamma: float = gamma, state: FloatArray = state) -> FloatArray:
-                tau = 1.0 / (1.0 + np.exp(state[0]))
-                return (np.log(self.resolve(n, gamma, tau).kappa) - state[0])[None]
+        def residual(at: IntArray) -> FloatArray:
+            tau = 1.0 / (1.0 + np.exp(state[at]))
+            return np.log(self.resolve(n[at], gamma[at], tau).kappa) - state[at]
 
-            solved, taken = iterate(residual, lambda move, _: np.abs(move).max(axis=1), state, np.arange(1))
-            n_iter[index], converged[index] = taken[0], solved.size == 1
-            tau = 1.0 / (1.0 + np.exp(state[0]))
-            means, shifts, powers = self._affine(self.resolve(n, gamma, tau), tau)
-            for power in range(3):
-                quadratic[(power, *index)] = powers[power]
-                if power < 2:
-                    affine[(power, *index)], offset[(power, *index)] = means[power], shifts[power]
+        todo: IntArray = np.arange(n.size)
+        solved, taken = iterate(residual, lambda move, _: np.abs(move).max(axis=1), state, todo)
+        tau = 1.0 / (1.0 + np.exp(state))
+        means, intercepts, variances = (
+            part.reshape((len(part), *shape, *part.shape[2:])) for part in self._affine(n, gamma, tau)
+        )
+        return _SquareSolver(
+            means=means,
+            intercepts=intercepts,
+            variances=variances,
+            labels=self.labels,
+            tested=self.parts.tested,
+            n_iter=taken.reshape(shape),
+            converged=np.isin(todo, solved).reshape(shape),
+        )
 
-        def solver(alpha: FloatArray) -> ClassSolution:
-            a = alpha[..., None]
-            intercept = offset[0] + alpha * offset[1]
-            means = affine[0] + a * affine[1] + self.labels * intercept[..., None]
-            variances = quadratic[0] + a * (quadratic[1] + a * quadratic[2])
-            return self._mixture(means, variances, intercept, n_iter, converged)
-
-        return solver
-
-    def _affine(self, r: _Resolved, tau: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Means (2, C) and intercept (2,) by powers of α, and variances (3, C).
+    def _affine(self, n: FloatArray, gamma: FloatArray, tau: FloatArray) -> tuple[FloatArray, ...]:
+        """Means (2, P, Q) and intercept (2, P) by powers of α, and variances (3, P, Q).
 
         Unknowns e_c and b₀ solve e_c = τ_c(1 − s_c − y_cb₀), s = m(γαw̃ + Σπ_de_dm_d), Σπ_cy_ce_c = 0.
         """
-        count = len(tau)
-        system = np.zeros((count + 1, count + 1))
-        system[:count, :count] = np.eye(count) + tau[:, None] * r.means[:, 1:]
-        system[count, count] = 1.0
+        r, (points, count) = self.resolve(n, gamma, tau), tau.shape
+        system = np.zeros((points, count + 1, count + 1))
+        system[:, :count, :count] = np.eye(count) + tau[:, :, None] * r.means[:, :, 1:]
+        system[:, count, count] = 1.0
         if self.setting.intercept:
-            system[:count, count] = tau * self.labels
-            system[count] = [*(self.shares * self.labels), 0.0]
-        right = np.zeros((count + 1, 2))
-        right[:count] = np.stack([tau, -tau * r.means[:, 0]], axis=-1)
+            system[:, :count, count] = tau * self.labels
+            system[:, count] = [*(self.shares * self.labels), 0.0]
+        right = np.zeros((points, count + 1, 2))
+        right[:, :count] = np.stack([tau, -tau * r.means[:, :, 0]], axis=-1)
         unknown = np.linalg.solve(system, right)
-        residuals, offset = unknown[:count], unknown[count]  # (C, 2), (2,)
-        means = r.means[:, 1:] @ residuals
-        means[:, 1] += r.means[:, 0]
-        coefficients = np.vstack([[0.0, 1.0], residuals])  # (1 + C, 2) of (γαw̃, e_c)
-        forms = np.einsum("ki,ckl,lj->cij", coefficients, r.forms, coefficients)
-        powers = np.stack([forms[:, 0, 0], 2.0 * forms[:, 0, 1], forms[:, 1, 1]])  # (3, C)
-        e0, e1 = residuals.T
-        squares = np.stack([e0**2, 2.0 * e0 * e1, e1**2])
+        residuals, offset = unknown[:, :count], unknown[:, count]  # (P, Q, 2), (P, 2)
+        means = r.means[:, :, 1:] @ residuals
+        means[..., 1] += r.means[:, :, 0]
+        constant = np.broadcast_to([0.0, 1.0], (points, 1, 2))
+        coefficients = np.concatenate([constant, residuals], axis=1)  # (P, 1 + Q, 2) of (γαw̃, e_c)
+        forms = coefficients[:, None].mT @ r.forms @ coefficients[:, None]  # (P, Q, 2, 2)
+        powers = np.stack([forms[..., 0, 0], 2.0 * forms[..., 0, 1], forms[..., 1, 1]], axis=-1)  # (P, Q, 3)
+        e0, e1 = np.moveaxis(residuals, -1, 0)
+        squares = np.stack([e0**2, 2.0 * e0 * e1, e1**2], axis=-1)
         # v_d = e_d² + τ_d²σ_d², hence σ² = forms + spread·e² + spread·τ²·σ².
-        variances = np.linalg.solve(np.eye(count) - r.spread * tau**2, (powers + squares @ r.spread.T).T).T
-        return means.T, offset, variances
+        variances = np.linalg.solve(np.eye(count) - r.spread * tau[:, None] ** 2, powers + r.spread @ squares)
+        return np.moveaxis(means, -1, 0), offset.T, np.moveaxis(variances, -1, 0)
 
-    def _slope(self, gain: FloatArray, tau: FloatArray) -> FloatArray:
-        """Minus the Jacobian of (s_c(e) − s_c, Σπ_cy_ce_c) in (s, b₀), for ds/de = ``gain`` (C, C)."""
-        count = len(tau)
-        slope = np.eye(count + 1)
-        slope[:count, :count] += gain * tau
+    def _step(self, gap: FloatArray, gain: FloatArray, tau: FloatArray) -> FloatArray:
+        """Newton's step in (s, b₀), without which small γ diverges: de_c = −τ_c(ds_c + y_cdb₀), ds/de = ``gain``.
+
+        Only a direction for the iteration, so it may be rough where no residual is left: at far scales every τ
+        underflows, and with it the equation of the intercept.
+        """
+        points, count = tau.shape
+        slope = np.tile(np.eye(count + 1), (points, 1, 1))
+        slope[:, :count, :count] += gain * tau[:, None]
         if self.setting.intercept:
-            slope[:count, count] = gain @ (tau * self.labels)
-            slope[count] = [*(self.shares * self.labels * tau), self.shares @ tau]
-        return slope
+            slope[:, :count, count] = np.einsum("pcd,pd->pc", gain, tau * self.labels)
+            slope[:, count, :count] = self.shares * self.labels * tau
+            slope[:, count, count] = tau @ self.shares
+        unit = np.abs(slope).max(axis=2, keepdims=True)
+        known = np.isfinite(unit[:, :, 0]).all(axis=1) & (unit[:, :, 0] > _UNDERFLOW).all(axis=1)
+        step = gap.copy()
+        scaled = slope[known] / unit[known]
+        scaled += _LIFT * np.eye(count + 1)
+        step[known] = np.linalg.solve(scaled, (gap[known] / unit[known, :, 0])[..., None])[..., 0]
+        return step
 
     def solve(self, alpha: FloatArray, loss: Loss) -> ClassSolution:
-        """Any loss, one α and one setting at a time."""
-        count, shape = len(self.labels), alpha.shape
-        means, variances = np.zeros((2, *shape, count))
-        intercept, n_iter, converged = np.zeros(shape), np.zeros(shape, dtype=int), np.zeros(shape, dtype=bool)
-        settings = {index: (n, gamma) for index, n, gamma in self.points()}
-        own = self.setting.shape
-        for index in np.ndindex(shape):
-            # NumPy's rules: the trailing axes are those of the setting, length 1 repeats.
-            place = tuple(i if size > 1 else 0 for i, size in zip(index[len(shape) - len(own) :], own, strict=True))
-            n, gamma = settings[place]
-            state, n_iter[index], converged[index] = self._solve_one(n, gamma, float(alpha[index]), loss)
-            intercept[index] = state[-1]
-            means[index] = state[:count] + self.labels * state[-1]
-            variances[index] = np.exp(state[count : 2 * count])
-        return self._mixture(means, variances, intercept, n_iter, converged)
+        """Any loss: states (s_c, log σ_c², log κ_c, b₀) of all points at once."""
+        count, shape, scale = len(self.labels), alpha.shape, alpha.ravel()
+        n, gamma = self._sizes(shape)
+        state, nodes = np.zeros((scale.size, 3 * count + 1)), NODES
+        n_iter, converged = np.zeros(scale.size, dtype=int), np.zeros(scale.size, dtype=bool)
 
-    def _solve_one(self, n: float, gamma: float, alpha: float, loss: Loss) -> tuple[FloatArray, int, bool]:
-        """State (s_c, log σ_c², log κ_c, b₀) of one point, its iterations, and whether it converged."""
-        count = len(self.labels)
-        state, nodes, total = np.zeros((1, 3 * count + 1)), NODES, 0
-
-        def residual(at: IntArray) -> FloatArray:
-            s, spread, kappa, offset = np.split(state[0], [count, 2 * count, 3 * count])
-            e, v, tau = loss.moments(s + self.labels * offset, np.exp(spread), np.exp(kappa), nodes)
-            r = self.resolve(n, gamma, tau)
-            pull = np.concatenate([[alpha], e])
-            variances = np.einsum("k,ckl,l->c", pull, r.forms, pull) + r.spread @ v
-            gap = np.append(r.means @ pull - s, (self.shares * self.labels) @ e if self.setting.intercept else 0.0)
-            # de_c = −τ_c(ds_c + y_cdb₀): a Newton step in (s, b₀), without which small γ diverges.
-            step = np.linalg.solve(self._slope(r.means[:, 1:], tau), gap)
-            move = [step[:count], np.log(variances) - spread, np.log(r.kappa) - kappa, step[count:]]
-            return np.concatenate(move)[None]
+        def residual(at: IntArray, nodes: int) -> FloatArray:
+            s, spread, kappa, offset = np.split(state[at], [count, 2 * count, 3 * count], axis=1)
+            # A point that runs away is known by a move that is not finite.
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                e, v, tau = loss.moments(s + self.labels * offset, np.exp(spread), np.exp(kappa), nodes)
+                r = self.resolve(n[at], gamma[at], np.where(np.isfinite(tau), tau, 0.0))
+                pull = np.concatenate([scale[at, None], e], axis=1)
+                variances = (pull[:, None, None] @ r.forms @ pull[:, None, :, None])[..., 0, 0]
+                variances += (r.spread @ v[..., None])[..., 0]
+                gap = np.zeros((at.size, count + 1))
+                gap[:, :count] = (r.means @ pull[..., None])[..., 0] - s
+                if self.setting.intercept:
+                    gap[:, count] = e @ (self.shares * self.labels)
+                step = self._step(gap, r.means[:, :, 1:], tau)
+                # Beyond the spread of the margins the residuals saturate, and a step further would never return.
+                reach = np.sqrt(np.exp(spread) + s**2).max(axis=1)
+                step[:, count] = np.clip(step[:, count], -reach, reach)
+                moves = [step[:, :count], np.log(variances) - spread, np.log(r.kappa) - kappa, step[:, count:]]
+                return np.concatenate(moves, axis=1)
 
         def change(move: FloatArray, state: FloatArray) -> FloatArray:
             size = np.sqrt(np.exp(state[:, count : 2 * count]) + state[:, :count] ** 2)
@@ -215,30 +191,62 @@ class _Model:
             found = np.maximum(np.maximum(level, offset), np.abs(move[:, count:-1]).max(axis=1))
             return np.where(np.isnan(found), np.inf, found)
 
-        while True:
-            solved, taken = iterate(residual, change, state, np.arange(1))
-            total += int(taken[0])
+        todo: IntArray = np.arange(scale.size)
+        while todo.size:
+            solved, taken = iterate(partial(residual, nodes=nodes), change, state, todo)
+            n_iter[todo] += taken
             if loss.exact or not solved.size:
-                return state[0], total, solved.size == 1
+                converged[solved] = True
+                break
             nodes = 2 * nodes - 1
-            moved = change(residual(np.arange(1)), state)[0]
-            if moved <= QUADRATURE or nodes >= MAX_NODES:
-                return state[0], total, bool(moved <= QUADRATURE_LIMIT)
+            moved = change(residual(solved, nodes), state[solved])
+            if nodes >= MAX_NODES:
+                converged[solved[moved <= QUADRATURE_LIMIT]] = True
+                break
+            converged[solved[moved <= QUADRATURE]] = True
+            todo = solved[moved > QUADRATURE]
+        means = state[:, :count] + self.labels * state[:, -1:]
+        parts = (means, np.exp(state[:, count : 2 * count]), state[:, -1])
+        means, variances, intercept = (part.reshape((*shape, *part.shape[1:])) for part in parts)
+        return _mixture(means, variances, intercept, n_iter.reshape(shape), converged.reshape(shape), self.parts.tested)
 
-    def _mixture(
-        self, means: FloatArray, variances: FloatArray, intercept: FloatArray, n_iter: IntArray, converged: BoolArray
-    ) -> ClassSolution:
-        mean = means @ self.shares
-        variance = (variances + (means - mean[..., None]) ** 2) @ self.shares
-        taken, solved = np.broadcast_to(n_iter, mean.shape), np.broadcast_to(converged, mean.shape)
-        return ClassSolution(mean, variance, taken, solved, means, variances, intercept)
+
+#: Size of a row of Newton's system at which it says nothing, and what is added to its unit diagonal.
+_UNDERFLOW, _LIFT = 1e-250, 1e-14
 
 
 @dataclass(frozen=True)
-class _Resolved:
-    """Numbers of one D = (γ + Σπτ C)⁻¹; index 0 stands for γαw̃, c for π_cm_c."""
+class _SquareSolver:
+    """Scales → solutions, from the powers of α."""
 
-    kappa: FloatArray  # (C,) tr C_cD/n
-    means: FloatArray  # (C, 1 + C) m_cᵀD(γw̃, π_dm_d)
-    forms: FloatArray  # (C, 1 + C, 1 + C) quadratic forms of D(γw̃, π_dm_d) in C_c
-    spread: FloatArray  # (C, C) π_d tr C_cDC_dD/n
+    means: FloatArray  # (2, …, Q)
+    intercepts: FloatArray  # (2, …)
+    variances: FloatArray  # (3, …, Q)
+    labels: FloatArray
+    tested: FloatArray
+    n_iter: IntArray
+    converged: BoolArray
+
+    def __call__(self, alpha: FloatArray) -> ClassSolution:
+        a = alpha[..., None]
+        intercept = self.intercepts[0] + alpha * self.intercepts[1]
+        means = self.means[0] + a * self.means[1] + self.labels * intercept[..., None]
+        variances = self.variances[0] + a * (self.variances[1] + a * self.variances[2])
+        return _mixture(means, variances, intercept, self.n_iter, self.converged, self.tested)
+
+
+def _mixture(
+    means: FloatArray,
+    variances: FloatArray,
+    intercept: FloatArray,
+    n_iter: IntArray,
+    converged: BoolArray,
+    tested: FloatArray,
+) -> ClassSolution:
+    """The solution over the components that are tested (those of flipped labels come last and are not)."""
+    count = np.count_nonzero(tested)
+    means, variances, shares = means[..., :count], variances[..., :count], tested[:count]
+    mean = means @ shares
+    variance = (variances + (means - mean[..., None]) ** 2) @ shares
+    taken, solved = np.broadcast_to(n_iter, mean.shape), np.broadcast_to(converged, mean.shape)
+    return ClassSolution(mean, variance, taken, solved, means, variances, intercept)

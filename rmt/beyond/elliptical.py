@@ -6,13 +6,14 @@ degrees of freedom has less aligned sample means and a test score that is not Ga
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
 from rmt._checks import FloatArray
-from rmt.convex.fixed_point import check_convex, point_words, source_unit, spectral_solver
+from rmt.convex.fixed_point import SpectralSolver, check_convex, point_words, source_unit
 from rmt.convex.mixture import Mixture
 from rmt.scores.quadratic import QuadraticScore
 from rmt.scores.score import Score
@@ -46,10 +47,10 @@ class SolvedEllipticalScore(_Elliptical, SolvedScore):
         base, (scales, weights) = setting.base, setting.law
         check_convex(base, loss)
         super().__init__(
-            spectral_solver(base, loss, Mixture(np.ones_like(scales), scales, weights[None])),
+            SpectralSolver(base, loss, Mixture(np.ones_like(scales), scales, weights[None])),
             shape=base.shape,
             unit=source_unit(base),
-            describe=lambda index: point_words(base, index),
+            describe=partial(point_words, base),
         )
         self.setting, self._law = setting, (scales, weights)
 

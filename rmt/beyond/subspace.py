@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from rmt._checks import FloatArray, IntArray
@@ -97,12 +99,11 @@ class _FixedSubspace:
         check_convex(self.base, loss)
         with np.errstate(divide="ignore"):
             unit = 1.0 / np.sqrt(self.own[0, 0])
-        base = self.base
         return SolvedScore(
-            lambda alpha: self._solve(alpha, loss),
-            shape=base.shape,
+            partial(self._solve, loss=loss),
+            shape=self.base.shape,
             unit=unit,
-            describe=lambda index: point_words(base, index),
+            describe=partial(point_words, self.base),
         )
 
     def _square(self) -> QuadraticScore:

@@ -8,6 +8,7 @@ of the two is found by damped iteration, vectorised over settings and scales.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -134,20 +135,20 @@ def check_convex(setting: Any, loss: Loss) -> None:
         raise ValueError(f"gamma must be > 0 with loss {loss.name!r}: separable data have no minimiser at gamma = 0")
 
 
-def spectral_solver(
-    setting: Transfer | GaussianTransfer, loss: Loss, mixture: Mixture
-) -> Callable[[FloatArray], FixedPoint]:
-    """Scales (already broadcast against the setting) → fixed points of a full adapter."""
-    values, share, *products = _atoms(setting)
+@dataclass(frozen=True)
+class SpectralSolver:
+    """Scales (already broadcast against the setting) → fixed points of a full adapter. It can be pickled."""
 
-    def rows(array: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-        if array.ndim == 1:
-            return array[None]  # one row for all points
-        return np.broadcast_to(array, (*shape, array.shape[-1])).reshape(-1, array.shape[-1])
+    setting: Transfer | GaussianTransfer
+    loss: Loss
+    mixture: Mixture
 
-    def solver(alpha: FloatArray) -> FixedPoint:
+    def __call__(self, alpha: FloatArray) -> FixedPoint:
+        """The fixed points at ``alpha``."""
+        setting = self.setting
+        values, share, *products = _atoms(setting)
         gamma, noise = (np.broadcast_to(x, alpha.shape).ravel() for x in (setting.gamma, setting.label_noise))
-        table = [rows(array, alpha.shape) for array in (share, *products)]
+        table = [_rows(array, alpha.shape) for array in (share, *products)]
         scale, parts = alpha.ravel(), []
         for start in range(0, scale.size, max(1, BLOCK // len(values))):
             block = np.arange(start, min(start + max(1, BLOCK // len(values)), scale.size))
@@ -161,10 +162,15 @@ def spectral_solver(
                 gamma=gamma[block],
                 alpha=scale[block],
             )
-            parts.append(solve(respond, loss, block.size, flipped(mixture, noise[block])))
+            parts.append(solve(respond, self.loss, block.size, flipped(self.mixture, noise[block])))
         return FixedPoint.joined(parts).reshape(alpha.shape)
 
-    return solver
+
+def _rows(array: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """One row a point, or one row for all where the settings share it."""
+    if array.ndim == 1:
+        return array[None]
+    return np.broadcast_to(array, (*shape, array.shape[-1])).reshape(-1, array.shape[-1])
 
 
 def _atoms(setting: Transfer | GaussianTransfer) -> tuple[FloatArray, ...]:
@@ -181,10 +187,10 @@ def convex_score(setting: Transfer | GaussianTransfer, loss: Loss) -> SolvedScor
     """The score of ``setting`` trained with ``loss``."""
     check_convex(setting, loss)
     return SolvedScore(
-        spectral_solver(setting, loss, plain_mixture()),
+        SpectralSolver(setting, loss, plain_mixture()),
         shape=setting.shape,
         unit=source_unit(setting),
-        describe=lambda index: point_words(setting, index),
+        describe=partial(point_words, setting),
     )
 
 

@@ -60,6 +60,13 @@ def iterate(
             break
         state[active] = start
         active = _levenberg(residual, change, state, active, taken)
+    for side in (-1, 1):  # points lie along the scales: what solves one nearly solves the next
+        solved = np.setdiff1d(todo, active)
+        if not active.size or not solved.size:
+            break
+        place = np.searchsorted(solved, active) - (side < 0)
+        state[active] = state[solved[np.clip(place, 0, solved.size - 1)]]
+        active = _levenberg(residual, change, state, active, taken)
     return np.setdiff1d(todo, active), taken[todo]
 
 

@@ -76,11 +76,19 @@ def joint_optimum(setting: Transfer | GaussianTransfer, *, source_gamma: bool = 
     )
 
 
+#: Step of the grid of log γ, and the number of its peaks that are refined.
+_STEP, _PEAKS = 0.25, 3
+#: e^−_NOTHING times the lower end of the grid stands for γ → 0.
+_NOTHING = 24.0
+
+
 def _gaussian_joint_optimum(setting: GaussianTransfer) -> JointOptimum:
     """For C ≠ I the best γ is finite as a rule: a search over log γ, each point with its own best α.
 
-    The SNR may have several peaks in γ, so a grid over twelve decades comes first and golden sections follow. The
-    limit γ = ∞, where the classifier is ū + k·w̃, competes with them. Settings have the shape of n and label_noise.
+    The SNR may have several peaks in γ, one a cluster of eigenvalues, and nearly equal ones swap places between the
+    points of a grid: golden sections follow from each of the highest. The limit γ = ∞, where the classifier is
+    ū + k·w̃, competes with them, and so does γ → 0, given as a γ far below every eigenvalue (many samples and a signal
+    in the directions of least noise want it). Settings have the shape of n and label_noise.
     """
     free = replace(setting, gamma=1.0)
     values = np.asarray(setting.spectrum.values, dtype=float)
@@ -91,24 +99,31 @@ def _gaussian_joint_optimum(setting: GaussianTransfer) -> JointOptimum:
         score = GaussianScore(replace(free, gamma=gamma))
         return score.best_snr, np.asarray(score.alpha_star) * (gamma[..., None] if score.vector_alpha else gamma)
 
-    centre = np.log(values.mean())
-    grid = centre + np.linspace(-12.0, 12.0, 97).reshape(-1, *(1,) * len(free.shape))
+    ends = np.log(values.mean()) - 12.0, np.log(values.mean()) + 12.0
+    ends = min(ends[0], np.log(values[values > 0].min()) - 5.0), max(ends[1], np.log(values.max()) + 8.0)
+    steps = np.append(ends[0] - _NOTHING, np.arange(ends[0], ends[1], _STEP))
+    grid = steps.reshape(-1, *(1,) * len(free.shape))
     snr, _ = best(np.broadcast_to(grid, (len(grid), *free.shape)))
-    middle = grid.ravel()[np.argmax(snr, axis=0)]
-    low, high = middle - 0.25, middle + 0.25
+    padded = np.concatenate([np.full((1, *free.shape), -np.inf), snr, np.full((1, *free.shape), -np.inf)])
+    peaks = np.where((snr >= padded[:-2]) & (snr >= padded[2:]), snr, -np.inf)
+    middle = grid.ravel()[np.argsort(-peaks, axis=0)[:_PEAKS]]  # (peaks, …)
+    low, high = middle - _STEP, middle + _STEP
     golden = 0.5 * (np.sqrt(5.0) - 1.0)
     for _ in range(40):
         inner = np.stack([high - golden * (high - low), low + golden * (high - low)])
         left, right = best(inner)[0]
         low, high = np.where(left < right, inner[0], low), np.where(left < right, high, inner[1])
-    (snr,), (weight,) = (part[None] for part in best(0.5 * (low + high)))
+    at = 0.5 * (low + high)
+    highest = np.argmax(best(at)[0], axis=0)[None]
+    at = np.take_along_axis(at, highest, axis=0)[0]
+    snr, weight = best(at)
     limit = _infinite_gamma(free)
     beyond = limit.best_snr >= snr
     wide = beyond[..., None] if limit.vector_alpha else beyond
     return JointOptimum(
         source_weight=np.where(wide, limit.alpha_star, weight),
         snr=np.where(beyond, limit.best_snr, snr),
-        gamma=np.where(beyond, np.inf, np.exp(0.5 * (low + high))),
+        gamma=np.where(beyond, np.inf, np.exp(at)),
     )
 
 

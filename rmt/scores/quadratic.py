@@ -11,6 +11,9 @@ from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.scores.score import Score, ratio
 
+#: Determinant, and share of the largest eigenvalue, at which a form of unit diagonal counts as singular.
+_SINGULAR = 1e-13
+
 
 class QuadraticScore(Score):
     """Score with mean cᵀq and variance qᵀVq, q = (1, α): the square loss, for any data model (theory.md §1).
@@ -171,15 +174,24 @@ class QuadraticScore(Score):
 
 
 def _solve(form: FloatArray, right: FloatArray) -> FloatArray:
-    """form⁻¹ right for stacks of positive definite forms.
+    """form⁻¹ right for stacks of positive semi-definite forms.
 
     The form is scaled to unit diagonal first: sources of very different norm, or a tiny θ, cost no digits. Empty
-    rows (a source without effect) get the solution 0.
+    rows (a source without effect) get the solution 0; of sources that are combinations of each other (two equal
+    ones) the scaled solution of least norm is taken, which shares out what no data tells apart.
     """
     size = np.sqrt(np.diagonal(form, axis1=-2, axis2=-1))
     size = np.where(size > 0, size, 1.0)
     scaled = form / (size[..., :, None] * size[..., None, :])
     empty = np.diagonal(scaled, axis1=-2, axis2=-1) == 0
     scaled = scaled + np.eye(form.shape[-1]) * empty[..., None, :]
-    solution = np.linalg.solve(scaled, (right / size)[..., None])[..., 0]
+    target = right / size
+    singular = np.linalg.det(scaled) <= _SINGULAR
+    if not singular.any():
+        solution = np.linalg.solve(scaled, target[..., None])[..., 0]
+    else:
+        values, vectors = np.linalg.eigh(scaled)
+        kept = values > _SINGULAR * values[..., -1:]
+        inverse = np.where(kept, 1.0, 0.0) / np.where(kept, values, 1.0)
+        solution = ((vectors * inverse[..., None, :]) @ (vectors.mT @ target[..., None]))[..., 0]
     return np.where(empty, 0.0, solution / size)

@@ -72,7 +72,7 @@ class SolvedScore(Score):
         *,
         shape: tuple[int, ...],
         unit: FloatArray,
-        describe: Callable[[tuple[int, ...]], str] = lambda index: f"setting {index}",
+        describe: Callable[[tuple[int, ...]], str] = "setting {}".format,
     ) -> None:
         self._solver, self.shape, self._describe = solve, shape, describe
         unit = np.broadcast_to(np.asarray(unit, dtype=float), shape)

@@ -12,7 +12,7 @@ import numpy as np
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.settings.gaussian import RidgeSource, check_sources
-from rmt.settings.isotropic import Comparable, FixedSource, Numbers
+from rmt.settings.isotropic import Comparable, FixedSource, Numbers, flip_probability
 from rmt.settings.spectrum import Spectrum, check_dimension
 
 
@@ -29,6 +29,7 @@ class ClassTransfer(Comparable):
         proportions: (C,) > 0, sum 1, in training and test; equal unless told.
         source: ``FixedSource(vector=w)`` or :class:`rmt.RidgeSource`.
         intercept: fit an unpenalised intercept b₀ (the source brings none).
+        label_noise: probability that a training label is flipped, one number.
     """
 
     n: Numbers
@@ -39,12 +40,13 @@ class ClassTransfer(Comparable):
     labels: Numbers = (1.0, -1.0)
     proportions: Numbers = None
     intercept: bool = False
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        n, gamma = _checks.count("n", self.n), _checks.at_least("gamma", self.gamma, 0.0)
+        n, gamma = _checks.count("n", self.n), _checks.penalty("gamma", self.gamma)
         if (gamma == 0).any():
             raise ValueError("gamma must be > 0 in a ClassTransfer; give a small one for the limit")
-        means = _checks.finite("means", self.means)
+        means = _checks.finite("means", self.means, largest=_checks.LARGEST)
         if means.ndim != 2 or len(means) < 2 or not means.shape[1]:
             raise ValueError(f"means must have shape (C, p) with C ≥ 2, got {means.shape}")
         labels = _checks.finite("labels", self.labels)
@@ -64,6 +66,10 @@ class ClassTransfer(Comparable):
         if not isinstance(self.source, FixedSource | RidgeSource):
             raise ValueError(f"source must be one FixedSource or RidgeSource, got {type(self.source).__name__}")
         check_sources((self.source,), self.p)
+        if not isinstance(self.intercept, bool | np.bool_):
+            raise ValueError(f"intercept must be True or False, got {_checks.shown(self.intercept)}")
+        if flip_probability("label_noise", self.label_noise).ndim:
+            raise ValueError("label_noise of a ClassTransfer must be one number; make one setting for each")
         object.__setattr__(self, "_shape", _checks.broadcast(n=n, gamma=gamma))
 
     @property
@@ -91,6 +97,7 @@ class ClassTransfer(Comparable):
         return [self.covariances] * len(np.asarray(self.means))
 
     @cached_property
-    def dense(self) -> FloatArray:
-        """(C, p, p) covariances."""
-        return np.stack([Spectrum.of(one, name="covariances").dense() for one in self._listed])
+    def spectra(self) -> tuple[Spectrum, ...]:
+        """The C covariances by their eigenvalues; one object for classes that share one."""
+        made = {id(one): Spectrum.of(one, name="covariances") for one in self._listed}
+        return tuple(made[id(one)] for one in self._listed)

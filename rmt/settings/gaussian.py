@@ -18,7 +18,7 @@ from rmt.settings.spectrum import Spectrum, check_dimension
 
 def check_mean(name: str, mean: Any) -> FloatArray:
     """A (p,) array of finite numbers."""
-    array = _checks.finite(name, mean)
+    array = _checks.finite(name, mean, largest=_checks.LARGEST)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name} must be a vector of shape (p,), got shape {array.shape}")
     return array
@@ -46,7 +46,7 @@ class RidgeSource(Comparable):
         check_dimension("covariance of the source", self.covariance, mean.size)
         numbers = {
             "N": _checks.count("N", self.N, infinite=True),
-            "gamma of the source": _checks.at_least("gamma of the source", self.gamma, 0.0),
+            "gamma of the source": _checks.penalty("gamma of the source", self.gamma),
             "label_noise of the source": flip_probability("label_noise of the source", self.label_noise),
         }
         for name, array in numbers.items():
@@ -102,7 +102,7 @@ class GaussianTransfer(Comparable):
 
     def __post_init__(self) -> None:
         n = _checks.count("n", self.n)
-        gamma = _checks.at_least("gamma", self.gamma, 0.0)
+        gamma = _checks.penalty("gamma", self.gamma)
         noise = flip_probability("label_noise", self.label_noise)
         mean = check_mean("mean", self.mean)
         check_dimension("covariance", self.covariance, mean.size)

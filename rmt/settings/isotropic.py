@@ -67,19 +67,19 @@ class FixedSource(Comparable):
         if self.vector is not None:
             if not (self.overlap is None and self.norm2 is None and self.gram is None):
                 raise ValueError("vector holds the weights themselves; drop overlap, norm2 and gram")
-            vector = _checks.finite("vector", self.vector)
+            vector = _checks.finite("vector", self.vector, largest=_checks.LARGEST)
             if vector.ndim != 1 or not vector.size:
                 raise ValueError(f"vector must have shape (p,), got {vector.shape}; give one FixedSource a source")
             return
         if self.overlap is None:
             raise ValueError("give overlap = ⟨w̃, m⟩ (with norm2 or gram), or the weights as vector")
-        overlap = _checks.finite("overlap", self.overlap)
+        overlap = _checks.finite("overlap", self.overlap, largest=_checks.LARGEST)
         if (self.norm2 is None) == (self.gram is None):
             raise ValueError("give norm2 (one source) or gram (K sources), exactly one of the two")
         if self.norm2 is not None:
-            _checks.at_least("norm2", self.norm2, 0.0)
+            _checks.at_least("norm2", self.norm2, 0.0, largest=_checks.LARGEST)
             return
-        gram = _checks.finite("gram", self.gram)
+        gram = _checks.finite("gram", self.gram, largest=_checks.LARGEST)
         if overlap.ndim < 1 or gram.ndim < 2 or gram.shape[-2:] != (overlap.shape[-1],) * 2:
             raise ValueError(f"gram must have shape (…, K, K) and overlap (…, K), got {gram.shape} and {overlap.shape}")
         if not np.allclose(gram, np.swapaxes(gram, -1, -2), rtol=1e-9, atol=1e-12):
@@ -134,7 +134,7 @@ class Transfer(Comparable):
     def __post_init__(self) -> None:
         p = _checks.count("p", self.p)
         n = _checks.count("n", self.n)
-        gamma = _checks.at_least("gamma", self.gamma, 0.0)
+        gamma = _checks.penalty("gamma", self.gamma)
         reject_interpolation("gamma", gamma, "n", n, p)
         noise = flip_probability("label_noise", self.label_noise)
         arrays = {"p": p, "n": n, "gamma": gamma, "label_noise": noise}
@@ -157,7 +157,7 @@ class Transfer(Comparable):
             )
         if self.mu_target is None:
             raise ValueError("mu_target, the norm of the target mean, is needed with source=FixedSource(…)")
-        target = _checks.at_least("mu_target", self.mu_target, 0.0)
+        target = _checks.at_least("mu_target", self.mu_target, 0.0, largest=_checks.LARGEST)
         overlap = np.asarray(self.source.overlap, dtype=float)
         if self.source.count is None:
             norm2 = np.asarray(self.source.norm2, dtype=float)
@@ -184,10 +184,10 @@ class Transfer(Comparable):
         if missing:
             raise ValueError(f"{', '.join(missing)} missing; a ridge source needs them (or give source=FixedSource(…))")
         samples = _checks.count("N", self.N, infinite=True)
-        gamma = _checks.at_least("gamma_source", self.gamma_source, 0.0)
+        gamma = _checks.penalty("gamma_source", self.gamma_source)
         reject_interpolation("gamma_source", gamma, "N", samples, p)
-        mu = _checks.at_least("mu", self.mu, 0.0)
-        beta = _checks.finite("beta", self.beta)
+        mu = _checks.at_least("mu", self.mu, 0.0, largest=_checks.LARGEST)
+        beta = _checks.finite("beta", self.beta, largest=_checks.LARGEST)
         noise = flip_probability("label_noise_source", self.label_noise_source)
         arrays = {"N": samples, "gamma_source": gamma, "mu": mu, "beta": beta, "label_noise_source": noise}
         if (self.mu_perp is None) == (self.mu_target is None):
@@ -195,14 +195,14 @@ class Transfer(Comparable):
                 "give mu_perp (the paper's form of the target mean) or mu_target = ‖m‖, exactly one of the two"
             )
         if self.mu_perp is not None:
-            arrays["mu_perp"] = _checks.at_least("mu_perp", self.mu_perp, 0.0)
+            arrays["mu_perp"] = _checks.at_least("mu_perp", self.mu_perp, 0.0, largest=_checks.LARGEST)
             if (np.abs(beta) > 1).any():
                 raise ValueError(
                     f"beta must lie in [−1, 1] when mu_perp is given, because m = β μ + √(1−β²) μ_⊥, "
                     f"got {_checks.shown(self.beta)}; give mu_target = ‖m‖ instead of mu_perp"
                 )
             return arrays
-        arrays["mu_target"] = target = _checks.at_least("mu_target", self.mu_target, 0.0)
+        arrays["mu_target"] = target = _checks.at_least("mu_target", self.mu_target, 0.0, largest=_checks.LARGEST)
         _checks.broadcast(mu=mu, beta=beta, mu_target=target)
         if (np.abs(beta) * mu > target * (1 + SLACK)).any():
             raise ValueError(

@@ -37,9 +37,12 @@ class Regression(Comparable):
 
     def __post_init__(self) -> None:
         n = _checks.count("n", self.n)
-        gamma = _checks.at_least("gamma", self.gamma, 0.0)
-        noise = _checks.at_least("noise", self.noise, 0.0)
-        target, source = _checks.finite("target", self.target), _checks.finite("source", self.source)
+        gamma = _checks.penalty("gamma", self.gamma)
+        noise = _checks.at_least("noise", self.noise, 0.0, largest=_checks.LARGEST)
+        target, source = (
+            _checks.finite("target", self.target, largest=_checks.LARGEST),
+            _checks.finite("source", self.source, largest=_checks.LARGEST),
+        )
         if target.ndim != 2 or target.shape != source.shape:
             raise ValueError(f"target and source must both have shape (d, p), got {target.shape} and {source.shape}")
         if self.covariance is None:

@@ -12,8 +12,9 @@ from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.settings.isotropic import Comparable, Numbers
 
-#: Negative eigenvalues up to this share of the largest are rounding and count as 0.
-_ROUNDING = 1e-10
+#: Negative eigenvalues, and differences from symmetry, up to this share of the largest are the rounding of a Gram
+#: matrix, also of one that was made in single precision: they count as 0.
+_ROUNDING = 1e-6
 #: Settings are treated in blocks of about this many (setting, eigenvalue) pairs: 8 MB an array.
 BLOCK = 2**20
 
@@ -33,7 +34,7 @@ class Spectrum(Comparable):
     vectors: Numbers = None
 
     def __post_init__(self) -> None:
-        values = _checks.at_least("values", self.values, 0.0)
+        values = _checks.at_least("values", self.values, 0.0, largest=_checks.LARGEST)
         if values.ndim != 1 or not values.size:
             raise ValueError(f"values must have shape (p,), got {values.shape}")
         if self.vectors is not None:
@@ -56,7 +57,7 @@ class Spectrum(Comparable):
         array = check_covariance(name, covariance)
         if array.ndim == 1:
             return cls(array)
-        values, vectors = np.linalg.eigh(array)
+        values, vectors = np.linalg.eigh(0.5 * (array + array.T))
         if values[0] < -_ROUNDING * max(values[-1], 0.0):
             raise ValueError(
                 f"{name} must be positive semi-definite, but has the eigenvalue {values[0]:.3g}; "
@@ -103,12 +104,12 @@ class Spectrum(Comparable):
 
 def check_covariance(name: str, covariance: Any) -> FloatArray:
     """A (p, p) symmetric or (p,) nonnegative array; what only the eigenvalues can tell is left to ``Spectrum``."""
-    array = _checks.finite(name, covariance)
+    array = _checks.finite(name, covariance, largest=_checks.LARGEST)
     if array.ndim == 1 and array.size:
         return _checks.at_least(name, array, 0.0)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.size:
         raise ValueError(f"{name} must be a (p, p) matrix, a (p,) diagonal or a Spectrum, got shape {array.shape}")
-    if not np.allclose(array, array.T, rtol=1e-8, atol=1e-10 * np.abs(array).max()):
+    if not np.allclose(array, array.T, rtol=0.0, atol=_ROUNDING * np.abs(array).max()):
         raise ValueError(f"{name} must be symmetric; average it with its transpose")
     return array
 

@@ -6,6 +6,7 @@ Gaussian the accuracy is exact given the draw, otherwise it is counted on fresh 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from rmt._parallel import run, stream
 from rmt.scores.estimates import RegressionSimulation, Simulation
 from rmt.settings.isotropic import Transfer
 from rmt.settings.regression import Regression
+from rmt.simulators.drawing import Drawing
 from rmt.simulators.exact import single_setting, source_basis
 from rmt.simulators.noise import Noise, Sampler, noise_law
 
@@ -62,6 +64,39 @@ def simulate_direct(
     Raises:
         ValueError: an option is unknown or does not fit the setting.
     """
+    drawing = draw_direct(
+        setting,
+        draws,
+        seed,
+        gamma=gamma,
+        noise=noise,
+        covariance=covariance,
+        direction=direction,
+        test_points=test_points,
+        backend=backend,
+        device=device,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
+    return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
+
+
+def draw_direct(
+    setting: Transfer,
+    draws: int,
+    seed: int,
+    *,
+    gamma: ArrayLike | None = None,
+    noise: str | Sampler | Noise = "gaussian",
+    covariance: ArrayLike | None = None,
+    direction: str = "random",
+    test_points: int | None = None,
+    backend: str = "numpy",
+    device: str | None = None,
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> Drawing:
+    """The blocks of :func:`simulate_direct`, as they are made."""
     setting = single_setting(setting)
     draws = _checks.whole("draws", draws)
     gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
@@ -93,18 +128,21 @@ def simulate_direct(
     count = -(-draws // plan.batch)
     chunk = int(np.clip(1e7 // (plan.batch * size), 1, 64))
     pieces = [range(start, min(start + chunk, count)) for start in range(0, count, chunk)]
-    parts = list(run(plan.draw, pieces, n_jobs=n_jobs, progress="direct simulation" if progress else None))
-    c, V, points = (np.concatenate([part[i] for part in parts])[:draws] for i in range(3))
-    if gamma is None:
-        c, V, points = c[:, 0], V[:, 0], points[:, 0]
-    return Simulation(
-        c=c,
-        V=V,
-        p=p,
-        gamma=None if gamma is None else gammas,
-        vector_alpha=setting.source_count is not None,
-        points=points if plan.test_points else None,
-    )
+
+    def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> Simulation:
+        c, V, points = (np.concatenate([part[i] for part in parts])[:count] for i in range(3))
+        if gamma is None:
+            c, V, points = c[:, 0], V[:, 0], points[:, 0]
+        return Simulation(
+            c=c,
+            V=V,
+            p=p,
+            gamma=None if gamma is None else gammas,
+            vector_alpha=setting.source_count is not None,
+            points=points if plan.test_points else None,
+        )
+
+    return Drawing(run(plan.draw, pieces, n_jobs=n_jobs, progress="direct simulation" if progress else None), finish)
 
 
 def simulate_regression(setting: Regression, draws: int, seed: int = 0, *, n_jobs: int = 1) -> RegressionSimulation:

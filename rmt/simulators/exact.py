@@ -52,7 +52,7 @@ def single_setting(setting: Transfer) -> Transfer:
     if not isinstance(setting, Transfer):
         raise ValueError(
             f"this simulation takes an isotropic rmt.Transfer, got {type(setting).__name__}; "
-            "rmt.simulate_fits takes the other settings"
+            "rmt.simulate takes every setting, rmt.simulate_fits fits at given scales"
         )
     if setting.shape:
         raise ValueError(f"a simulation takes one setting, got arrays of shape {setting.shape}; use rmt.run_sweep")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,14 @@ from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import run, stream
 from rmt.scores.estimates import Simulation
+from rmt.settings.filters import FilteredTransfer
+from rmt.settings.gaussian import GaussianTransfer
 from rmt.settings.isotropic import Transfer
+from rmt.settings.losses import SQUARE, find_loss
+from rmt.settings.many_classes import MulticlassTransfer
 from rmt.settings.regression import Regression
+from rmt.settings.subspace import SubspaceTransfer
+from rmt.simulators.drawing import Drawing
 from rmt.simulators.exact import draw_block, single_setting
 
 
@@ -26,28 +31,88 @@ def block_size(setting: Transfer) -> int:
 
 
 def simulate(
-    setting: Transfer | Regression, draws: int = 1000, seed: int = 0, *, method: str = "exact", **options: Any
+    setting: Any,
+    draws: int = 1000,
+    seed: int = 0,
+    *,
+    method: str | None = None,
+    loss: Any = "square",
+    alpha: ArrayLike | None = None,
+    **options: Any,
 ) -> Any:
-    """Simulate ``setting``; the result has the methods of its score and returns estimates.
+    """Simulate any setting, trained with any loss; the result has the methods of its score and returns estimates.
 
     Args:
-        setting: one scalar :class:`rmt.Transfer`, or a :class:`rmt.Regression` (always simulated directly).
+        setting: one scalar setting of any type that :func:`rmt.theory` takes.
         draws: number of independent experiments.
         seed: same seed, same numbers, whatever the number of workers; more draws extend fewer.
-        method: ``"exact"`` draws from the exact finite-size law without data (:func:`rmt.sample_exact`);
-            ``"direct"`` draws the data (:func:`rmt.simulate_direct`).
-        options: passed on (``gamma``, ``n_jobs``, ``progress``; for direct also ``noise``, ``backend``, …).
+        method: for a :class:`rmt.Transfer` with the square loss: ``"exact"`` (the default) draws from the exact
+            finite-size law without data (:func:`rmt.sample_exact`); ``"direct"`` draws the data
+            (:func:`rmt.simulate_direct`). Everything else is drawn and fitted (``"direct"``).
+        loss: as in :func:`rmt.theory`; for a :class:`rmt.MulticlassTransfer` ``"square"`` or ``"softmax"``.
+        alpha: the scales to fit at, where one fit does not give them all: another loss, classes, elliptical noise.
+        options: of the simulator (``gamma``, ``n_jobs``, ``progress``; for direct also ``noise``, ``backend``, …);
+            a :class:`rmt.Transfer` with the square loss takes them.
 
     Returns:
-        :class:`rmt.Simulation` or :class:`rmt.RegressionSimulation`.
+        :class:`rmt.Simulation` for the square loss and one Gaussian class, for every α; with ``alpha``
+        :class:`rmt.FitSimulation` or :class:`rmt.MulticlassSimulation`; :class:`rmt.RegressionSimulation`.
+
+    Raises:
+        ValueError: a combination that has no simulator, named; ``alpha`` missing or superfluous.
     """
-    _checks.one_of("method", method, ("exact", "direct"))
-    from rmt.simulators.direct import simulate_direct, simulate_regression
+    from rmt.simulators.direct import simulate_regression
 
     if isinstance(setting, Regression):
+        _only_square(setting, loss)
         return simulate_regression(setting, draws, seed, **options)
-    chosen = sample_exact if method == "exact" else simulate_direct
-    return chosen(setting, draws, seed, **options)
+    drawing = _drawing(setting, draws, seed, method, loss, alpha, options)
+    return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
+
+
+def _drawing(
+    setting: Any, draws: int, seed: int, method: str | None, loss: Any, alpha: ArrayLike | None, options: dict[str, Any]
+) -> Drawing:
+    """The simulator of a setting and a loss, under way."""
+    from rmt.simulators.direct import draw_direct
+    from rmt.simulators.fits import draw_affine, draw_fits
+    from rmt.simulators.many_classes import draw_classes
+
+    draws = _checks.whole("draws", draws)
+    if method is not None:
+        _checks.one_of("method", method, ("exact", "direct"))
+    if isinstance(setting, MulticlassTransfer):
+        linear, loss = False, getattr(loss, "name", loss)
+    else:
+        loss = find_loss(loss)
+        linear = loss is SQUARE and isinstance(
+            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer
+        )
+    if isinstance(setting, FilteredTransfer):
+        _only_square(setting, loss)
+    words = f"a {type(setting).__name__} with loss {getattr(loss, 'name', loss)!r}"
+    if linear and alpha is not None:
+        raise ValueError(f"{words} gives every alpha from the same fits; leave alpha out and ask the result")
+    if isinstance(setting, Transfer) and linear:
+        chosen = draw_direct if method == "direct" else draw_exact
+        return chosen(setting, draws, seed, **options)
+    if method == "exact":
+        raise ValueError(f"method 'exact' samples a Transfer with the square loss; {words} needs method 'direct'")
+    if options:
+        raise ValueError(f"{', '.join(sorted(options))}: options of a Transfer with the square loss, not of {words}")
+    if linear:
+        return draw_affine(setting, draws, seed)
+    if alpha is None:
+        raise ValueError(f"{words} is fitted at given scales; give alpha, for instance alpha=[0, 1, 2]")
+    if isinstance(setting, MulticlassTransfer):
+        return draw_classes(setting, alpha, draws, seed, loss=loss)
+    return draw_fits(setting, alpha, draws, seed, loss=loss)
+
+
+def _only_square(setting: Any, loss: Any) -> None:
+    """A regression and a filter are square-loss fits by their nature."""
+    if find_loss(loss) is not SQUARE:
+        raise ValueError(f"a {type(setting).__name__} is fitted with loss='square', got {find_loss(loss).name!r}")
 
 
 def sample_exact(
@@ -73,6 +138,20 @@ def sample_exact(
         ValueError: an array setting, or sizes below the method's (n ≥ K+2, N ≥ 2, p ≥ K+2 and 3; one more
             sample with label noise).
     """
+    drawing = draw_exact(setting, draws, seed, gamma=gamma, n_jobs=n_jobs, progress=progress)
+    return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
+
+
+def draw_exact(
+    setting: Transfer,
+    draws: int,
+    seed: int,
+    *,
+    gamma: ArrayLike | None = None,
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> Drawing:
+    """The blocks of :func:`sample_exact`, as they are made."""
     single_setting(setting)
     draws = _checks.whole("draws", draws)
     gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
@@ -80,15 +159,18 @@ def sample_exact(
         (setting, _checks.whole("seed", seed, low=0), index, gammas)
         for index in range(-(-draws // block_size(setting)))
     ]
-    parts = list(run(_exact_block, pieces, n_jobs=n_jobs, progress="exact sampler" if progress else None))
-    c, V = (np.concatenate([part[i] for part in parts])[:draws] for i in range(2))
-    return Simulation(
-        c=c[:, 0] if gamma is None else c,
-        V=V[:, 0] if gamma is None else V,
-        p=int(setting.p),
-        gamma=None if gamma is None else gammas,
-        vector_alpha=setting.source_count is not None,
-    )
+
+    def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> Simulation:
+        c, V = (np.concatenate([part[i] for part in parts])[:count] for i in range(2))
+        return Simulation(
+            c=c[:, 0] if gamma is None else c,
+            V=V[:, 0] if gamma is None else V,
+            p=int(setting.p),
+            gamma=None if gamma is None else gammas,
+            vector_alpha=setting.source_count is not None,
+        )
+
+    return Drawing(run(_exact_block, pieces, n_jobs=n_jobs, progress="exact sampler" if progress else None), finish)
 
 
 def _exact_block(piece: tuple[Transfer, int, int, FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -97,17 +179,28 @@ def _exact_block(piece: tuple[Transfer, int, int, FloatArray]) -> tuple[FloatArr
 
 
 def simulate_running(
-    setting: Transfer, steps: Sequence[int], seed: int = 0, *, method: str = "exact", **options: Any
-) -> Iterator[Simulation]:
+    setting: Any,
+    steps: Sequence[int],
+    seed: int = 0,
+    *,
+    method: str | None = None,
+    loss: Any = "square",
+    alpha: ArrayLike | None = None,
+    **options: Any,
+) -> Iterator[Any]:
     """Yield the simulation after each number of draws in ``steps`` (increasing), for convergence plots.
 
-    Every yielded simulation extends the one before: nothing is drawn twice, and the last equals one call of
-    :func:`simulate` with that many draws.
+    Each is yielded as soon as its draws are made. Every one extends the one before: nothing is drawn twice, and the
+    last equals one call of :func:`simulate` with that many draws and the same options.
     """
     counts = [_checks.whole("steps", step) for step in steps]
     if not counts or any(later <= earlier for earlier, later in itertools.pairwise(counts)):
         raise ValueError(f"steps must be increasing counts of draws, got {_checks.shown(list(steps))}")
-    full = simulate(setting, counts[-1], seed, method=method, **options)
+    if isinstance(setting, Regression):
+        raise ValueError("a Regression is simulated in one go; use rmt.simulate")
+    drawing = _drawing(setting, counts[-1], seed, method, loss, alpha, options)
+    made: list[tuple[FloatArray, ...]] = []
     for count in counts:
-        points = None if full.points is None else full.points[:count]
-        yield replace(full, c=full.c[:count], V=full.V[:count], points=points)
+        while sum(map(drawing.size, made)) < count:
+            made.append(next(drawing.parts))
+        yield drawing.finish(made, count)

@@ -49,7 +49,7 @@ def test_a_given_subspace_of_isotropic_noise_averages_to_the_random_one():
     rng = np.random.default_rng(5)
     p, rank = 400, 100
     base = rmt.Transfer(p=p, n=150, gamma=0.5, mu_target=1.5, source=rmt.FixedSource(overlap=0.6, norm2=0.45))
-    from rmt.simulators.fits import explicit
+    from rmt.simulators.model import explicit
 
     vectors = explicit(base)
     given = [

@@ -13,7 +13,7 @@ from scipy.special import expit
 import rmt
 from rmt.convex.fixed_point import convex_score
 from rmt.settings.losses import SQUARE, find_loss
-from rmt.simulators.fits import explicit
+from rmt.simulators.model import explicit
 
 CUSTOM = rmt.Loss(lambda x: -expit(-x), lambda x: expit(x) * expit(-x), name="logistic by hand")
 
@@ -185,7 +185,7 @@ def test_bad_input():
         rmt.theory(fixed(2.5, 0.0, *BASE), loss="logistic")
     with pytest.raises(ValueError, match="solved for C = I: give a Transfer"):
         rmt.gamma_one(toeplitz(150, 0.2))
-    with pytest.raises(ValueError, match=r"rmt\.simulate_fits takes the other"):
+    with pytest.raises(ValueError, match=r"rmt\.simulate_fits fits at given"):
         rmt.simulate(toeplitz(150, 0.2), 3)
     with pytest.raises(ValueError, match="alpha must be finite"):
         rmt.theory(fixed(2.5, 0.1, *BASE), loss="logistic").mean(np.inf)

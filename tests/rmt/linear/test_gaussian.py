@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import rmt
 from rmt.resolvent import isotropic, spectral
-from rmt.simulators.fits import explicit
+from rmt.simulators.model import explicit
 
 
 def test_anchor_12_toeplitz():

@@ -140,3 +140,20 @@ def test_one_source_only():
     for function in (rmt.joint_optimum, rmt.many_samples, rmt.few_samples, rmt.ridgeless):
         with pytest.raises(ValueError, match="one source"):
             function(TWO_SOURCES)
+
+
+def test_joint_optimum_beats_a_fine_grid_for_wide_spectra():
+    """Eigenvalues over many decades: several peaks in γ, and optima at γ → 0 (up to 37 points were once missed)."""
+    for seed in (4, 5, 13, 23, 39, 46):
+        rng = np.random.default_rng(seed)
+        p = 60
+        values = np.exp(rng.uniform(0.5, 5) * rng.standard_normal(p))
+        mean = rng.standard_normal(p)
+        mean *= rng.uniform(0.3, 3) / np.sqrt(np.sum(mean**2 / values))
+        source = rmt.FixedSource(vector=rng.uniform(-1, 1) * mean + 0.3 * rng.standard_normal(p))
+        setting = rmt.GaussianTransfer(
+            n=int(10 ** rng.uniform(1, 4)), gamma=1.0, mean=mean, covariance=values, source=source
+        )
+        gamma = np.exp(np.linspace(np.log(values.min()) - 10, np.log(values.max()) + 14, 1501))
+        grid = rmt.theory(replace(setting, gamma=gamma)).best_accuracy.max()
+        assert rmt.joint_optimum(setting).accuracy >= grid - 1e-12, seed

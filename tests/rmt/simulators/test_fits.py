@@ -12,7 +12,8 @@ from scipy.stats import ks_2samp
 
 import rmt
 from rmt.settings.losses import LOGISTIC, SQUARE, SQUARED_HINGE
-from rmt.simulators.fits import _Newton, explicit
+from rmt.simulators.model import explicit
+from rmt.simulators.training import Newton
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_fits_satisfy_the_first_order_conditions(loss, n, r, intercept):
     samples, source = rng.standard_normal((3, n, p)) + 0.2, rng.standard_normal((3, p))
     labels = rng.choice([-1.0, 1.0], (3, n)) if intercept else None
     basis = None if r is None else np.linalg.qr(rng.standard_normal((p, r)))[0]
-    weights, offset = _Newton(samples, labels, source, basis, gamma, loss)(alpha)
+    weights, offset = Newton(samples, labels, source, basis, gamma, loss)(alpha)
     margins = np.einsum("dnp,dp->dn", samples, weights) + (0.0 if labels is None else labels * offset[:, None])
     slope = loss.slopes(margins)[0] / n
     gradient = np.einsum("dnp,dn->dp", samples, slope) + gamma * (weights - alpha * source)
@@ -73,7 +74,7 @@ def test_estimates_and_comparison():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        (TWO_SOURCES, "takes one source"),
+        (TWO_SOURCES, "this takes one source"),
         (replace(fixed(2, 0.3, *BASE), gamma=[0.1, 0.2]), "takes one setting"),
         (replace(fixed(2, 0.0, *BASE), p=30, n=20), "gamma must be > 0"),
         (random_gaussian(0, 30, sources=2), "takes one source"),
