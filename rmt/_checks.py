@@ -23,7 +23,7 @@ def shown(value: Any) -> str:
 
 def real(name: str, value: Any) -> FloatArray:
     """``value`` as a float array (any shape) without NaN; booleans are no numbers."""
-    if isinstance(value, bool | np.bool_ | str) or getattr(value, "dtype", None) == bool:
+    if isinstance(value, bool | np.bool_ | str) or np.dtype(bool) == getattr(value, "dtype", None):
         raise ValueError(f"{name} must be a number or an array of numbers, got {shown(value)}")
     try:
         array = np.asarray(value, dtype=float)
@@ -85,7 +85,9 @@ def fits_memory(what: str, numbers: float, remedy: str) -> None:
     """Raise ValueError if so many float64 numbers are more than this machine's memory; nothing is allocated."""
     have = memory()
     if 8.0 * numbers > have:
-        raise ValueError(f"{what} needs about {8e-9 * numbers:,.3g} GB, this machine has {1e-9 * have:,.3g} GB; {remedy}")
+        raise ValueError(
+            f"{what} needs about {8e-9 * numbers:,.3g} GB, this machine has {1e-9 * have:,.3g} GB; {remedy}"
+        )
 
 
 def memory() -> float:

@@ -47,9 +47,11 @@ def write_atomic(path: str | Path, data: str | bytes) -> Path:
     Parent folders are made. If the writing fails (disk full, killed), what was at `path` before stays as it was.
 
     Raises:
+        ValueError: there is a device or pipe, which the renaming would replace by a file.
         OSError: it cannot be written; the error names the path.
     """
     path = Path(path)
+    require_regular(path)
     payload = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +261,7 @@ class Lock:
                 lock.acquire()
         except filelock.Timeout:
             raise ValueError(
-                f"folder {str(self.folder)!r} is in use by {self._owner()}; wait for it to end, or choose another folder"
+                f"folder {str(self.folder)!r} is in use by {self._owner()}; wait for its end, or choose another folder"
             ) from None
         self._lock = lock
         with naming(self._path):

@@ -40,6 +40,7 @@ from rmt._files import (
 from rmt._parallel import check_jobs, run
 from rmt.scores.score import QUANTITIES
 from rmt.settings.isotropic import Transfer, as_dict
+from rmt.simulators.simulation import check_options
 
 #: Settings a sweep may have: each takes milliseconds and some kilobytes of memory and disk.
 MOST_POINTS = 1_000_000
@@ -135,8 +136,9 @@ def run_sweep(
     if scales.ndim != 1:
         raise ValueError(f"alpha must be a list of scales, got shape {scales.shape}")
     draws = _checks.whole("draws", draws, low=0)
-    check_jobs("n_jobs", n_jobs)
     _checks.one_of("method", method, ("exact", "direct"))
+    check_jobs("n_jobs", n_jobs)
+    check_options(method, options or {})
     plan: dict[str, Any] = {
         "alpha": scales.tolist(),
         "draws": draws,

@@ -179,8 +179,11 @@ def _method(arguments: argparse.Namespace, default: str = "exact") -> tuple[str,
 
 
 def _run_predict(arguments: argparse.Namespace) -> int:
-    alpha = arguments.alpha or [1.0]
+    alpha = _checks.finite("--alpha", arguments.alpha or [1.0]).tolist()
     answer = predict(from_dict(_given(arguments)), alpha)
+    for name in QUANTITIES:
+        if not np.isfinite(np.asarray(answer[name], dtype=float)).all():
+            raise ValueError(f"{name} is not finite at alpha={alpha}: numbers of such sizes overflow; rescale them")
     print(to_json(answer) if arguments.json else _table(answer, alpha))
     return 0
 
@@ -190,14 +193,16 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
     from rmt.simulators.simulation import simulate as run
 
     method, options = _method(arguments)
-    setting, alpha = from_dict(_given(arguments)), arguments.alpha or [1.0]
-    draws = 1000 if arguments.draws is None else arguments.draws
+    setting, alpha = from_dict(_given(arguments)), _checks.finite("--alpha", arguments.alpha or [1.0]).tolist()
+    draws = _checks.whole("draws", 1000 if arguments.draws is None else arguments.draws)
+    if draws < 2:
+        raise ValueError("--draws 1 has no standard error to compare theory by; give at least 2")
     seed = 0 if arguments.seed is None else arguments.seed
     options["n_jobs"] = arguments.jobs
     if arguments.json:
         answer = simulate(setting, alpha, draws, seed, method, options)
         print(to_json(answer))
-        return int(float(answer["worst_z"]) > 4)  # "inf" where one draw has no standard error
+        return int(float(answer["worst_z"]) > 4)
     comparison = run(setting, draws, seed, method=method, progress=True, **options).compare(theory(setting), alpha)
     print(comparison)
     return int(comparison.worst > 4)

@@ -5,6 +5,7 @@ The twin of `glora.cli.exits`. `paper_checks` uses this one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -14,8 +15,9 @@ from collections.abc import Callable
 DONE, RESULT, BAD_INPUT, FAULT, INPUT_OUTPUT, INTERRUPTED = 0, 1, 2, 70, 74, 130
 
 #: What every command's help says.
-CODES = """exit codes: 0 done; 1 {result}; 2 bad input, or more than this machine holds; 70 a fault of this program (with a
-traceback); 74 a file or stream cannot be read or written (disk full, no permission, output closed); 130 interrupted"""
+CODES = """exit codes: 0 done; 1 {result}; 2 bad input, or more than this machine holds;
+70 a fault of this program (with a traceback); 74 a file or stream cannot be read or written (disk full, no
+permission, output closed); 130 interrupted"""
 
 #: Errors of the operating system that are a wrong path; all others are `INPUT_OUTPUT`.
 _WRONG_PATH = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
@@ -70,10 +72,8 @@ def run(
 
 
 def _say(name: str, message: object, code: int) -> int:
-    try:
+    with contextlib.suppress(OSError):  # if standard error is closed too, the code has to do
         print(f"{name}: {message}", file=sys.stderr, flush=True)
-    except OSError:  # standard error is closed too: the code has to do
-        pass
     return code
 
 
@@ -82,7 +82,5 @@ def _forget_output() -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
-        try:
+        with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (OSError, ValueError):
-            pass

@@ -41,6 +41,7 @@ class ClassTransfer(Comparable):
     intercept: bool = False
 
     def __post_init__(self) -> None:
+        _checks.flag("intercept", self.intercept)
         n, gamma = _checks.count("n", self.n), _checks.at_least("gamma", self.gamma, 0.0)
         if (gamma == 0).any():
             raise ValueError("gamma must be > 0 in a ClassTransfer; give a small one for the limit")
