@@ -16,7 +16,6 @@ Every method with a trainable scale takes ``share``, see `glora.training.alpha.s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 from torch import nn
 
 from glora import presets
+from glora._files import read_json, unsealed
 from glora.config import GLoRAConfig
 from glora.model.attaching import attach
 from glora.model.report import Report
@@ -94,9 +94,6 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
 
 
 def _from_file(path: str) -> GLoRAConfig:
-    try:
-        return GLoRAConfig.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ValueError(f"method.path={path!r} does not exist; check the path") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"method.path={path!r} is not valid JSON: {error}") from None
+    if not Path(path).exists():
+        raise ValueError(f"method.path={path!r} does not exist; check the path")
+    return GLoRAConfig.from_dict(unsealed(read_json(path, "write it anew"), path, "write it anew"))
