@@ -55,6 +55,7 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
     with unmerged(model):
         base = _fingerprint(unwrap(model), selection.saved)
     configs = list(dict.fromkeys(selection.layers.values()))
+    numbers = {config: number for number, config in enumerate(configs)}
     folder = Path(folder)
     data = _encode(tensors)
     digest = hashlib.sha256(data).hexdigest()
@@ -65,7 +66,7 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         "tensors": f"adapter-{digest[:12]}.safetensors",
         "sha256": digest,
         "configs": [config.to_dict() for config in configs],
-        "layers": {key: configs.index(config) for key, config in selection.layers.items()},
+        "layers": {key: numbers[config] for key, config in selection.layers.items()},
         "modules_to_save": list(selection.saved),
         "base": base,
     }

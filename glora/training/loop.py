@@ -414,10 +414,11 @@ class _Loop:
 
     def _check_state(self, state: dict[str, Any]) -> None:
         """Raise ValueError unless the loop can go on from a checkpoint's state."""
-        counts = [state.get("step"), state.get("without_gain")]
-        pending = state.get("pending")
-        fits = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(pending, list)
-        if not fits or not {"best", "best_step"} <= state.keys() or counts[0] > self.total:
+        step, waited = (
+            count if isinstance(count, int) else -1 for count in (state.get("step"), state.get("without_gain"))
+        )
+        fits = 0 <= step <= self.total and waited >= 0 and isinstance(state.get("pending"), list)
+        if not fits or not {"best", "best_step"} <= state.keys():
             raise ValueError(
                 f"the checkpoint's state {state} does not belong to a run of {self.total} steps; delete the checkpoint "
                 "to start anew"

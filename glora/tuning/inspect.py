@@ -76,7 +76,7 @@ def _model(name: str) -> dict[str, Any]:
     from glora.model.attaching import count_parameters
 
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name!r} is no run, no adapter and no model that transformers can read: {error}") from None
     with torch.device("meta"):
