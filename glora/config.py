@@ -100,12 +100,9 @@ class LayerConfig:
         for name in ("tie_a_d", "train_alpha", "recompute"):
             of_kind(name, getattr(self, name), bool)
         for name in ("alpha", "lora_scale"):
-            if (
-                isinstance(getattr(self, name), bool)
-                or not isinstance(getattr(self, name), Real)
-                or not math.isfinite(getattr(self, name))
-            ):
-                raise ValueError(f"{name} must be finite, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value!r}")
         if self.tie_a_d and (self.A not in ("scalar", "vector") or self.D != self.A):
             raise ValueError(
                 f"tie_a_d=True makes D the same tensor as A, which needs A = D = 'scalar' or 'vector'; "
