@@ -207,9 +207,9 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             state = json.loads(words[_STATE])
     except (SafetensorError, KeyError, RecursionError, ValueError) as error:  # JSON and Unicode errors are ValueErrors
         raise ValueError(f"checkpoint {str(path)!r} is damaged ({error}); delete it to start anew") from None
-    if _DIGEST not in words:
+    if words.keys() == {_STATE}:
         warn_old(f"checkpoint {str(path)!r}")
-    elif words[_DIGEST] != _digests.of_tensors(tensors, words[_STATE]):
+    elif words.get(_DIGEST) != _digests.of_tensors(tensors, words[_STATE]):
         raise ValueError(f"checkpoint {str(path)!r} is damaged (its digest does not fit); delete it to start anew")
     bad = _digests.not_finite(tensors)
     if bad or not isinstance(state, dict):

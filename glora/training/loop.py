@@ -414,9 +414,8 @@ class _Loop:
 
     def _check_state(self, state: dict[str, Any]) -> None:
         """Raise ValueError unless the loop can go on from a checkpoint's state."""
-        step, waited = (
-            count if isinstance(count, int) else -1 for count in (state.get("step"), state.get("without_gain"))
-        )
+        counts = (state.get("step"), state.get("without_gain"))
+        step, waited = (count if isinstance(count, int) else -1 for count in counts)
         fits = 0 <= step <= self.total and waited >= 0 and isinstance(state.get("pending"), list)
         if not fits or not {"best", "best_step"} <= state.keys():
             raise ValueError(

@@ -34,7 +34,7 @@ def test_the_twins_are_the_same():
 
 @twins
 def test_one_owner_at_a_time_and_a_dead_one_is_forgotten(files, tmp_path):
-    code = f"import time, {files.__name__} as f\nf.Lock({str(tmp_path)!r}).__enter__(); print('held', flush=True); time.sleep(60)"
+    code = f"import time, {files.__name__} as f\nlock = f.Lock({str(tmp_path)!r}).__enter__(); print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     with pytest.raises(ValueError, match=rf"is in use by process {process.pid} on "), files.Lock(tmp_path):
