@@ -187,10 +187,13 @@ def unsealed(record: Any, path: str | Path, remedy: str = "delete it to have it 
     return found
 
 
-def append_line(path: str | Path, record: Mapping[str, Any]) -> None:
-    """Append a record with its digest as one line of JSON; it outlives a kill of this process."""
+def append_line(path: str | Path, record: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Append a record with its digest as one line of JSON; it outlives this process and, if `durable`, the machine."""
     with naming(path), Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(to_json(sealed(record)) + "\n")
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
 
 
 def lines(path: str | Path) -> list[dict[str, Any] | None]:

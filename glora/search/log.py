@@ -89,7 +89,7 @@ class Log:
         costs = ask(indices)
         if self._folder is not None:
             record = {"genome": genome_text(genome), "examples": list(indices), "costs": Costs(costs).to_json()}
-            append_line(self._folder / LOG, record)
+            append_line(self._folder / LOG, record, durable=True)
         return costs
 
 
