@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint format bench notebooks notebooks-fast claims mutants clean
+.PHONY: demo test attack lint format bench notebooks notebooks-fast claims mutants clean
 
 # One stamp a set of extras, so that a second run installs nothing.
 $(VENV)/.python:
@@ -29,6 +29,9 @@ demo: $(VENV)/.demo  ## predict, simulate, check the papers' claims, write one p
 
 test: $(VENV)/.dev  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+attack: $(VENV)/.dev  ## random kills, bit flips, bad values for every key and every public function (at most 20 minutes)
+	ATTACK=whole $(BIN)/python -m pytest -q tests/attack
 
 lint: $(VENV)/.dev  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-#: What annotations of a section's fields ask for: types that a TOML value may have, and the words for them.
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "str": ((str,), "a text"),
-    "bool": ((bool,), "true or false"),
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "Mapping[str, Any]": ((Mapping,), "a table"),
+#: What annotations ask for: types that a TOML value may have, and the words for them.
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a text"),
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    Mapping: ((Mapping,), "a table"),
 }
 
 
@@ -23,10 +24,12 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
-def whole(name: str, value: Any, low: int) -> None:
-    """`value` is a whole number from `low` on."""
+def whole(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """`value` is a whole number from `low` on, up to `high` if there is a limit."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise ValueError(f"{name} must be a whole number ≥ {low}, got {value!r}")
+    if high is not None and int(value) > high:
+        raise ValueError(f"{name} must be at most {high:,}, got {value!r}")
 
 
 def number(name: str, value: Any, low: float) -> None:
@@ -59,10 +62,29 @@ def table(name: str, value: Any) -> None:
 
 
 def of_kind(name: str, value: Any, annotation: Any) -> None:
-    """`value` has the type that a dataclass field's annotation ("str | None") says; other annotations say nothing."""
-    kind, _, rest = str(annotation).partition(" | ")
-    if kind not in _KINDS or (rest == "None" and value is None):
+    """`value` has the type that an annotation says: str, bool, int, float, a Mapping, or None if it allows that.
+
+    Other annotations say nothing. Texts stand for no other type: "False" would be true.
+    """
+    choices = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    if value is None and type(None) in choices:
         return
-    types, words = _KINDS[kind]
+    kinds = [get_origin(kind) or kind for kind in choices if kind is not type(None)]
+    if len(kinds) != 1 or _found_kind(kinds[0]) is None:
+        return
+    types, words = _KINDS[_found_kind(kinds[0])]
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise ValueError(f"{name} must be {words}, got {value!r}")
+
+
+def options_of_kind(section: str, owner: Any, options: Mapping[str, Any]) -> None:
+    """Options have the types that the signature or the fields of `owner` (a function or a class) say."""
+    hints = get_type_hints(owner)
+    for key, value in options.items():
+        if key in hints:
+            of_kind(f"{section}.{key}" if section else key, value, hints[key])
+
+
+def _found_kind(kind: Any) -> Any:
+    """The key of `_KINDS` for a type, or None."""
+    return next((known for known in _KINDS if kind is known), None)

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from glora._checks import table
+from glora._checks import of_kind, table
 
 TENSORS = ("A", "B", "C", "D", "E")
 STRUCTURES: dict[str, tuple[str, ...]] = {
@@ -95,11 +95,14 @@ class LayerConfig:
         _one_of("init", self.init, INITS)
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"rank must be a positive integer, got {self.rank!r}")
-        if not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
+        for name in ("tie_a_d", "train_alpha", "recompute"):
+            of_kind(name, getattr(self, name), bool)
         for name in ("alpha", "lora_scale"):
-            if not isinstance(getattr(self, name), Real) or not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be finite, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(f"{name} must be finite, got {value!r}")
         if self.tie_a_d and (self.A not in ("scalar", "vector") or self.D != self.A):
             raise ValueError(
                 f"tie_a_d=True makes D the same tensor as A, which needs A = D = 'scalar' or 'vector'; "
@@ -210,6 +213,7 @@ class GLoRAConfig(LayerConfig):
             object.__setattr__(self, "target", tuple(self.target))
         elif not callable(self.target):
             raise ValueError(f"target must be a string, a list of names or a function, got {self.target!r}")
+        of_kind("exclude_heads", self.exclude_heads, bool)
         if isinstance(self.modules_to_save, str):
             raise ValueError(f"modules_to_save must be a list of names, got the string {self.modules_to_save!r}")
         table("overrides", self.overrides)
@@ -217,6 +221,8 @@ class GLoRAConfig(LayerConfig):
             _pattern("overrides", pattern)
             if not isinstance(layer, LayerConfig):
                 raise ValueError(f"overrides[{pattern!r}] must be a LayerConfig, got {layer!r}")
+        if not isinstance(self.modules_to_save, Sequence) or not all(isinstance(n, str) for n in self.modules_to_save):
+            raise ValueError(f"modules_to_save must be a list of names, got {self.modules_to_save!r}")
         object.__setattr__(self, "modules_to_save", tuple(self.modules_to_save))
         object.__setattr__(self, "overrides", dict(self.overrides))
 

@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from glora._checks import is_number, of_kind
 from glora.config import GLoRAConfig, Target
 
 
@@ -75,6 +76,7 @@ def alpha_lora(
         numerator, rank_stabilized: see `lora`.
         **fields: further fields of `GLoRAConfig`.
     """
+    of_kind("per_row", per_row, bool)
     structure = "vector" if per_row else "scalar"
     return GLoRAConfig(
         target=target,
@@ -107,6 +109,11 @@ def glora(rank: int = 4, target: Target = "all-linear", **fields: Any) -> GLoRAC
 
 
 def _scaled(rank: int, numerator: float | None, rank_stabilized: bool) -> dict[str, Any]:
+    of_kind("rank_stabilized", rank_stabilized, bool)
     if numerator is None:
         return {}
+    if not is_number(numerator):
+        raise ValueError(f"numerator must be a finite number, got {numerator!r}")
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"rank must be a positive integer, got {rank!r}")
     return {"lora_scale": numerator / (math.sqrt(rank) if rank_stabilized else rank)}

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ from glora.search.supernet import SAMPLINGS, SuperNet
 from glora.search.supernet_task import SuperNetTask
 from glora.tasks import make_task
 from glora.tasks.base import device_of
-from glora.training.loop import check, train
+from glora.training.loop import check, require_finite, train
 from glora.tuning.tune import tune
 
 ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
@@ -159,6 +160,7 @@ class SearchRun:
         self.config, self.resume = config, resume
         self.run = Run.create(config, resume=resume)
         self.folder = self.run.folder
+        self._owned: ExitStack | None = None  # what is held while `all` works
 
     @property
     def found_path(self) -> Path:
@@ -190,7 +192,9 @@ class SearchRun:
         )
         run = Run.create(part, resume=self.resume)
         check(model, wrapped, training)
-        self.run.start()  # only now: a refused search leaves no folder behind
+        if self._owned is not None:  # only now: a refused search leaves no folder behind
+            self._owned.enter_context(self.run.lock())
+        self.run.start()
         run.start()
         train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step, evaluate=False)
         return supernet
@@ -238,6 +242,10 @@ class SearchRun:
         if self.run.result is not None:
             return self.run.result
         self.task.check()
+        with ExitStack() as self._owned:
+            return self._all(progress)
+
+    def _all(self, progress: bool) -> dict[str, Any]:
         supernet = self.supernet()
         found = self.search(supernet, progress=progress)
         inherited = None
@@ -245,6 +253,7 @@ class SearchRun:
             model = self.inherited(supernet, found)
             with merged(model):
                 inherited = self.task.metrics(model, "test")
+            require_finite(inherited, "the test split with the supernet's weights")
         retrained = self.retrain()
         result = {
             "search": found.summary(),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,9 @@ def shown(value: Any) -> str:
 
 
 def real(name: str, value: Any) -> FloatArray:
-    """``value`` as a float array (any shape) without NaN."""
+    """``value`` as a float array (any shape) without NaN; booleans are no numbers."""
+    if isinstance(value, bool | np.bool_ | str) or np.dtype(bool) == getattr(value, "dtype", None):
+        raise ValueError(f"{name} must be a number or an array of numbers, got {shown(value)}")
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
@@ -81,6 +86,42 @@ def whole(name: str, value: Any, *, low: int = 1) -> int:
     if array.ndim:
         raise ValueError(f"{name} must be one whole number, got an array of shape {array.shape}")
     return int(value) if isinstance(value, int | np.integer) else int(array)  # a float keeps 53 bits only
+
+
+def whole_within(name: str, value: Any, low: int, high: int) -> int:
+    """``value`` as one Python integer between ``low`` and ``high``."""
+    found = whole(name, value, low=low)
+    if found > high:
+        raise ValueError(f"{name} must be at most {high:,}, got {shown(value)}")
+    return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` if it is True or False; texts such as "no" would count as true."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def fits_memory(what: str, numbers: float, remedy: str) -> None:
+    """Raise ValueError if so many float64 numbers are more than this machine's memory; nothing is allocated."""
+    have = memory()
+    if 8.0 * numbers > have:
+        raise ValueError(
+            f"{what} needs about {8e-9 * numbers:,.3g} GB, this machine has {1e-9 * have:,.3g} GB; {remedy}"
+        )
+
+
+def memory() -> float:
+    """Bytes of memory that this process can have: the machine's, or less if its control group says so."""
+    try:
+        found = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return math.inf
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            found = min(found, float(file.read()))
+    return found
 
 
 def one_of(name: str, value: Any, options: tuple[str, ...]) -> str:

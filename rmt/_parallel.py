@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -11,10 +14,41 @@ from rmt import _checks
 
 T = TypeVar("T")
 
+#: Worker processes that may be asked for on any machine; on one with many cores, four for each.
+MOST_JOBS = 64
+#: Parents that a thread of this worker process watches.
+_watched: set[int] = set()
+
 
 def stream(seed: int, index: int) -> np.random.Generator:
     """The generator of piece ``index``: the same for any number of workers, independent across pieces."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+
+
+def check_jobs(name: str, n_jobs: Any) -> None:
+    """Raise ValueError unless ``n_jobs`` is a number of processes that this machine can start (None: not said)."""
+    if n_jobs is None:
+        return
+    number = isinstance(n_jobs, int | float | np.number) and not isinstance(n_jobs, bool)
+    if not number or n_jobs != n_jobs // 1 or n_jobs == 0:
+        raise ValueError(f"{name} must be a whole number other than 0 (−1: all cores), got {_checks.shown(n_jobs)}")
+    most = max(MOST_JOBS, 4 * (os.cpu_count() or 1))
+    if n_jobs > most:
+        raise ValueError(f"{name}={n_jobs} is more processes than the {most} that help on {os.cpu_count()} cores")
+
+
+def _worker(function: Callable[[Any], T], piece: Any, owner: int) -> T:
+    """``function(piece)``, in a process that ends with its parent: joblib's workers outlive a killed one."""
+    if os.getppid() == owner and owner not in _watched:
+        _watched.add(owner)
+        threading.Thread(target=_end_without, args=(owner,), daemon=True).start()
+    return function(piece)
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def run(
@@ -34,8 +68,8 @@ def run(
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    if n_jobs is not None and (int(n_jobs) != n_jobs or n_jobs == 0):
-        raise ValueError(f"n_jobs must be a whole number other than 0 (−1: all cores), got {_checks.shown(n_jobs)}")
+    check_jobs("n_jobs", n_jobs)
     kind = "generator" if ordered else "generator_unordered"
-    results = Parallel(n_jobs=n_jobs, return_as=kind)(delayed(function)(piece) for piece in pieces)
+    owner = os.getpid()
+    results = Parallel(n_jobs=n_jobs, return_as=kind)(delayed(_worker)(function, piece, owner) for piece in pieces)
     yield from tqdm(results, total=len(pieces), desc=progress, disable=progress is None)

@@ -1,7 +1,8 @@
 """Theory and simulation over many settings: parallel, resumable, never losing a finished point.
 
-A sweep owns a folder: ``sweep.json`` says what is computed, ``points/<index>.json`` holds one finished setting each
-(written to a temporary file, then renamed). Running the same sweep again computes only what is missing.
+A sweep owns a folder: ``sweep.json`` says what is computed, ``points.jsonl`` holds one line for each finished setting,
+with its number and a digest. Running the same sweep again computes only what is missing or damaged. Folders of older
+versions, with a file ``points/<index>.json`` a setting, are read too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import math
+import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +22,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rmt import _checks
-from rmt._files import read_json, to_plain, write_atomic, write_json
-from rmt._parallel import run
+from rmt._files import (
+    Lock,
+    append_line,
+    lines,
+    naming,
+    read_json,
+    sealed,
+    to_json,
+    to_plain,
+    unsealed,
+    visible,
+    warn_old,
+    write_atomic,
+    write_json,
+)
+from rmt._parallel import check_jobs, run
 from rmt.scores.score import QUANTITIES
 from rmt.settings.isotropic import Transfer, as_dict
+from rmt.simulators.simulation import check_options
+
+#: Settings a sweep may have: each takes milliseconds and some kilobytes of memory and disk.
+MOST_POINTS = 1_000_000
+PLAN, LOG = "sweep.json", "points.jsonl"
 
 
 def grid(base: Transfer, axes: Mapping[str, Iterable[Any]]) -> list[Transfer]:
@@ -36,6 +59,11 @@ def grid(base: Transfer, axes: Mapping[str, Iterable[Any]]) -> list[Transfer]:
             raise ValueError(f"grid axis {name!r} is no field; choose from {', '.join(Transfer.__dataclass_fields__)}")
         if not values:
             raise ValueError(f"grid axis {name!r} has no values")
+    number = math.prod(len(values) for values in lists.values())
+    if number > MOST_POINTS:
+        raise ValueError(
+            f"the grid has {number:,} settings, more than the {MOST_POINTS:,} a sweep may have; give fewer values"
+        )
     return [
         replace(base, **dict(zip(lists, combination, strict=True)))
         for combination in itertools.product(*lists.values())
@@ -109,6 +137,8 @@ def run_sweep(
         raise ValueError(f"alpha must be a list of scales, got shape {scales.shape}")
     draws = _checks.whole("draws", draws, low=0)
     _checks.one_of("method", method, ("exact", "direct"))
+    check_jobs("n_jobs", n_jobs)
+    check_options(method, options or {})
     plan: dict[str, Any] = {
         "alpha": scales.tolist(),
         "draws": draws,
@@ -118,31 +148,79 @@ def run_sweep(
     }
     plain = [as_dict(setting) for setting in settings]
     folder = Path(out)
-    _claim(folder, to_plain(plan | {"settings": plain}))
-    paths = [folder / "points" / f"{index:06d}.json" for index in range(len(settings))]
-    done = {index: read_json(path) for index, path in enumerate(paths) if path.exists()}
-    pieces = [(index, setting, plan) for index, setting in enumerate(settings) if index not in done]
-    for index, point in run(_point, pieces, n_jobs=n_jobs, ordered=False, progress="sweep" if progress else None):
-        write_json(paths[index], point)
-        done[index] = to_plain(point)
+    _check_folder(folder, to_plain(plan | {"settings": plain}))
+    with Lock(folder) as lock:
+        _claim(folder, to_plain(plan | {"settings": plain}))
+        done = _finished(folder, len(settings))
+        pieces = [(index, setting, plan) for index, setting in enumerate(settings) if index not in done]
+        for index, point in run(_point, pieces, n_jobs=n_jobs, ordered=False, progress="sweep" if progress else None):
+            append_line(folder / LOG, {"index": index, **point})
+            done[index] = to_plain(point)
+        lock.require()
+        _sync(folder / LOG)
     return SweepTable(_rows(plain, [done[index] for index in range(len(settings))], scales))
 
 
-def _claim(folder: Path, plan: dict[str, Any]) -> None:
-    """Take ``folder`` for this sweep, or refuse if it belongs to another."""
-    path = folder / "sweep.json"
+def _check_folder(folder: Path, plan: dict[str, Any]) -> bool:
+    """Whether ``folder`` holds this sweep already.
+
+    Raises:
+        ValueError: it belongs to another, or to something else.
+    """
+    path = folder / PLAN
     if path.exists():
-        stored = read_json(path)
+        stored = read_json(path, "delete the folder to start anew")
+        if isinstance(stored, dict) and "digest" not in stored:
+            warn_old(f"file {str(path)!r}")
+        stored = unsealed(stored, path, "delete the folder to start anew")
         if stored != plan:
-            differing = [key for key in plan if not isinstance(stored, dict) or stored.get(key) != plan[key]]
+            differing = [key for key in plan if stored.get(key) != plan[key]]
             raise ValueError(
                 f"folder {str(folder)!r} holds another sweep (different {', '.join(differing)}); "
                 "give another folder, or delete this one"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+        return True
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file; give a folder")
+    if visible(folder):
         raise ValueError(f"folder {str(folder)!r} is not empty and holds no sweep; give a new folder")
-    write_json(path, plan)
+    return False
+
+
+def _claim(folder: Path, plan: dict[str, Any]) -> None:
+    """Take ``folder``, which is locked, for this sweep; another process may have come first."""
+    with warnings.catch_warnings(action="ignore"):  # said before the lock
+        if _check_folder(folder, plan):
+            return
+    write_json(folder / PLAN, sealed(plan))
+
+
+def _finished(folder: Path, count: int) -> dict[int, dict[str, Any]]:
+    """The stored points by number; a log with damaged lines is written again without them."""
+    done: dict[int, dict[str, Any]] = {}
+    for index in range(count) if (folder / "points").is_dir() else ():
+        path = folder / "points" / f"{index:06d}.json"
+        if path.exists():
+            done[index] = read_json(path)
+    found = lines(folder / LOG)
+    good = [line for line in found if line is not None and isinstance(line.get("index"), int)]
+    for line in good:
+        done[line["index"]] = {key: value for key, value in line.items() if key != "index"}
+    if len(good) < len(found):
+        if found[-1] is not None or len(good) < len(found) - 1:  # not only a last line that a kill cut off
+            warnings.warn(
+                f"{len(found) - len(good)} lines of {str(folder / LOG)!r} are damaged; their points are computed again",
+                stacklevel=3,
+            )
+        write_atomic(folder / LOG, "".join(to_json(sealed(line)) + "\n" for line in good))
+    return {index: point for index, point in done.items() if index < count}
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system put a file on disk."""
+    if path.is_file():
+        with naming(path), path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def _point(piece: tuple[int, Transfer, dict[str, Any]]) -> tuple[int, dict[str, Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from glora._files import to_json
 from glora.cli import search
+from glora.cli.exits import CODES, run
 
 EXAMPLES = """examples:
   glora tune configs/glue_mrpc.toml
@@ -20,7 +20,9 @@ EXAMPLES = """examples:
   glora merge runs/glue_mrpc --out merged/mrpc
   glora inspect runs/glue_mrpc
 
-exit codes: 0 done; 1 the training diverged; 2 bad input; 130 interrupted (tune continues with --resume)."""
+A run that was interrupted continues with --resume.
+
+""" + CODES.format(result="the training diverged, or its figures are not finite")
 
 #: What a command prints: with --json the object, else the text.
 Answer = tuple[dict[str, Any], str]
@@ -72,22 +74,14 @@ def main(argv: list[str] | None = None) -> int:
     from glora.training.loop import TrainingDiverged
     from glora.training.processes import is_main_process
 
-    try:
+    def command() -> int:
         answer, text = arguments.run(arguments)
-    except TrainingDiverged as error:
-        return _fail(arguments, error, 1)
-    except (ValueError, OSError) as error:
-        return _fail(arguments, error, 2)
-    except KeyboardInterrupt:
-        return _fail(arguments, "interrupted; continue with --resume", 130)
-    if is_main_process():  # all have the same answer
-        print(json.dumps(answer, ensure_ascii=False) if arguments.json else text)
-    return 0
+        if is_main_process():  # all have the same answer
+            print(to_json(answer) if arguments.json else text)
+        return 0
 
-
-def _fail(arguments: argparse.Namespace, message: object, code: int) -> int:
-    print(f"glora {arguments.command}: {message}", file=sys.stderr)
-    return code
+    interrupted = "interrupted; continue with --resume"
+    return run(f"glora {arguments.command}", command, results=(TrainingDiverged,), interrupted=interrupted)
 
 
 def _tune(arguments: argparse.Namespace) -> Answer:
@@ -107,6 +101,7 @@ def _evaluate(arguments: argparse.Namespace) -> Answer:
     from glora.runs.config import read
     from glora.runs.folder import Run
     from glora.tasks import make_task
+    from glora.training.loop import require_finite
     from glora.tuning.restore import require_same_model, restore
 
     model, task = restore(Run.open(arguments.folder))
@@ -120,6 +115,7 @@ def _evaluate(arguments: argparse.Namespace) -> Answer:
         task = asked
     with disabled(model) if arguments.base else nullcontext():
         metrics = task.metrics(model, arguments.split)
+    require_finite(metrics, f"split {arguments.split!r}")
     return {"run": arguments.folder, "split": arguments.split, **metrics}, _listing(metrics)
 
 

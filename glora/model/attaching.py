@@ -95,21 +95,21 @@ def attach_selection(
         setattr(model, STATE, state)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
+    wrappers: dict[nn.Module, nn.Module] = {}
     for key, adapter in adapters.items():
         layer = present.get(key)
         if layer is None:
-            layer = AdaptedLayer(modules[key])
+            layer = wrappers[modules[key]] = AdaptedLayer(modules[key])
             layer.train(modules[key].training)
-            replace(model, modules[key], layer)
         layer.adapters[name] = adapter.train(layer.training)
     for key in selection.saved:
         wrapper = present.get(key)
         if wrapper is None:
-            wrapper = SavedModule(modules[key])
+            wrapper = wrappers[modules[key]] = SavedModule(modules[key])
             wrapper.train(modules[key].training)
-            replace(model, modules[key], wrapper)
         assert isinstance(wrapper, SavedModule)
         wrapper.add(name)
+    replace(model, wrappers)
     state.adapters[name] = selection
     switch(model, name)
     return report
@@ -157,12 +157,14 @@ def detach(model: nn.Module, name: str | None = None) -> None:
     removed = [require_adapter(state, name)] if name is not None else list(state.adapters)
     if state.merged in removed:
         unmerge(model)
+    bases: dict[nn.Module, nn.Module] = {}
     for _, module in list(adapted_modules(model)):
         for key in removed:
             if key in module.adapters:
                 del module.adapters[key]
         if not module.adapters:
-            replace(model, module, module.base)
+            bases[module] = module.base
+    replace(model, bases)
     for key in removed:
         del state.adapters[key]
     if state.adapters:

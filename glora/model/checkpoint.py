@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glora._files import write_atomic
+from glora._digests import not_finite
+from glora._files import read_text, require_regular, sealed, unsealed, write_atomic, write_json
 from glora.config import LayerConfig
 from glora.layer.adapter import Adapter
 from glora.layer.geometry import op_for
@@ -54,6 +55,7 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
     with unmerged(model):
         base = _fingerprint(unwrap(model), selection.saved)
     configs = list(dict.fromkeys(selection.layers.values()))
+    numbers = {config: number for number, config in enumerate(configs)}
     folder = Path(folder)
     data = _encode(tensors)
     digest = hashlib.sha256(data).hexdigest()
@@ -64,12 +66,12 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         "tensors": f"adapter-{digest[:12]}.safetensors",
         "sha256": digest,
         "configs": [config.to_dict() for config in configs],
-        "layers": {key: configs.index(config) for key, config in selection.layers.items()},
+        "layers": {key: numbers[config] for key, config in selection.layers.items()},
         "modules_to_save": list(selection.saved),
         "base": base,
     }
     write_atomic(folder / index["tensors"], data)
-    write_atomic(folder / INDEX, json.dumps(index, indent=1).encode())
+    write_json(folder / INDEX, sealed(index))
     for stale in folder.glob("adapter-????????????.safetensors"):
         if stale.name != index["tensors"]:
             stale.unlink()
@@ -95,15 +97,15 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
         FileNotFoundError: there is no adapter in the folder.
     """
     folder = Path(folder)
-    index = _read_index(folder)
-    tensors = _read_tensors(folder, index)
+    index = read_index(folder)
+    tensors = read_tensors(folder, index)
     inner = unwrap(model)
     try:
         configs = [LayerConfig.from_dict(values) for values in index["configs"]]
         layers = {key: configs[number] for key, number in index["layers"].items()}
         selection = Selection(layers, tuple(index["modules_to_save"]), ())
         name, base = name or index["name"], index["base"]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder / INDEX} is damaged: {error!r}") from error
     problems = _mismatches(inner, selection, tensors)
     if problems:
@@ -151,7 +153,8 @@ def _encode(tensors: dict[str, Tensor]) -> bytes:
     return encode({key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()})
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
+    """The checked contents of ``adapter.json``; see `load` for the errors."""
     path = folder / INDEX
     if not path.is_file():
         hint = ""
@@ -159,26 +162,33 @@ def _read_index(folder: Path) -> dict[str, Any]:
             hint = "; it holds a PEFT checkpoint, which glora.peft_checkpoints.load reads"
         raise FileNotFoundError(f"no {INDEX} in {folder}{hint}")
     try:
-        index = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        index = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # JSON errors are ValueErrors
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is not an adapter of this package")
-    if not isinstance(index.get("version"), int) or index["version"] > VERSION:
+    version = index.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= VERSION:
         raise ValueError(f"{path} has version {index.get('version')!r}, this package reads up to {VERSION}")
-    return index
+    return unsealed(index, path, "save the adapter again")
 
 
-def _read_tensors(folder: Path, index: dict[str, Any]) -> dict[str, Tensor]:
+def read_tensors(folder: Path, index: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors that an index names, checked; see `load` for the errors."""
     from safetensors.torch import load as decode
 
     path = folder / Path(str(index.get("tensors"))).name
     if not path.is_file():
         raise ValueError(f"{path} is missing; {folder / INDEX} refers to it")
+    require_regular(path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != index.get("sha256"):
         raise ValueError(f"{path} is damaged or truncated: its digest is not the one in {INDEX}")
-    return decode(data)
+    tensors = decode(data)
+    bad = not_finite(tensors)
+    if bad:
+        raise ValueError(f"{path} holds numbers that are not finite, in {bad[0]}: the training had diverged")
+    return tensors
 
 
 def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tensor]) -> list[str]:

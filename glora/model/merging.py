@@ -106,9 +106,11 @@ def merged_copy(model: nn.Module, name: str | None = None) -> nn.Module:
     name = require_adapter(state, name or state.active)
     plain = copy.deepcopy(unwrap(model))
     merge(plain, name)
-    for _, module in list(adapted_modules(plain)):
+    found: dict[nn.Module, nn.Module] = {}
+    for _, module in adapted_modules(plain):
         trained_in_full = isinstance(module, SavedModule) and name in module.adapters
-        replace(plain, module, module.adapters[name] if trained_in_full else module.base)
+        found[module] = module.adapters[name] if trained_in_full else module.base
+    replace(plain, found)
     delattr(plain, STATE)
     return plain.requires_grad_(True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -108,11 +108,16 @@ def check_name(name: str) -> None:
         )
 
 
-def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Replace a module wherever it stands in the model (but not inside its own wrapper)."""
-    for parent in list(model.modules()):
-        if parent is new or (isinstance(parent, Adapted) and parent is not old and parent.base is old):
-            continue
+def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
+    """Replace modules wherever they stand in the model (but not inside their own wrappers), in one walk.
+
+    Args:
+        model: the model.
+        new: what comes in the place of each module.
+    """
+    for parent in [*model.modules(), *new.values()]:
         for key, child in list(parent._modules.items()):
-            if child is old:
-                parent._modules[key] = new
+            other = new.get(child) if child is not None else None
+            if other is None or parent is other or (isinstance(parent, Adapted) and parent.base is child):
+                continue
+            parent._modules[key] = other

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from glora._checks import of_kind, table
+from glora._files import read_text
 from glora.runs.settings import TrainingSettings, from_mapping
 
 
@@ -47,8 +48,10 @@ class RunConfig:
             if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
                 raise ValueError(f"section [{section}] must be a table with a name, got {values!r}")
             object.__setattr__(self, section, dict(values))
-        of_kind("test", self.test, "bool")
-        of_kind("out", self.out, "str")
+        of_kind("test", self.test, bool)
+        of_kind("out", self.out, str)
+        if not self.out.strip():
+            raise ValueError("out is empty; name the folder of the run")
 
     @property
     def task_options(self) -> dict[str, Any]:
@@ -98,10 +101,10 @@ def read(path: str | Path, changes: Sequence[str] = ()) -> RunConfig:
     """
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise ValueError(f"run file {str(path)!r} does not exist; check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"run file {str(path)!r} is not valid TOML: {error}") from None
     values.setdefault("out", str(Path("runs") / path.stem))
     for change in changes:

@@ -4,20 +4,24 @@
 run.json            the configuration, seeds included, and the versions of everything
 metrics.jsonl       one line for every ``log_every`` steps and every evaluation
 last.safetensors    the newest checkpoint for resuming: weights, optimizer states, and the loop's state
+last.previous.…     the one before it, taken where the newest is damaged
 best.safetensors    the weights with the best main metric on validation so far
 adapter/            what came out, for `glora.load` (absent for full fine-tuning)
 result.json         the figures at the end; its presence means that the run is complete
 =================== ===================================================================================
 
-Every file is written whole or not at all; a checkpoint is one file, so its parts always belong together.
+Every file is written whole or not at all, and holds a digest of what it says; a checkpoint is one file, so its parts
+always belong together. A folder is locked while a run works in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,10 +29,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glora._files import read_lines, write_atomic
+from glora import _digests
+from glora._files import (
+    Lock,
+    append_line,
+    read_json,
+    read_lines,
+    require_regular,
+    sealed,
+    to_json,
+    unsealed,
+    warn_old,
+    write_atomic,
+    write_json,
+)
 from glora.runs.config import RunConfig
 
-_STATE = "state"
+_STATE, _DIGEST, _PREVIOUS = "state", "digest", "last.previous"
 
 
 class Run:
@@ -37,6 +54,7 @@ class Run:
     def __init__(self, folder: str | Path, config: RunConfig) -> None:
         self.folder = Path(folder)
         self.config = config
+        self._begun = False  # whether the folder held it when it was opened
 
     @classmethod
     def create(cls, config: RunConfig, *, resume: bool = False) -> Run:
@@ -71,19 +89,33 @@ class Run:
             ValueError: there is none, or its description is damaged.
         """
         path = Path(folder) / "run.json"
+        if not path.is_file():
+            raise ValueError(f"{str(folder)!r} is not the folder of a run: it has no run.json")
+        content = unsealed(read_json(path, "the folder is of no more use"), path, "the folder is of no more use")
         try:
-            config = RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
-        except FileNotFoundError:
-            raise ValueError(f"{str(folder)!r} is not the folder of a run: it has no run.json") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            config = RunConfig.from_dict(content["config"])
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}") from None
-        return cls(folder, config)
+        run = cls(folder, config)
+        run._begun = True
+        return run
+
+    def lock(self) -> Lock:
+        """The folder's lock, to be held while the run is at work."""
+        return Lock(self.folder)
 
     def start(self) -> Run:
-        """Write the description of a new run; a run that is continued keeps the one it has."""
+        """Write the description of a new run; a run that is continued keeps the one it has.
+
+        Raises:
+            ValueError: another process has begun a run in the folder meanwhile.
+        """
         path = self.folder / "run.json"
-        if not path.is_file():
-            write_atomic(path, _json({"config": self.config.to_dict(), "versions": versions()}, indent=1))
+        if not self._begun:
+            if path.is_file():
+                raise ValueError(f"folder {str(self.folder)!r} holds a run of another process; choose another folder")
+            write_json(path, sealed({"config": self.config.to_dict(), "versions": versions()}))
+            self._begun = True
         return self
 
     @property
@@ -106,24 +138,21 @@ class Run:
         path = self.folder / "result.json"
         if not path.is_file():
             return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{str(path)!r} is damaged ({error}); delete it and continue with --resume") from None
+        remedy = "delete it and continue with --resume"
+        return unsealed(read_json(path, remedy), path, remedy)
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line of metrics."""
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(_json(record) + "\n")
+        append_line(self.folder / "metrics.jsonl", record)
 
     def rewind(self, step: int) -> None:
         """Drop the lines of metrics after `step`, which a resumed run writes again."""
         kept = [line for line in self.metrics if line["step"] <= step]
-        write_atomic(self.folder / "metrics.jsonl", "".join(_json(line) + "\n" for line in kept))
+        write_atomic(self.folder / "metrics.jsonl", "".join(to_json(sealed(line)) + "\n" for line in kept))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the figures at the end."""
-        write_atomic(self.folder / "result.json", _json(result, indent=1))
+        write_json(self.folder / "result.json", sealed(result))
 
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Write a checkpoint ("last" or "best"): tensors by name and the rest as JSON, in one file."""
@@ -131,29 +160,62 @@ class Run:
 
         # Tied tensors share memory, which the format refuses: each gets a copy of its own.
         own = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
-        write_atomic(self._checkpoint(name), save(own, metadata={_STATE: _json(state)}))
+        text = to_json(state)
+        data = save(own, metadata={_STATE: text, _DIGEST: _digests.of_tensors(own, text)})
+        path = self._checkpoint(name)
+        if name == "last" and path.is_file():
+            os.replace(path, self._checkpoint(_PREVIOUS))
+        write_atomic(path, data)
 
     def load_checkpoint(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """A checkpoint's tensors and state, or None if there is none.
 
+        Where the last one is damaged, or a kill came between it and the one before, the one before is given, with a
+        warning that says so.
+
         Raises:
             ValueError: the file is damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = self._checkpoint(name)
+        path, previous = self._checkpoint(name), self._checkpoint(_PREVIOUS)
+        if name != "last" or not previous.is_file():
+            return _read_checkpoint(path) if path.is_file() else None
         if not path.is_file():
-            return None
+            return _read_checkpoint(previous)
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-                state = json.loads((file.metadata() or {})[_STATE])
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"checkpoint {str(path)!r} is damaged ({error}); delete it to start anew") from None
-        return tensors, state
+            return _read_checkpoint(path)
+        except ValueError as error:
+            try:
+                found = _read_checkpoint(previous)
+            except ValueError:
+                raise error from None
+            warnings.warn(f"{error}; taken is the one before it, of step {found[1].get('step')}", stacklevel=2)
+            return found
 
     def _checkpoint(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of a file, which must fit its digest and hold finite numbers."""
+    from safetensors import SafetensorError, safe_open
+
+    require_regular(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            words = file.metadata() or {}
+            state = json.loads(words[_STATE])
+    except (SafetensorError, KeyError, RecursionError, ValueError) as error:  # JSON and Unicode errors are ValueErrors
+        raise ValueError(f"checkpoint {str(path)!r} is damaged ({error}); delete it to start anew") from None
+    if words.keys() == {_STATE}:
+        warn_old(f"checkpoint {str(path)!r}")
+    elif words.get(_DIGEST) != _digests.of_tensors(tensors, words[_STATE]):
+        raise ValueError(f"checkpoint {str(path)!r} is damaged (its digest does not fit); delete it to start anew")
+    bad = _digests.not_finite(tensors)
+    if bad or not isinstance(state, dict):
+        problem = f"{bad[0]} is not finite" if bad else "its state is no object"
+        raise ValueError(f"checkpoint {str(path)!r} cannot be used ({problem}); delete it to start anew")
+    return tensors, state
 
 
 def versions() -> dict[str, str]:
@@ -165,10 +227,6 @@ def versions() -> dict[str, str]:
     with contextlib.suppress(metadata.PackageNotFoundError):  # used from a checkout that is not installed
         found["rescale-and-adapt"] = metadata.version("rescale-and-adapt")
     return found
-
-
-def _json(value: Any, *, indent: int | None = None) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=False)
 
 
 def _differences(one: Any, other: Any, path: str = "") -> list[str]:

@@ -15,6 +15,8 @@ from glora._checks import choice, fraction, is_number, number, of_kind, table, w
 ALPHA_MODES = ("fixed", "joint", "scheduled")
 ALPHA_SOURCES = ("held_out", "overlap")
 SCHEDULES = ("linear", "cosine", "constant")
+#: Steps, epochs or examples of a batch beyond which nothing can end or fit.
+MOST = 10**9
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -61,7 +63,7 @@ class AlphaSettings:
         if self.batch_size is not None:
             whole("alpha.batch_size", self.batch_size, 1)
         fraction("alpha.fraction", self.fraction)
-        of_kind("alpha.counted", self.counted, "bool")
+        of_kind("alpha.counted", self.counted, bool)
         object.__setattr__(self, "betas", _betas("alpha.betas", self.betas))
 
 
@@ -128,9 +130,11 @@ class TrainingSettings:
             object.__setattr__(self, "epochs", 3.0)
         if self.epochs is not None and not (is_number(self.epochs) and self.epochs > 0):
             raise ValueError(f"epochs must be a positive number, got {self.epochs!r}")
+        if self.epochs is not None and self.epochs > MOST:
+            raise ValueError(f"epochs must be at most {MOST:,}, got {self.epochs!r}")
         if self.steps is not None:
-            whole("steps", self.steps, 1)
-        whole("batch_size", self.batch_size, 1)
+            whole("steps", self.steps, 1, MOST)
+        whole("batch_size", self.batch_size, 1, MOST)
         if self.micro_batch_size is not None:
             whole("micro_batch_size", self.micro_batch_size, 1)
         for name in ("evaluate_every", "patience", "save_every", "seed"):

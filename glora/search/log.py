@@ -7,8 +7,6 @@ again and answering from the log.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glora._files import read_lines, write_atomic
+from glora._files import append_line, read_json, read_lines, sealed, to_json, unsealed, write_atomic, write_json
 from glora.engines.candidates import Engine
 from glora.engines.space import Genome
 from glora.model.checkpoint import adapter_tensors
@@ -27,6 +25,7 @@ from glora.search.supernet import SuperNet
 HEADER, LOG = "search.json", "candidates.jsonl"
 #: Of the log; 1 held a candidate's answers, 2 its costs, 3 holds those of a batch.
 FORMAT = 3
+_REMEDY = "delete the folder to search anew"
 
 
 def genome_text(genome: Genome) -> str:
@@ -45,14 +44,14 @@ class Log:
             return
         header = self._folder / HEADER
         if not header.is_file():
-            write_atomic(header, json.dumps(identity, indent=1) + "\n")
+            write_json(header, sealed(identity))
             (self._folder / LOG).unlink(missing_ok=True)
             return
         if not resume:
             raise ValueError(
                 f"folder {str(folder)!r} holds a search already; continue it with resume=True or choose another folder"
             )
-        stored = json.loads(header.read_text(encoding="utf-8"))
+        stored = unsealed(read_json(header, _REMEDY), header, _REMEDY)
         if stored.get("format") != FORMAT:
             raise ValueError(
                 f"the log in {str(folder)!r} was written by another version (format {stored.get('format', 1)}, not "
@@ -66,7 +65,7 @@ class Log:
             )
         self._past = read_lines(self._folder / LOG)
         # What a kill cut off is written again.
-        text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in self._past)
+        text = "".join(to_json(sealed(record)) + "\n" for record in self._past)
         write_atomic(self._folder / LOG, text)
 
     def answer(
@@ -75,20 +74,22 @@ class Log:
         """What examples cost a candidate: from the log as long as it reaches, then by asking."""
         if self._position < len(self._past):
             record = self._past[self._position]
-            if record["genome"] != genome_text(genome) or record["examples"] != list(indices):
+            if record.get("genome") != genome_text(genome) or record.get("examples") != list(indices):
                 raise ValueError(
                     f"the log {str(self._folder)!r} holds another batch at position {self._position} than the search "
                     "asks; it was written by another version: choose another folder"
                 )
             self._position += 1
-            return Costs.from_json(record["costs"]).values
+            try:
+                return Costs.from_json(record["costs"]).values
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(
+                    f"the log {str(self._folder)!r} is damaged at position {self._position - 1}; {_REMEDY}"
+                ) from None
         costs = ask(indices)
         if self._folder is not None:
             record = {"genome": genome_text(genome), "examples": list(indices), "costs": Costs(costs).to_json()}
-            with (self._folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, separators=(",", ":")) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self._folder / LOG, record, durable=True)
         return costs
 
 

@@ -6,13 +6,12 @@ again and answering from the log, and it ends where an unbroken one would, on a 
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glora._files import write_atomic
+from glora._files import sealed, write_json
 from glora.engines.candidates import Best, Engine, Scored
 from glora.engines.space import Budget, Genome
 from glora.search.costs import Costs, Judged, mean_metric
@@ -162,7 +161,7 @@ def search(
 
 def save_found(path: str | Path, supernet: SuperNet, genome: Genome) -> Path:
     """Write a subnet as the JSON file that ``[method] name = "file"`` and `GLoRAConfig.from_dict` read."""
-    return write_atomic(path, json.dumps(supernet.config(genome).to_dict(), indent=1) + "\n")
+    return write_json(path, sealed(supernet.config(genome).to_dict()))
 
 
 def _bar(total: int, progress: bool) -> Any:

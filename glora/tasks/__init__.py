@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from glora._checks import of_kind
+from glora._checks import options_of_kind
 from glora.tasks.base import SPLITS, Batch, Task
 
 #: Name in a run's file: module and class.
@@ -46,6 +46,5 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
     ]
     if missing:
         raise ValueError(f"task {name!r} needs {', '.join(missing)} in its [task] section")
-    for key, value in options.items():
-        of_kind(f"task.{key}", value, fields[key].type)
+    options_of_kind("task", task, options)
     return task(**options)

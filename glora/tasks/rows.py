@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from glora._files import require_regular
+
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".parquet", ".tsv")
 
@@ -56,6 +58,7 @@ def read_rows(path: str | Path) -> list[Row]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"data file {str(path)!r} does not exist; check the path")
+    require_regular(path)
     readers = {".jsonl": _read_jsonl, ".tsv": _read_tsv, ".parquet": _read_parquet}
     if path.suffix not in readers:
         raise ValueError(f"data file {str(path)!r} must end in {', '.join(SUFFIXES)}")
@@ -92,7 +95,7 @@ def _read_jsonl(path: Path) -> list[Row]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{str(path)!r}, line {number} is not JSON: {error}") from None
         if not isinstance(row, dict):
             raise ValueError(f"{str(path)!r}, line {number} is not an object with columns")
@@ -100,13 +103,14 @@ def _read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
-def hub_split(dataset: str, config: str, split: str) -> list[Row]:
+def hub_split(dataset: str, config: str, split: str, revision: str | None = None) -> list[Row]:
     """The rows of a dataset on the Hugging Face hub, in its local cache, or in a folder that is laid out like one.
 
     Args:
         dataset: name on the hub, or folder.
         config: which of its configurations.
         split: which of its splits.
+        revision: commit, tag or branch of the hub's repository; None takes the newest.
 
     Raises:
         ValueError: the library is not installed, or the dataset cannot be had.
@@ -119,7 +123,7 @@ def hub_split(dataset: str, config: str, split: str) -> list[Row]:
             "give task.folder"
         ) from None
     try:
-        return list(load_dataset(dataset, config, split=split))
+        return list(load_dataset(dataset, config, split=split, revision=revision))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{dataset}/{config} ({split}) cannot be had from the hub: {error}; give task.folder to read files instead"

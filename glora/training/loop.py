@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glora._digests import not_finite
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
 from glora.tasks.base import Task, UnequalExamples, chunks, to_device
@@ -33,6 +34,17 @@ _ORDER, _ALPHA_ORDER, _ALPHA_SPLIT, _STEP, _ALPHA_STEP = range(5)
 
 class TrainingDiverged(RuntimeError):
     """A loss or gradient is not finite; the message says where, and which checkpoint is good."""
+
+
+def require_finite(figures: Any, what: str) -> None:
+    """Raise TrainingDiverged if a figure of a (nested) table is NaN or infinite."""
+    for name, value in figures.items() if isinstance(figures, Mapping) else ():
+        require_finite(value, what)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingDiverged(
+                f"{name} of {what} is {value}: the weights have grown beyond what the model can compute with. "
+                "Train anew with a smaller lr, head_lr or weight_decay"
+            )
 
 
 @dataclass(frozen=True)
@@ -316,15 +328,21 @@ class _Loop:
             rate = self.optimizer.param_groups[0]["lr"]
             self._log({"step": self.step, "loss": mean, "lr": rate, "passes": self._passes})
             self.pending = []
+        save = evaluate or last or bool(settings.save_every and self.step % settings.save_every == 0)
+        if save:  # what is stored or shown is finite
+            bad = not_finite(self.trained)
+            if bad:
+                raise self._diverged(f"weight {bad[0]}", float(self.trained[bad[0]].detach().abs().max()))
         if evaluate:
             with self.average.applied() if self.average is not None else nullcontext():
                 self._evaluate()
-        if evaluate or last or (settings.save_every and self.step % settings.save_every == 0):
+        if save:
             self._save()
 
     def _evaluate(self) -> None:
         with self._autocast():
             metrics = self.task.metrics(self.model, "validation")
+        require_finite(metrics, f"validation in step {self.step}")
         self._log({"step": self.step, "validation": metrics})
         value = metrics[self.task.main_metric]
         better = self.best is None or (value > self.best if self.task.greater_is_better else value < self.best)
@@ -350,7 +368,11 @@ class _Loop:
         if self.run_folder is not None:
             self.accelerator.wait_for_everyone()
             stored = self.run_folder.load_checkpoint("best")
-            assert stored is not None
+            if stored is None or stored[1].get("step") != self.best_step:
+                raise ValueError(
+                    f"the best weights, of step {self.best_step}, are not in {str(self.run_folder.folder)!r} any more; "
+                    "start the run anew in another folder"
+                )
             self.best_weights = stored[0]
         load_weights(self._weights(), self.best_weights)
 
@@ -377,6 +399,8 @@ class _Loop:
         if self.run_folder is None:
             return
         stored = self.run_folder.load_checkpoint("last")
+        if stored is not None:
+            self._check_state(stored[1])
         if self.accelerator.is_main_process:
             self.run_folder.rewind(stored[1]["step"] if stored else 0)
         self.accelerator.wait_for_everyone()
@@ -387,3 +411,14 @@ class _Loop:
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
         self.without_gain, self.pending = state["without_gain"], state["pending"]
         self.history = self.run_folder.metrics
+
+    def _check_state(self, state: dict[str, Any]) -> None:
+        """Raise ValueError unless the loop can go on from a checkpoint's state."""
+        counts = (state.get("step"), state.get("without_gain"))
+        step, waited = (count if isinstance(count, int) else -1 for count in counts)
+        fits = 0 <= step <= self.total and waited >= 0 and isinstance(state.get("pending"), list)
+        if not fits or not {"best", "best_step"} <= state.keys():
+            raise ValueError(
+                f"the checkpoint's state {state} does not belong to a run of {self.total} steps; delete the checkpoint "
+                "to start anew"
+            )

@@ -19,7 +19,15 @@ def weights_of(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> dict[st
 
 
 def load_weights(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Set `weights` (see `weights_of`) in place to the tensors of the same names."""
+    """Set `weights` (see `weights_of`) in place to the tensors of the same names.
+
+    Raises:
+        ValueError: a tensor is missing or has another shape, which copying might hide by broadcasting.
+    """
+    for name, target in weights.items():
+        if name not in tensors or tensors[name].shape != target.shape:
+            there = "is missing" if name not in tensors else f"has shape {tuple(tensors[name].shape)}"
+            raise ValueError(f"the checkpoint does not fit the model: {name} {there}, needed is {tuple(target.shape)}")
     with torch.no_grad():
         for name, target in weights.items():
             target.copy_(tensors[name])
@@ -48,9 +56,12 @@ def unpack(
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "adapter": {}, "alpha": {}, "average": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
+        if part not in parts:
+            raise ValueError(f"the checkpoint holds {key!r}, which no part of a training writes")
         parts[part][name] = tensor
     load_weights(weights, parts["model"])
     for name, optimizer in optimizers.items():
         load_optimizer(optimizer, parts[name])
     if average is not None:
+        load_weights(average.tensors, parts["average"])
         average.load(parts["average"], step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -48,14 +47,13 @@ def _adapter(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: a file is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from glora.model.checkpoint import read_index, read_tensors
 
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = read_index(folder)
         configs = [LayerConfig.from_dict(values).summary for values in index["configs"]]
-        tensors = load_file(folder / index["tensors"])
-    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        tensors = read_tensors(folder, index)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the adapter in {str(folder)!r} is damaged: {error!r}") from None
     scales = {name[: -len(".A.value")]: 1 + tensor for name, tensor in tensors.items() if name.endswith(".A.value")}
     return {
@@ -78,7 +76,7 @@ def _model(name: str) -> dict[str, Any]:
     from glora.model.attaching import count_parameters
 
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name!r} is no run, no adapter and no model that transformers can read: {error}") from None
     with torch.device("meta"):

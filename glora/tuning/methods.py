@@ -16,7 +16,8 @@ Every method with a trainable scale takes ``share``, see `glora.training.alpha.s
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ import torch
 from torch import nn
 
 from glora import presets
+from glora._checks import options_of_kind
+from glora._files import read_json, unsealed
 from glora.config import GLoRAConfig
 from glora.model.attaching import attach
 from glora.model.report import Report
@@ -79,24 +82,45 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
         raise ValueError(f"method.share must be one of {', '.join(SHARES)}; got {share!r}")
     if name == "alpha_lora" and share is not None:
         given.setdefault("per_row", share in ("row", "qkv"))
-    try:
-        if name == "linear_probe":
-            config = presets.linear_probe(modules_to_save=tuple(heads), **given)
-        elif name == "custom":
-            config = GLoRAConfig.from_dict(given)
-        elif name == "file":
-            config = _from_file(**given)
-        else:
+    known = _options(name)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(
+            f"method {name!r} has no option {', '.join(map(repr, unknown))}; it has {', '.join([*known, 'share'])}"
+        )
+    options_of_kind("method", GLoRAConfig, given)
+    if name == "linear_probe":
+        config = presets.linear_probe(modules_to_save=tuple(heads), **given)
+    elif name == "custom":
+        config = GLoRAConfig.from_dict(given)
+    elif name == "file":
+        if "path" not in given:
+            raise ValueError("method 'file' needs path, the JSON file of a configuration")
+        config = _from_file(**given)
+    else:
+        options_of_kind("method", getattr(presets, name), given)
+        try:
             config = getattr(presets, name)(**given)
-    except TypeError as error:  # an option that the preset does not take
-        raise ValueError(f"method {name!r}: {error}") from None
+        except TypeError as error:  # a structure that the preset sets itself
+            raise ValueError(f"method {name!r}: {error}; take method.name = 'custom'") from None
     return replace(config, modules_to_save=tuple(dict.fromkeys([*config.modules_to_save, *heads]))), share
 
 
+def _options(name: str) -> list[str]:
+    """The options of a method: its preset's arguments, and the fields of a configuration that the preset leaves."""
+    if name == "file":
+        return ["path"]
+    fields = [field.name for field in dataclasses.fields(GLoRAConfig)]
+    if name == "custom":
+        return fields
+    own = inspect.signature(getattr(presets, name)).parameters
+    named = [key for key, parameter in own.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    if name == "linear_probe":
+        return ["target"]
+    return [*named, *(field for field in fields if field not in named)]
+
+
 def _from_file(path: str) -> GLoRAConfig:
-    try:
-        return GLoRAConfig.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ValueError(f"method.path={path!r} does not exist; check the path") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"method.path={path!r} is not valid JSON: {error}") from None
+    if not Path(path).exists():
+        raise ValueError(f"method.path={path!r} does not exist; check the path")
+    return GLoRAConfig.from_dict(unsealed(read_json(path, "write it anew"), path, "write it anew"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from glora.model.state import get_state
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
 from glora.tasks import Task, make_task
-from glora.training.loop import check, train
+from glora.training.loop import check, require_finite, train
 from glora.training.processes import processes
 from glora.tuning import methods
 
@@ -48,26 +49,32 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     model, task = prepare(config)
     check(model, task, config.training)
     state.wait_for_everyone()  # all have looked at the folder before it changes
-    if state.is_main_process:
-        run.start()
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    done = train(model, task, config.training, run=run, resume=resume)
-    if get_state(model) is not None and state.is_main_process:
-        checkpoint.save(model, run.adapter)
-    result = {
-        "task": config.task["name"],
-        "method": config.method["name"],
-        "main_metric": task.main_metric,
-        "test": task.metrics(model, "test") if config.test else None,
-        "best_validation": done.best,
-        "best_step": done.best_step,
-        "steps": done.steps,
-        "alpha_steps": done.alpha_steps,
-        "passes": done.passes,
-        "stopped_early": done.stopped_early,
-        "parameters": trained,
-        "seconds": round(done.seconds, 2),
-    }
-    if state.is_main_process:
-        run.finish(result)
+    with run.lock() if state.is_main_process else nullcontext() as lock:
+        if state.is_main_process:
+            run.start()
+            if run.result is not None:  # another process ended it meanwhile
+                return run.result
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        done = train(model, task, config.training, run=run, resume=resume)
+        test = task.metrics(model, "test") if config.test else None
+        require_finite(test, "the test split")
+        if get_state(model) is not None and state.is_main_process:
+            checkpoint.save(model, run.adapter)
+        result = {
+            "task": config.task["name"],
+            "method": config.method["name"],
+            "main_metric": task.main_metric,
+            "test": test,
+            "best_validation": done.best,
+            "best_step": done.best_step,
+            "steps": done.steps,
+            "alpha_steps": done.alpha_steps,
+            "passes": done.passes,
+            "stopped_early": done.stopped_early,
+            "parameters": trained,
+            "seconds": round(done.seconds, 2),
+        }
+        if lock is not None:
+            lock.require()
+            run.finish(result)
     return result

@@ -20,7 +20,7 @@ from rmt.choosing.moments import shrinkage
 from rmt.choosing.plug_in import PlugIn
 from rmt.choosing.posterior import Expected, NoiseModel, Posterior
 from rmt.choosing.ridge_path import RidgePath, penalty_grid
-from rmt.choosing.source_input import read_sources
+from rmt.choosing.source_input import check_features, read_sources
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -151,6 +151,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
 
         centre = X.mean(axis=0) if self.intercept else np.zeros(X.shape[1])
         X = X - centre
+        check_features(X)
         constant = np.sqrt(np.mean(X**2)) if self.intercept else 0.0  # a feature of typical size
         constant = constant if constant > 0 or not self.intercept else 1.0
         choices = []
@@ -203,7 +204,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.gamma, str) and not (isinstance(self.gamma, Real) and float(self.gamma) > 0):
             raise ValueError(f'gamma must be "auto", a positive number or inf, got {_checks.shown(self.gamma)}')
         _checks.at_least("caution", self.caution, 0.0)
-        if not 0 < self.confidence < 1:
+        _checks.flag("intercept", self.intercept)
+        if not isinstance(self.confidence, Real) or not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie strictly between 0 and 1, got {self.confidence!r}")
 
     def _noise(self, rows: FloatArray) -> NoiseModel:

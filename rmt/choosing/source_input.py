@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from rmt import _checks
 from rmt._checks import FloatArray
+
+#: Size of the largest usable weight: squares of products of two must not overflow.
+LARGEST = 1e75
+
+
+def check_features(X: FloatArray) -> None:
+    """Warn of features that cannot tell classes apart, and raise ValueError of sizes whose squares overflow."""
+    size = np.abs(X).max(initial=0.0)
+    if size > LARGEST:
+        raise ValueError(f"X holds numbers up to {size:g}, whose squares overflow; rescale it")
+    if size == 0:
+        warnings.warn("every feature is the same in all rows, so nothing can be learned from them", stacklevel=3)
 
 
 def read_sources(given: Any, classes: Any, p: int) -> tuple[FloatArray, FloatArray]:
@@ -24,7 +37,10 @@ def read_sources(given: Any, classes: Any, p: int) -> tuple[FloatArray, FloatArr
     if given is None:
         return np.zeros((problems, p, 0)), np.zeros((problems, 0))
     parts = [_read(one, classes) for one in (given if isinstance(given, list | tuple) else [given])]
-    for weights, _ in parts:
+    for weights, offsets in parts:
+        size = max(np.abs(weights).max(initial=0.0), np.abs(offsets).max(initial=0.0))
+        if size > LARGEST:
+            raise ValueError(f"source holds numbers up to {size:g}, whose squares overflow; rescale it")
         if weights.shape != (problems, p):
             need = f"({p},)" if problems == 1 else f"({problems}, {p}), one row a class,"
             raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 import tomllib
 from pathlib import Path
@@ -13,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from rmt import _checks
-from rmt._files import to_plain, write_atomic
+from rmt._files import read_text, to_json, to_plain, write_atomic
 from rmt.cli import fit
+from rmt.cli.exits import CODES, run
 from rmt.scores.score import QUANTITIES
 from rmt.settings.isotropic import Transfer, from_dict
+from rmt.sweep import MOST_POINTS
 
 OPTIMA = ("alpha_star", "alpha_bar", "alpha_risk", "best_accuracy")
 
@@ -43,8 +44,9 @@ EXAMPLES = """examples:
             --grid gamma=0.01,0.1,1,10 --grid beta=0:1:5 --out build/sweep
   rmt fit --features X.npy --labels y.npy --source w.npy --json
 
-exit codes: 0 done; 1 a simulation disagrees with theory (|z| > 4 beyond the allowance); 2 bad input;
-130 interrupted (a sweep keeps its finished points: run the same command again)."""
+A sweep that was interrupted keeps its finished points: run the same command again.
+
+""" + CODES.format(result="a simulation disagrees with theory (|z| > 4 beyond the allowance)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -177,9 +179,12 @@ def _method(arguments: argparse.Namespace, default: str = "exact") -> tuple[str,
 
 
 def _run_predict(arguments: argparse.Namespace) -> int:
-    alpha = arguments.alpha or [1.0]
+    alpha = _checks.finite("--alpha", arguments.alpha or [1.0]).tolist()
     answer = predict(from_dict(_given(arguments)), alpha)
-    print(json.dumps(answer) if arguments.json else _table(answer, alpha))
+    for name in QUANTITIES:
+        if not np.isfinite(np.asarray(answer[name], dtype=float)).all():
+            raise ValueError(f"{name} is not finite at alpha={alpha}: numbers of such sizes overflow; rescale them")
+    print(to_json(answer) if arguments.json else _table(answer, alpha))
     return 0
 
 
@@ -188,14 +193,16 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
     from rmt.simulators.simulation import simulate as run
 
     method, options = _method(arguments)
-    setting, alpha = from_dict(_given(arguments)), arguments.alpha or [1.0]
-    draws = 1000 if arguments.draws is None else arguments.draws
+    setting, alpha = from_dict(_given(arguments)), _checks.finite("--alpha", arguments.alpha or [1.0]).tolist()
+    draws = _checks.whole("draws", 1000 if arguments.draws is None else arguments.draws)
+    if draws < 2:
+        raise ValueError("--draws 1 has no standard error to compare theory by; give at least 2")
     seed = 0 if arguments.seed is None else arguments.seed
     options["n_jobs"] = arguments.jobs
     if arguments.json:
         answer = simulate(setting, alpha, draws, seed, method, options)
-        print(json.dumps(answer))
-        return int(answer["worst_z"] > 4)
+        print(to_json(answer))
+        return int(float(answer["worst_z"]) > 4)
     comparison = run(setting, draws, seed, method=method, progress=True, **options).compare(theory(setting), alpha)
     print(comparison)
     return int(comparison.worst > 4)
@@ -214,25 +221,38 @@ def _axis(text: str) -> tuple[str, list[float]]:
     name, _, values = text.partition("=")
     try:
         if ":" in values:
-            start, stop, number = values.split(":")
-            numbers = np.linspace(float(start), float(stop), int(number)).tolist()
+            start, stop, text_count = values.split(":")
+            count = int(text_count)
+            _checks.whole_within(f"the count of --grid {name}", count, 1, MOST_POINTS)
+            numbers = np.linspace(float(start), float(stop), count).tolist()
         else:
             numbers = [float(value) for value in values.split(",")]
-    except ValueError:
+    except ValueError as error:
+        if "count of" in str(error):
+            raise
         raise ValueError(f"--grid must look like gamma=0.1,1,10 or beta=0:1:5, got {text!r}") from None
     return name.strip().replace("-", "_"), numbers
 
 
 def _read_toml(path: str) -> dict[str, Any]:
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise ValueError(f"sweep file {path!r} does not exist; check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"sweep file {path!r} is not valid TOML: {error}") from None
     unknown = sorted(set(content) - {"setting", "grid", "alpha", "draws", "seed", "method", "noise"})
     if unknown:
         raise ValueError(f"sweep file {path!r} has unknown keys {', '.join(unknown)}; see rmt sweep --help")
+    for key in ("setting", "grid"):
+        if not isinstance(content.get(key, {}), dict):
+            raise ValueError(f"sweep file {path!r}: {key} must be a table, got {content[key]!r}")
+    for name, values in content.get("grid", {}).items():
+        if not isinstance(values, list):
+            raise ValueError(f"sweep file {path!r}: grid.{name} must be a list of values, got {values!r}")
+    for key in ("method", "noise"):
+        if not isinstance(content.get(key, ""), str):
+            raise ValueError(f"sweep file {path!r}: {key} must be a text, got {content[key]!r}")
     return content
 
 
@@ -240,10 +260,16 @@ def _run_sweep(arguments: argparse.Namespace) -> int:
     from rmt.plot import sweep_curves
     from rmt.sweep import grid, run_sweep
 
+    if not arguments.out.strip():
+        raise ValueError("--out is empty; name a folder")
     _checks.one_of("--format", arguments.format, ("csv", "parquet"))
     content = _read_toml(arguments.file) if arguments.file else {}
     base = from_dict(content.get("setting", {}) | _given(arguments))
-    axes = dict(content.get("grid", {})) | dict(_axis(text) for text in arguments.grid)
+    given = [_axis(text) for text in arguments.grid]
+    twice = sorted({name for name, _ in given if [other for other, _ in given].count(name) > 1})
+    if twice:
+        raise ValueError(f"--grid {twice[0]} is given twice; list all its values in one --grid")
+    axes = dict(content.get("grid", {})) | dict(given)
     if not axes:
         raise ValueError("a sweep needs at least one axis; give --grid FIELD=… or a [grid] table in the file")
     arguments.noise = arguments.noise or content.get("noise")
@@ -273,7 +299,7 @@ def _run_sweep(arguments: argparse.Namespace) -> int:
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=150)
         written["plot"] = str(write_atomic(folder / "sweep.png", picture.getvalue()))
-    print(json.dumps(written) if arguments.json else "\n".join(f"{key}: {value}" for key, value in written.items()))
+    print(to_json(written) if arguments.json else "\n".join(f"{key}: {value}" for key, value in written.items()))
     return 0
 
 
@@ -281,11 +307,4 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
     commands = {"predict": _run_predict, "simulate": _run_simulate, "sweep": _run_sweep, "fit": fit.run}
-    try:
-        return commands[arguments.command](arguments)
-    except (ValueError, TypeError) as error:
-        print(f"rmt {arguments.command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"rmt {arguments.command}: interrupted", file=sys.stderr)
-        return 130
+    return run(f"rmt {arguments.command}", lambda: commands[arguments.command](arguments))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmt import _checks
-from rmt._files import to_plain, write_atomic
+from rmt._files import require_regular, to_json, write_atomic
 
 EXAMPLES = """examples:
   rmt fit --features X.npy --labels y.npy --source w.npy --json
@@ -85,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_npy(arguments.weights, np.column_stack([model.coef_, model.intercept_]))
         answer["weights"] = arguments.weights
     if arguments.json:
-        print(json.dumps(to_plain(answer)))
+        print(to_json(answer))
         return 0
     low, high = model.predicted_accuracy_interval_
     print(f"{'samples, features':<22}{len(X)}, {X.shape[1]}")
@@ -105,12 +104,21 @@ def write_npy(path: str, array: Any) -> Path:
 
 
 def _load(flag: str, path: str) -> Any:
+    require_regular(path)
     try:
-        array = np.load(path, allow_pickle=False)
+        # A map first: a header that promises more than the file holds is found before anything is allocated.
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        array = np.array(array) if isinstance(array, np.memmap) else array
     except FileNotFoundError:
         raise ValueError(f"{flag} {path!r} does not exist; check the path") from None
-    except (ValueError, EOFError, OSError) as error:
+    except IsADirectoryError:
+        raise ValueError(f"{flag} {path!r} is a folder; give a .npy file") from None
+    except PermissionError:
+        raise
+    except (ValueError, EOFError, OSError, OverflowError, SyntaxError, TypeError) as error:
         raise ValueError(f"{flag} {path!r} is not a plain .npy file ({error}); write it with numpy.save") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{flag} {path!r} is an archive of arrays; give one .npy file")
+    if array.dtype.kind == "c":
+        raise ValueError(f"{flag} {path!r} holds complex numbers; give real ones")
     return array if flag == "--labels" else _checks.finite(flag, array)

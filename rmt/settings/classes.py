@@ -43,6 +43,7 @@ class ClassTransfer(Comparable):
     label_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        _checks.flag("intercept", self.intercept)
         n, gamma = _checks.count("n", self.n), _checks.penalty("gamma", self.gamma)
         if (gamma == 0).any():
             raise ValueError("gamma must be > 0 in a ClassTransfer; give a small one for the limit")

@@ -290,12 +290,27 @@ def from_dict(values: dict[str, Any]) -> Transfer:
     missing = [name for name in ("p", "n", "gamma") if name not in values]
     if missing:
         raise ValueError(f"setting field(s) {', '.join(missing)} missing")
-    given: dict[str, Any] = {
-        name: float(value) if isinstance(value, str) else value for name, value in values.items() if name != "source"
-    }
+    given: dict[str, Any] = {name: _number(name, value) for name, value in values.items() if name != "source"}
     if "source" in values:
-        given["source"] = FixedSource(**values["source"])
+        given["source"] = _fixed_source(values["source"])
     return Transfer(**given)
+
+
+def _number(name: str, value: Any) -> Any:
+    """``value``, of which a text may stand for infinity."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{name} must be a number or an array of numbers, got {_checks.shown(value)}") from None
+
+
+def _fixed_source(values: Any) -> FixedSource:
+    known = [field.name for field in fields(FixedSource)]
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        raise ValueError(f"source must be a table with keys out of {', '.join(known)}, got {_checks.shown(values)}")
+    return FixedSource(**values)
 
 
 def source_moments(setting: Transfer) -> tuple[FloatArray, FloatArray]:

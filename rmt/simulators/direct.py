@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 
 from rmt import _checks
 from rmt._checks import FloatArray
-from rmt._parallel import run, stream
+from rmt._parallel import check_jobs, run, stream
 from rmt.scores.estimates import RegressionSimulation, Simulation
 from rmt.settings.isotropic import Transfer
 from rmt.settings.regression import Regression
 from rmt.simulators.drawing import Drawing
-from rmt.simulators.exact import single_setting, source_basis
+from rmt.simulators.exact import check_draws, single_setting, source_basis
 from rmt.simulators.noise import Noise, Sampler, noise_law
 
 #: Numbers that torch may hold in the samples of one batch of draws (of at most 16).
@@ -113,7 +113,15 @@ def draw_direct(
         test_points = 4000
     test_points = 0 if test_points is None else _checks.whole("test_points", test_points)
     rows = n + test_points + (0 if setting.N is None or np.isinf(setting.N) else int(setting.N))
-    size = float(p * rows)  # numbers a draw holds
+    size = float(p) * rows  # numbers a draw holds
+    check_jobs("n_jobs", n_jobs)
+    check_device(backend, device)
+    check_draws(setting, draws, len(gammas))
+    _checks.fits_memory(
+        f"one draw of {rows} samples with p={p}",
+        2.0 * size + 3.0 * float(min(n, p)) ** 2 + 3.0 * float(p) * needed,
+        "lower p or n, or take the exact method",
+    )
     plan = _Plan(
         setting=setting,
         gammas=gammas,
@@ -143,6 +151,18 @@ def draw_direct(
         )
 
     return Drawing(run(plan.draw, pieces, n_jobs=n_jobs, progress="direct simulation" if progress else None), finish)
+
+
+def check_device(backend: str, device: str | None) -> None:
+    """Raise ValueError unless torch has the device (any backend but "torch" has none)."""
+    if backend != "torch" or device in (None, "cpu"):
+        return
+    import torch
+
+    try:
+        torch.Generator(device)
+    except (RuntimeError, AssertionError, TypeError):
+        raise ValueError(f"device={device!r} is not to be had here by torch; give cpu, or run where it is") from None
 
 
 def simulate_regression(setting: Regression, draws: int, seed: int = 0, *, n_jobs: int = 1) -> RegressionSimulation:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
+from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.settings.isotropic import Transfer
 
@@ -57,6 +58,12 @@ def single_setting(setting: Transfer) -> Transfer:
     if setting.shape:
         raise ValueError(f"a simulation takes one setting, got arrays of shape {setting.shape}; use rmt.run_sweep")
     return setting
+
+
+def check_draws(setting: Transfer, draws: int, penalties: int) -> None:
+    """Raise ValueError if the results of so many draws do not fit into memory."""
+    q = 1 + (setting.source_count or 1)
+    _checks.fits_memory(f"draws={draws}", 2.0 * draws * penalties * (q + q * q), "give fewer draws")
 
 
 def _check_sizes(n: int, p: int, special: int, heads: int, gammas: FloatArray) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from rmt import _checks
 from rmt._checks import FloatArray
-from rmt._parallel import run, stream
+from rmt._parallel import check_jobs, run, stream
 from rmt.scores.estimates import Simulation
 from rmt.settings.filters import FilteredTransfer
 from rmt.settings.gaussian import GaussianTransfer
@@ -21,7 +22,7 @@ from rmt.settings.many_classes import MulticlassTransfer
 from rmt.settings.regression import Regression
 from rmt.settings.subspace import SubspaceTransfer
 from rmt.simulators.drawing import Drawing
-from rmt.simulators.exact import draw_block, single_setting
+from rmt.simulators.exact import check_draws, draw_block, single_setting
 
 
 def block_size(setting: Transfer) -> int:
@@ -115,6 +116,24 @@ def _only_square(setting: Any, loss: Any) -> None:
         raise ValueError(f"a {type(setting).__name__} is fitted with loss='square', got {find_loss(loss).name!r}")
 
 
+def check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError if :func:`simulate` would not take these options, before any work or file.
+
+    A noise law, a device and names are looked at; what depends on the setting is left to the simulator.
+    """
+    from rmt.simulators.direct import check_device, simulate_direct
+    from rmt.simulators.noise import noise_law
+
+    known = inspect.signature(sample_exact if method == "exact" else simulate_direct).parameters
+    names = [name for name, parameter in known.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    unknown = sorted(set(options) - set(names))
+    if unknown:
+        raise ValueError(f"method {method!r} has no option {', '.join(unknown)}; it has {', '.join(names)}")
+    if "noise" in options:
+        noise_law(options["noise"])
+    check_device(options.get("backend", "numpy"), options.get("device"))
+
+
 def sample_exact(
     setting: Transfer,
     draws: int = 1000,
@@ -155,6 +174,16 @@ def draw_exact(
     single_setting(setting)
     draws = _checks.whole("draws", draws)
     gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
+    check_jobs("n_jobs", n_jobs)
+    check_draws(setting, draws, len(gammas))
+    sizes = [int(setting.p), int(setting.n)]
+    largest = max(min(sizes), 0 if setting.N is None or np.isinf(setting.N) else min(sizes[0], int(setting.N)))
+    band = 4 + (setting.source_count or 1)  # see exact: b + 1 diagonals at most
+    _checks.fits_memory(
+        f"a block of {block_size(setting)} draws with p={sizes[0]} and n={sizes[1]}",
+        2.0 * band * largest * block_size(setting),
+        "lower p or n, or take theory alone",
+    )
     pieces = [
         (setting, _checks.whole("seed", seed, low=0), index, gammas)
         for index in range(-(-draws // block_size(setting)))

@@ -17,7 +17,7 @@ import pytest
 from cases import TWO_SOURCES, ridge
 
 import rmt
-from rmt._files import to_plain
+from rmt._files import lines, read_json, to_plain, write_json
 from rmt.settings.isotropic import as_dict
 
 BASE = ridge(100, 20, 30, 1.5, 1, 0.6, 0.4, 1.0)
@@ -67,11 +67,45 @@ def test_workers_and_order_change_nothing(tmp_path):
 
 def test_resume_computes_only_what_is_missing(tmp_path):
     whole = sweep(tmp_path)
-    points = sorted((tmp_path / "points").glob("*.json"))
-    points[2].unlink()
-    stamps = {p: p.stat().st_mtime_ns for p in points if p.exists()}
+    log = tmp_path / "points.jsonl"
+    kept = log.read_text().splitlines()[:2]
+    log.write_text("\n".join(kept) + "\n" + '{"index": 3, "cut o')  # a kill cuts a line off
     assert sweep(tmp_path).rows == whole.rows
-    assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
+    assert log.read_text().splitlines()[:2] == kept
+    assert len(lines(log)) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.json", "points.jsonl"}
+
+
+def test_a_damaged_point_is_computed_again_and_that_is_said(tmp_path):
+    whole = sweep(tmp_path)
+    log = tmp_path / "points.jsonl"
+    text = log.read_text()
+    place = text.index("theory") + 30
+    digit = next(i for i in range(place, len(text)) if text[i] in "12345678")
+    log.write_text(text[:digit] + str(int(text[digit]) + 1) + text[digit + 1 :])
+    with pytest.warns(UserWarning, match=r"1 lines of .*points.jsonl' are damaged"):
+        assert sweep(tmp_path).rows == whole.rows
+    assert sweep(tmp_path).rows == whole.rows
+
+
+def test_folders_of_older_versions_go_on(tmp_path):
+    whole = sweep(tmp_path)
+    plan = read_json(tmp_path / "sweep.json")
+    write_json(tmp_path / "sweep.json", {key: value for key, value in plan.items() if key != "digest"})
+    for line in lines(tmp_path / "points.jsonl")[:2]:
+        write_json(tmp_path / "points" / f"{line.pop('index'):06d}.json", line)
+    (tmp_path / "points.jsonl").unlink()
+    (tmp_path / "points" / ".000003.json.abcd1234.tmp").write_text("{")
+    with pytest.warns(UserWarning, match="without a digest"):
+        assert sweep(tmp_path).rows == whole.rows
+    assert len(lines(tmp_path / "points.jsonl")) == 2
+    assert len(list((tmp_path / "points").iterdir())) == 2
+
+
+def test_a_kill_in_the_first_write_leaves_a_usable_folder(tmp_path):
+    (tmp_path / ".sweep.json.x1y2z3ab.tmp").write_text('{"alpha": [')
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.json", "points.jsonl"}
 
 
 def test_killed_sweep_continues_where_it_was(tmp_path):
@@ -83,16 +117,16 @@ def test_killed_sweep_continues_where_it_was(tmp_path):
     folder = tmp_path / "killed"
     process = subprocess.Popen([*command, "--out", str(folder)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(folder.glob("points/*.json"))) < 2:
+    while time.monotonic() < deadline and len(lines(folder / "points.jsonl")) < 2:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    finished = {p: p.read_bytes() for p in folder.glob("points/*.json")}
+    finished = [line for line in lines(folder / "points.jsonl") if line is not None]
     assert 2 <= len(finished) < 8
     assert not (folder / "sweep.csv").exists()
     for out in (folder, tmp_path / "unbroken"):
         assert subprocess.run([*command, "--out", str(out)], capture_output=True).returncode == 0
-    assert {p: p.read_bytes() for p in finished} == finished
+    assert lines(folder / "points.jsonl")[: len(finished)] == finished
     assert (folder / "sweep.csv").read_bytes() == (tmp_path / "unbroken" / "sweep.csv").read_bytes()
 
 
@@ -113,9 +147,12 @@ def test_broken_and_foreign_folders_are_refused(tmp_path):
     sweep(tmp_path / "s")
     with pytest.raises(ValueError, match=r"holds another sweep \(different draws\)"):
         sweep(tmp_path / "s", draws=21)
-    broken = tmp_path / "s" / "points" / "000001.json"
-    broken.write_text('{"theory": ')
-    with pytest.raises(ValueError, match=r"000001.json' is not valid JSON.*delete it to have it computed again"):
+    plan = tmp_path / "s" / "sweep.json"
+    plan.write_text(plan.read_text().replace('"draws": 20', '"draws": 30'))
+    with pytest.raises(ValueError, match=r"sweep.json' is damaged or was changed by hand.*delete the folder"):
+        sweep(tmp_path / "s")
+    plan.write_text('{"theory": ')
+    with pytest.raises(ValueError, match=r"sweep.json' is not valid JSON.*delete the folder to start anew"):
         sweep(tmp_path / "s")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("do not overwrite")

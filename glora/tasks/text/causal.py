@@ -159,7 +159,9 @@ class CausalTask:
         extra: dict[str, Any] = gguf_options(self.gguf_file)
         with quiet(), loading(f"task.model={self.model!r}"):
             name = expand("task.model", self.model)
-            return transformers.AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **extra)
+            return transformers.AutoModelForCausalLM.from_pretrained(
+                name, trust_remote_code=False, dtype=torch.float32, **extra
+            )
 
     def check_model(self, max_length: int) -> None:
         """Raise ValueError if the model cannot take so many tokens, or not those of its tokenizer.

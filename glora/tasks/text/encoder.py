@@ -60,7 +60,9 @@ def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Modu
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with loading(f"task.model={name!r}"):
-            model, info = auto.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options)
+            model, info = auto.from_pretrained(
+                name, trust_remote_code=False, dtype=torch.float32, output_loading_info=True, **options
+            )
         _require_shapes(name, info["mismatched_keys"])
         if pooling == "mean":
             _require_pretrained(name, info["missing_keys"])

@@ -160,6 +160,11 @@ class Glue:
         if problems:
             raise ValueError("the data cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
         pool, tested = self._clean(pool), self._clean(tested)
+        if pool == tested:
+            raise ValueError(
+                f"{self.dataset}: the test file {test} holds the same rows as the training file; its figures would say "
+                "nothing"
+            )
         pool = self._subset(pool)
         order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(self.subset_seed)).tolist()
         cut = round(self.validation_fraction * len(pool))

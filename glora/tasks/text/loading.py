@@ -84,7 +84,7 @@ def _sketch(name: str) -> Any:
     import transformers
 
     with loading(f"task.model={name!r}"):
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         with torch.device("meta"):
             return transformers.AutoModel.from_config(config)
 
@@ -113,7 +113,7 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
 
     extra = gguf_options(gguf_file)
     with loading(f"the tokenizer of task.model={name!r}"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False, **extra)
     known = len(tokenizer) - len(set(tokenizer.all_special_ids))
     if known < FEWEST_TOKENS:
         raise ValueError(

@@ -29,8 +29,8 @@ from glora._checks import number, of_kind, whole
 from glora.tasks.base import SPLITS, Batch, device_of, to_device
 from glora.tasks.vision.augment import RandAugment
 from glora.tasks.vision.corruptions import CORRUPTIONS, corrupt_all
-from glora.tasks.vision.images import DataProblems, ImageList, ImageSet, Transform
-from glora.tasks.vision.list_checks import differs_from_union, overlaps
+from glora.tasks.vision.images import MOST_PIXELS, DataProblems, ImageList, ImageSet, Transform
+from glora.tasks.vision.list_checks import contradictions, differs_from_union, leaving, overlaps
 from glora.tasks.vision.lists import (
     class_count,
     class_folders,
@@ -72,6 +72,8 @@ class Vtab:
         shifts: folders of other domains with the same classes: ``{name: folder}`` with ``test.txt`` or one folder
             a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``. Without
             a mapping, class folders bear the names of train/'s folders or those in ``classes.txt``.
+        most_pixels: larger pictures are refused; see `images.Transform`.
+        outside: allow lists whose paths leave the data folder (absolute, or with ``..``).
         test_limit: use only so many images of the test list, evenly spread (None: all of them).
 
     Raises:
@@ -91,6 +93,8 @@ class Vtab:
     drop_path: float = 0.0
     shifts: Mapping[str, Any] = field(default_factory=dict)
     test_limit: int | None = None
+    most_pixels: int = MOST_PIXELS
+    outside: bool = False
 
     main_metric = "accuracy"
     greater_is_better = True
@@ -107,7 +111,7 @@ class Vtab:
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), 1)
         whole("list_seed", self.list_seed, 0)
-        for name, kind in (("folder", "str"), ("model", "str"), ("augment", "bool")):
+        for name, kind in (("folder", str), ("model", str), ("augment", bool), ("outside", bool)):
             of_kind(name, getattr(self, name), kind)
         number("drop_path", self.drop_path, 0.0)
         if self.drop_path >= 1.0:
@@ -118,7 +122,9 @@ class Vtab:
     @cached_property
     def transform(self) -> Transform:
         """How files become tensors."""
-        return Transform(side=self.side, resize=self.resize, normalisation=self.normalisation)
+        return Transform(
+            side=self.side, resize=self.resize, normalisation=self.normalisation, most_pixels=self.most_pixels
+        )
 
     @cached_property
     def class_number(self) -> int:
@@ -260,7 +266,8 @@ class Vtab:
 
     def _between_lists(self, lists: Mapping[str, ImageList]) -> list[str]:
         """What is wrong between lists that may each be right; looks at paths and labels alone."""
-        problems = overlaps(lists, _APART)
+        problems = overlaps(lists, _APART) + contradictions(lists)
+        problems += [] if self.outside else leaving(lists)
         if self.layout == "vtab" and self.shots is None and {*_VTAB_FILES} - {"test"} <= lists.keys():
             problems += differs_from_union(lists["train+validation"], [lists["train"], lists["validation"]])
         return problems

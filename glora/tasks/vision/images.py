@@ -17,12 +17,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glora._checks import whole
+from glora._files import require_regular
+
 #: Mean and standard deviation of each channel (0..1) that pretrained models were trained with.
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
+
+#: Formats that Pillow may try, whatever a file's name: those of `lists.IMAGE_SUFFIXES`. Others start programs (EPS).
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
+#: Largest picture that is decoded, unless told.
+MOST_PIXELS = 50_000_000
 
 Pixels = NDArray[np.uint8]  # shape: (side, side, 3)
 
@@ -92,6 +100,7 @@ class Transform:
             ``side / crop_ratio`` and cuts out the centre (ImageNet).
         crop_ratio: see `resize`; 0.875 is 256 → 224.
         normalisation: a name of `NORMALISATIONS`.
+        most_pixels: larger pictures are refused before they are decoded.
 
     Raises:
         ValueError: a field has a value out of its range.
@@ -101,8 +110,10 @@ class Transform:
     resize: str = "squash"
     crop_ratio: float = 0.875
     normalisation: str = "imagenet"
+    most_pixels: int = MOST_PIXELS
 
     def __post_init__(self) -> None:
+        whole("most_pixels", self.most_pixels, 1)
         if isinstance(self.side, bool) or not isinstance(self.side, int) or self.side < 1:
             raise ValueError(f"side must be a positive integer, got {self.side!r}")
         if self.resize not in ("squash", "crop"):
@@ -121,7 +132,10 @@ class Transform:
         from PIL import Image
 
         try:
-            with Image.open(path) as opened:
+            require_regular(path)
+            with Image.open(path, formats=FORMATS) as opened:
+                if opened.width * opened.height > self.most_pixels:
+                    raise OSError(f"{opened.width}×{opened.height} pixels, more than most_pixels={self.most_pixels:,}")
                 image = opened.convert("RGB")
         except OSError:
             raise

@@ -6,7 +6,7 @@ Only paths and labels are compared; no image is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from glora.tasks.vision.images import ImageList
 
@@ -27,6 +27,29 @@ def overlaps(lists: Mapping[str, ImageList], apart: Iterable[tuple[str, str]]) -
     return found
 
 
+def contradictions(lists: Mapping[str, ImageList]) -> list[str]:
+    """A sentence for every list that gives one image two labels."""
+    found = []
+    for images in dict.fromkeys(lists.values()):
+        labels: dict[str, int] = {}
+        both = [path for path, label in _pairs(images) if labels.setdefault(path, label) != label]
+        if both:
+            found.append(f"{images.name}: {len(both)} images have two labels, for instance {min(both)}")
+    return found
+
+
+def leaving(lists: Mapping[str, ImageList]) -> list[str]:
+    """A sentence for every list whose paths leave its folder."""
+    found = []
+    for images in dict.fromkeys(lists.values()):
+        away = [p for p in images.paths if os.path.isabs(p) or os.path.normpath(p).split(os.sep)[0] == os.pardir]
+        if away:
+            found.append(
+                f"{images.name}: {len(away)} paths leave the folder, for instance {away[0]}; outside = true allows it"
+            )
+    return found
+
+
 def differs_from_union(whole: ImageList, parts: Sequence[ImageList]) -> list[str]:
     """A sentence if a list is not its parts together, with the same labels."""
     files, wanted = _files(whole), {path: label for part in parts for path, label in _files(part).items()}
@@ -42,6 +65,11 @@ def differs_from_union(whole: ImageList, parts: Sequence[ImageList]) -> list[str
 
 
 def _files(images: ImageList) -> dict[str, int]:
-    """Label of each file, its path freed of ``.`` and ``..`` so that equal files have equal names."""
+    """Label of each file; see `_pairs`."""
+    return dict(_pairs(images))
+
+
+def _pairs(images: ImageList) -> Iterator[tuple[str, int]]:
+    """(file, label), the path freed of ``.`` and ``..`` so that equal files have equal names."""
     paths = (os.path.normpath(images.root / path) for path in images.paths)
-    return dict(zip(paths, images.labels, strict=True))
+    return zip(paths, images.labels, strict=True)

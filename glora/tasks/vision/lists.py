@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from glora._files import read_text, require_regular
 from glora.tasks.vision.images import DataProblems, ImageList
 from glora.tasks.vision.list_checks import overlaps
 
@@ -162,7 +163,10 @@ def class_names(folder: str | Path) -> list[str] | None:
     path = Path(folder) / "classes.txt"
     if not path.is_file():
         return None
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except ValueError as error:
+        raise DataProblems(str(folder), [str(error)]) from None
 
 
 def class_count(folder: str | Path) -> int | None:
@@ -298,6 +302,7 @@ def _parse(path: Path, name: str, root: Path, classes: int | None, problems: lis
     """Read "path label" lines; what is wrong with them is appended to `problems`."""
     paths: list[str] = []
     labels: list[int] = []
+    require_regular(path)
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():

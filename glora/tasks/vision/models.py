@@ -111,7 +111,9 @@ def load_classifier(
     try:
         # float16 checkpoints are widened: adapters are trained on float32 bases here.
         with quiet():
-            backbone = AutoModel.from_pretrained(str(local) if local.is_dir() else name, dtype=torch.float32)
+            backbone = AutoModel.from_pretrained(
+                str(local) if local.is_dir() else name, trust_remote_code=False, dtype=torch.float32
+            )
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"model {name!r} cannot be loaded: {str(error).splitlines()[0]} … give a folder that holds "

@@ -55,7 +55,8 @@ def test_from_a_file_to_a_merged_model(config: Path, tmp_path: Path, capsys: pyt
     assert result["run"] == str(out)
     assert result["test"]["accuracy"] > 60
     assert sorted(path.name for path in out.iterdir()) == [
-        "adapter", "best.safetensors", "last.safetensors", "metrics.jsonl", "result.json", "run.json",
+        "adapter", "best.safetensors", "last.previous.safetensors",
+        "last.safetensors", "metrics.jsonl", "result.json", "run.json",
     ]  # fmt: skip
     again = call(capsys, "tune", config, "--set", f"out={out}", "--resume")
     assert again == result
@@ -284,4 +285,4 @@ def test_a_run_is_not_asked_what_its_model_cannot_answer(
         assert message in capsys.readouterr().err
     (out / "result.json").write_text("{")
     assert main(["evaluate", str(out)]) == 2
-    assert "result.json' is damaged" in capsys.readouterr().err
+    assert "result.json' is not valid JSON" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,4 +39,5 @@ def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
         file.write('{"step": 3, "lo')
     assert [line["step"] for line in run.metrics] == [1, 2]
     run.rewind(1)
-    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1}
+    assert run.metrics == [{"step": 1}]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
