@@ -2,6 +2,7 @@
 
 =================== ===================================================================================
 run.json            the configuration, seeds included, and the versions of everything
+steps.json          where steps were measured: a digest of the batch, and the steps
 metrics.jsonl       one line for every ``log_every`` steps and every evaluation
 last.safetensors    the newest checkpoint for resuming: weights, optimizer states, and the loop's state
 best.safetensors    the weights with the best main metric on validation so far
@@ -29,14 +30,18 @@ from glora._files import read_lines, write_atomic
 from glora.runs.config import RunConfig
 
 _STATE = "state"
+#: Of run.json; 1 knew no steps, so that the methods below, whose default is now another, meant "raw".
+VERSION = 2
+_RAW_BEFORE = ("glora", "ssf", "bitfit", "output_scale", "custom", "supernet")
 
 
 class Run:
     """A run's folder; get one from `create` (before the work, then `start`) or `open` (afterwards)."""
 
-    def __init__(self, folder: str | Path, config: RunConfig) -> None:
+    def __init__(self, folder: str | Path, config: RunConfig, version: int = VERSION) -> None:
         self.folder = Path(folder)
         self.config = config
+        self.version = version
 
     @classmethod
     def create(cls, config: RunConfig, *, resume: bool = False) -> Run:
@@ -54,7 +59,7 @@ class Run:
                     "with --set out=FOLDER"
                 )
             run = cls.open(folder)
-            changed = sorted(_differences(run.config.to_dict(), config.to_dict()))
+            changed = sorted(_differences(run.config.to_dict(), _read(config.to_dict(), run.version)))
             if changed:
                 raise ValueError(
                     f"the run in {str(folder)!r} was started with other values of {', '.join(changed)}; "
@@ -72,18 +77,23 @@ class Run:
         """
         path = Path(folder) / "run.json"
         try:
-            config = RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            version = int(stored.get("version", 1))
+            config = RunConfig.from_dict(_read(stored["config"], version))
         except FileNotFoundError:
             raise ValueError(f"{str(folder)!r} is not the folder of a run: it has no run.json") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}") from None
-        return cls(folder, config)
+        if version > VERSION:
+            raise ValueError(f"{str(path)!r} has version {version}, this package reads up to {VERSION}")
+        return cls(folder, config, version)
 
     def start(self) -> Run:
         """Write the description of a new run; a run that is continued keeps the one it has."""
         path = self.folder / "run.json"
         if not path.is_file():
-            write_atomic(path, _json({"config": self.config.to_dict(), "versions": versions()}, indent=1))
+            described = {"version": VERSION, "config": self.config.to_dict(), "versions": versions()}
+            write_atomic(path, _json(described, indent=1))
         return self
 
     @property
@@ -120,6 +130,10 @@ class Run:
         """Drop the lines of metrics after `step`, which a resumed run writes again."""
         kept = [line for line in self.metrics if line["step"] <= step]
         write_atomic(self.folder / "metrics.jsonl", "".join(_json(line) + "\n" for line in kept))
+
+    def note_steps(self, steps: dict[str, Any]) -> None:
+        """Write what was measured before the first step."""
+        write_atomic(self.folder / "steps.json", _json(steps, indent=1))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the figures at the end."""
@@ -169,6 +183,14 @@ def versions() -> dict[str, str]:
 
 def _json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False)
+
+
+def _read(config: dict[str, Any], version: int) -> dict[str, Any]:
+    """A configuration as a version of run.json meant it."""
+    method = config["method"]
+    if version == 1 and method["name"] in _RAW_BEFORE:
+        config = {**config, "method": {"steps": "raw", **method}}
+    return config
 
 
 def _differences(one: Any, other: Any, path: str = "") -> list[str]:

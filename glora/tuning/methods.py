@@ -11,7 +11,8 @@ custom                                   what the fields of `glora.GLoRAConfig` 
 file                                     the configuration in a JSON file (``path``), as a search writes it
 ======================================== =====================================================================
 
-Every method with a trainable scale takes ``share``, see `glora.training.alpha.share_alpha`.
+Every method with a trainable scale takes ``share``, see `glora.training.alpha.share_alpha`. All that adapt layers take
+``steps``, see `glora.GLoRAConfig`: "raw" for lora and alpha_lora, what the file says for file, else "balanced".
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
         if name == "linear_probe":
             config = presets.linear_probe(modules_to_save=tuple(heads), **given)
         elif name == "custom":
-            config = GLoRAConfig.from_dict(given)
+            config = GLoRAConfig.from_dict({"steps": "balanced", **given})
         elif name == "file":
             config = _from_file(**given)
         else:
@@ -93,9 +94,9 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
     return replace(config, modules_to_save=tuple(dict.fromkeys([*config.modules_to_save, *heads]))), share
 
 
-def _from_file(path: str) -> GLoRAConfig:
+def _from_file(path: str, **changes: Any) -> GLoRAConfig:
     try:
-        return GLoRAConfig.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return GLoRAConfig.from_dict({**json.loads(Path(path).read_text(encoding="utf-8")), **changes})
     except FileNotFoundError:
         raise ValueError(f"method.path={path!r} does not exist; check the path") from None
     except json.JSONDecodeError as error:
