@@ -46,9 +46,10 @@ from glora.layer.tensors import LowRank, SupportTensor
 
 #: Rank of the LoRA that is the reference.
 RANK = 4
-#: A step of a scale (A, D) moves it by at most this many learning rates, relative to what it scales: a tenth at LoRA's
-#: usual 3e-3. A bias of almost nothing would else be scaled by thousands, which decides nothing at the start and, once
-#: the bias matters, everything.
+#: A unit step moves what it acts on by at most this much: a scale (A, D) in units of itself, the entries of B in units
+#: of those of LoRA's, the shift C of the input in units of its rms. At LoRA's usual rate of 3e-3 that is a tenth.
+#: Without it a bias of almost nothing would be scaled by thousands, and a B that adds Σ_i x_i by millions behind a
+#: LayerNorm, where the sum is zero: that decides nothing at the start and, once biases or sums move, everything.
 CAP = 32.0
 _IMAGES = 8  # of a convolution's inputs that are unfolded at once
 
@@ -146,7 +147,7 @@ def own(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: M
         moments: of the layer.
 
     Returns:
-        That, and by how much the entries of a scale (A, D) move, relative to what they scale (0 for B, C, E).
+        That, and by how much the tensor moves what it acts on, in the units of `CAP` (0 for E, which none bounds).
     """
     config = adapter.config
     weight = adapter.op.matrix(base.weight).float()  # type: ignore[arg-type]
@@ -161,10 +162,12 @@ def own(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: M
         return math.sqrt(float(weight.square().mean(0).double() @ square)), 1.0
     if name == "A":
         return math.sqrt(moments.output if config.tie_a_d else moments.product), 1.0
+    if name == "B" and structure == "lora":
+        return low * math.sqrt(float(square.sum())), 0.0
     if name == "B":
-        return low * math.sqrt(float(square.sum())) if structure == "lora" else math.sqrt(moments.total), 0.0
+        return math.sqrt(moments.total), math.sqrt(3 * weight.shape[1] / RANK)
     if name == "C":
-        return low * math.sqrt(float(weight.square().sum(1).mean())), 0.0
+        return low * math.sqrt(float(weight.square().sum(1).mean())), low / math.sqrt(float(square.mean()))
     bias: Tensor | None = base.bias  # type: ignore[assignment]
     if name == "D":
         return (0.0 if bias is None else math.sqrt(float(bias.float().square().mean()))), 1.0
@@ -172,7 +175,7 @@ def own(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: M
 
 
 def factor(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: Moments) -> float:
-    """The step of a tensor: reference / own, at most `CAP` for a scale; 1 where that says nothing."""
+    """The step of a tensor: reference / own, within `CAP`; 1 where that says nothing."""
     if name == "B" and structure == "lora":
         return math.sqrt(RANK / adapter.config.rank)  # of the inputs it says nothing; exactly 1 for the reference
     if not moments.usable:

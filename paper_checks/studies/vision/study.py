@@ -308,7 +308,7 @@ class Study(Check):
         task = self._task(context, name)
         model = task.build_model(seed)
         generator = torch.Generator().manual_seed(seed)
-        supernet = glora.SuperNet(model, 4, modules_to_save=task.heads, generator=generator)
+        supernet = glora.SuperNet(model, 4, modules_to_save=task.heads, generator=generator, steps="raw")
         wrapped: Any = SuperNetTask(task, supernet, seed=seed)
         settings = self._settings(self.plan.supernet_epochs, self.plan.supernet_rate, seed, "train")
         done = train(model, wrapped, settings, before_step=wrapped.before_step)

@@ -166,6 +166,15 @@ def test_the_cap_and_the_cases_without_an_answer() -> None:
         assert set(steps.factors(adapter, base, moments).values()) == {1.0}
 
 
+def test_a_sum_that_is_zero_behind_a_layer_norm_is_not_blown_up() -> None:
+    base, x = layer()
+    adapter = Adapter(LayerConfig(B="vector"), base)
+    x = nn.functional.layer_norm(x, (IN,))
+    found = steps.factors(adapter, base, steps.measured(adapter.op, base, x))["B"]
+    # The entries of a B of ones move at most CAP times as far as those of LoRA's left right.
+    assert found == pytest.approx(steps.CAP * 2 / math.sqrt(3 * IN))
+
+
 def test_moments_add_up_over_batches() -> None:
     base, x = layer()
     op = Adapter(LayerConfig(E="vector"), base).op
