@@ -225,7 +225,7 @@ def _set_steps(layer: AdaptedLinear, adapter_name: str, key: str, config: GLoRAP
     adapter, base = cast(Adapter, layer._adapters[adapter_name]), layer.get_base_layer()
     known = config.step_factors.get(key)
     if known is None:
-        here = not base.weight.is_meta  # type: ignore[union-attr]
+        here = not base.weight.is_meta
         known = steps.factors(adapter, base, steps.assumed(adapter.op, base)) if here else {}
     steps.apply(adapter, base, known, set())
     config.step_factors[key] = adapter.steps
