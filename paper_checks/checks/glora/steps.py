@@ -134,3 +134,6 @@ def moved(task: Any, fields: Mapping[str, Any], steps: str) -> Iterator[tuple[tu
                 change = (place.adapter(x, place.base) - before).square().mean().sqrt()
                 parameter.zero_()
                 yield (place.name, tensor), float(change)
+
+
+CHECK = Steps()
