@@ -115,7 +115,8 @@ def moved(task: Any, fields: Mapping[str, Any], steps: str) -> Iterator[tuple[tu
     if steps == "balanced":
         glora.balance(model, batch, forward=task.loss)
     model.eval()
-    places, inputs = places_of(model, "default"), {}
+    places = places_of(model, "default")
+    inputs: dict[str, Any] = {}
     hooks = [
         place.module.register_forward_pre_hook(lambda _, args, name=place.name: inputs.__setitem__(name, args[0]))
         for place in places
@@ -130,7 +131,7 @@ def moved(task: Any, fields: Mapping[str, Any], steps: str) -> Iterator[tuple[tu
             for tensor, parameter in place.adapter.started_at_zero.items():
                 if parameter.grad is None:
                     continue
-                parameter -= parameter.grad.sign()
+                parameter.sub_(parameter.grad.sign())
                 change = (place.adapter(x, place.base) - before).square().mean().sqrt()
                 parameter.zero_()
                 yield (place.name, tensor), float(change)
