@@ -42,6 +42,8 @@ STRUCTURES: dict[str, tuple[str, ...]] = {
 }
 A_PRODUCTS = ("elementwise", "matmul")
 INITS = ("kaiming", "xavier", "gaussian")
+#: Where the step of each support tensor comes from, see `GLoRAConfig`.
+STEPS = ("balanced", "data-free", "raw")
 
 Target = str | Sequence[str] | Callable[[str, Any], bool]
 
@@ -194,6 +196,10 @@ class GLoRAConfig(LayerConfig):
         modules_to_save: names (or last components) of modules trained in full and stored with the adapter,
             typically the classification head.
         exclude_heads: leave output layers alone (a list of names in `target` is taken at its word).
+        steps: the fixed factor of every support tensor, by which one learning rate serves all structures (see
+            `glora.layer.steps`). "balanced": estimated from the weights by `attach` and measured on the first training
+            batch by `glora.balance`, `glora tune` and `glora search`; "data-free": the estimate stays; "raw": all are
+            1, as in the papers.
 
     The remaining arguments are those of `LayerConfig` and describe every targeted layer without an override.
     """
@@ -202,9 +208,11 @@ class GLoRAConfig(LayerConfig):
     overrides: Mapping[str, LayerConfig] = field(default_factory=dict)
     modules_to_save: Sequence[str] = ()
     exclude_heads: bool = True
+    steps: str = "balanced"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _one_of("steps", self.steps, STEPS)
         if isinstance(self.target, str):
             _pattern("target", self.target)
         elif isinstance(self.target, Sequence):
@@ -239,7 +247,9 @@ class GLoRAConfig(LayerConfig):
         return self.layer
 
     @classmethod
-    def explicit(cls, layers: Mapping[str, LayerConfig], modules_to_save: Sequence[str] = ()) -> GLoRAConfig:
+    def explicit(
+        cls, layers: Mapping[str, LayerConfig], modules_to_save: Sequence[str] = (), *, steps: str = "balanced"
+    ) -> GLoRAConfig:
         """A configuration that names every layer, as a search or a checkpoint gives it.
 
         The most frequent `LayerConfig` becomes the default and the others become overrides, so the result is
@@ -252,11 +262,12 @@ class GLoRAConfig(LayerConfig):
             overrides=overrides,
             modules_to_save=modules_to_save,
             exclude_heads=False,
+            steps=steps,
             **dataclasses.asdict(common),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, ready for JSON or TOML.
+        """The fields that differ from their defaults, and always `steps`, ready for JSON or TOML.
 
         Raises:
             ValueError: `target` is a function, which has no text form.
@@ -274,15 +285,16 @@ class GLoRAConfig(LayerConfig):
             values["modules_to_save"] = list(self.modules_to_save)
         if not self.exclude_heads:
             values["exclude_heads"] = False
-        return values
+        return {**values, "steps": self.steps}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GLoRAConfig:
-        """Inverse of `to_dict`; unknown fields are an error."""
+        """Inverse of `to_dict`; unknown fields are an error, and without `steps` they are "raw", as before there were
+        any."""
         _known_fields(values, GLoRAConfig)
         table("overrides", values.get("overrides", {}))
         overrides = {key: LayerConfig.from_dict(layer) for key, layer in values.get("overrides", {}).items()}
-        return cls(**{**values, "overrides": overrides})
+        return cls(**{"steps": "raw", **values, "overrides": overrides})
 
 
 def all_layer_configs(**common: Any) -> Iterator[LayerConfig]:

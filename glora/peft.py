@@ -1,5 +1,5 @@
 """A door: ``import glora.peft`` registers the tuner of `glora.integrations.peft_tuner` with PEFT."""
 
-from glora.integrations.peft_tuner import NAME, AdaptedLinear, GLoRAPeftConfig, GLoRAPeftModel, register
+from glora.integrations.peft_tuner import NAME, AdaptedLinear, GLoRAPeftConfig, GLoRAPeftModel, balance, register
 
-__all__ = ["NAME", "AdaptedLinear", "GLoRAPeftConfig", "GLoRAPeftModel", "register"]
+__all__ = ["NAME", "AdaptedLinear", "GLoRAPeftConfig", "GLoRAPeftModel", "balance", "register"]

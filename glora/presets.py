@@ -1,5 +1,7 @@
 """Known methods as configurations; every preset takes `target` and the other fields of `GLoRAConfig`.
 
+`lora` and `alpha_lora` have raw steps, the others balanced ones (see `GLoRAConfig`); ``steps="raw"`` is the papers'.
+
 ====================== =============================================== ==================================
 preset                 structure                                       equals
 ====================== =============================================== ==================================
@@ -50,6 +52,7 @@ def lora(
         rank_stabilized: divide by √r instead of r.
         **fields: further fields of `GLoRAConfig`.
     """
+    fields = {"steps": "raw", **fields}
     return GLoRAConfig(target=target, B="lora", rank=rank, **_scaled(rank, numerator, rank_stabilized), **fields)
 
 
@@ -78,6 +81,7 @@ def alpha_lora(
     """
     of_kind("per_row", per_row, bool)
     structure = "vector" if per_row else "scalar"
+    fields = {"steps": "raw", **fields}
     return GLoRAConfig(
         target=target,
         A=structure,

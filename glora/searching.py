@@ -34,8 +34,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from glora._checks import is_number, table, whole
-from glora.config import Target
+from glora._checks import choice, is_number, table, whole
+from glora.config import STEPS, Target
 from glora.engines.candidates import Engine
 from glora.engines.evolution import Evolution
 from glora.engines.knapsack import Knapsack
@@ -53,6 +53,7 @@ from glora.search.supernet_task import SuperNetTask
 from glora.tasks import make_task
 from glora.tasks.base import device_of
 from glora.training.loop import check, require_finite, train
+from glora.tuning.steps import measure_steps
 from glora.tuning.tune import tune
 
 ENGINES: dict[str, Any] = {"evolution": Evolution, "random": Random, "knapsack": Knapsack, "pymoo": Pymoo}
@@ -69,6 +70,7 @@ class SuperNetMethod:
         sampling, draws: subnets of a training step; see `SuperNet.draws`.
         engine: name and options of the search engine.
         batch_size: validation examples asked at once.
+        steps: of the supernet and of the subnet found, see `glora.GLoRAConfig`; "raw" is the paper's.
         retrain: fields of `TrainingSettings` that differ from the supernet's in the final training.
 
     Raises:
@@ -84,6 +86,7 @@ class SuperNetMethod:
     draws: int = 1
     engine: Mapping[str, Any] = field(default_factory=lambda: {"name": "evolution"})
     batch_size: int = 25
+    steps: str = "balanced"
     retrain: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,6 +100,7 @@ class SuperNetMethod:
             raise ValueError(f"method.tolerance is a fraction in [0, 1], got {self.tolerance!r}")
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")
+        choice("method.steps", self.steps, STEPS)
         if self.engine.get("name") not in ENGINES:
             raise ValueError(f"method.engine.name must be one of {', '.join(ENGINES)}; got {self.engine.get('name')!r}")
 
@@ -157,8 +161,10 @@ class SearchRun:
         # Options do not depend on the model: a space of one layer finds their faults before any work.
         space = SearchSpace((SearchLayer("layer", 2, 2),), self.method.rank, self.method.structures)
         self.method.make_engine(space, config.training.seed, Budget(10**9))
-        self.config, self.resume = config, resume
+        self.resume = resume
         self.run = Run.create(config, resume=resume)
+        self.config = self.run.config  # of a search that is continued: what an older version left out is said there
+        self.method = SuperNetMethod.from_options(self.config.method_options)
         self.folder = self.run.folder
         self._owned: ExitStack | None = None  # what is held while `all` works
 
@@ -178,6 +184,7 @@ class SearchRun:
             modules_to_save=self.task.heads,
             structures=None if self.method.structures is None else dict(self.method.structures),
             generator=torch.Generator().manual_seed(training.seed),
+            steps=self.method.steps,
         )
         self.method.make_engine(supernet.space, training.seed)  # a budget that nothing fits ends here
         wrapped: Any = SuperNetTask(
@@ -196,6 +203,8 @@ class SearchRun:
             self._owned.enter_context(self.run.lock())
         self.run.start()
         run.start()
+        if self.method.steps == "balanced":
+            measure_steps(model, self.task, training, run)
         train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step, evaluate=False)
         return supernet
 

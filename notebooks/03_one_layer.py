@@ -149,6 +149,36 @@ display(figure)
 print(glora.count_parameters(presets.glora(4), vit))
 
 # %% [markdown]
+# ## Steps: how far one learning rate moves the output
+# A step of Adam moves every number by the learning rate. What that does to the layer's output depends on the tensor; a
+# measured factor on each (its *step*, `glora.balance`) makes it what LoRA of rank 4 does. Inputs as after a GELU.
+
+# %%
+from glora.layer import steps
+
+base = torch.nn.Linear(1536, 384)
+inputs = torch.nn.functional.gelu(torch.randn(500, 1536))
+moments, rows = None, {}
+for fields in (
+    {"A": "lora", "B": "lora", "C": "lora", "D": "vector", "E": "vector", "rank": 4},
+    {"A": "vector", "B": "vector", "C": "vector"},
+):
+    adapter = glora.layer.adapter.Adapter(glora.LayerConfig(**fields), base)
+    moments = steps.measured(adapter.op, base, inputs)
+    for tensor, factor in steps.factors(adapter, base, moments).items():
+        moved, _ = steps.own(adapter, base, tensor, fields[tensor], moments)
+        rows[f"{tensor} {fields[tensor]}"] = moved / steps.reference(moments), factor * moved / steps.reference(moments)
+figure, axes = plot.panels(width=5.0, height=2.8)
+raw, balanced = np.array(list(rows.values())).T
+axes[0, 0].barh(list(rows), raw, color=plot.GREY, label="as they are")
+axes[0, 0].plot(balanced, list(rows), "o", color=plot.COLOURS[0], label="with steps")
+axes[0, 0].set_xscale("log")
+axes[0, 0].invert_yaxis()
+plot.name_axes(axes[0, 0], "first step / LoRA's", "")
+plot.legend(axes[0, 0])
+display(figure)
+
+# %% [markdown]
 # ## What the parts cost
 # CPU time of a training step (one thread, medians of interleaved steps) and bytes kept for the backward pass, on one
 # 384-wide block, relative to the frozen model. Only an element-wise low-rank $A$ costs a third matrix product; a trained

@@ -144,13 +144,13 @@ class SearchSpace:
         """The configuration of every layer, empty ones included."""
         return {layer.name: layer_config(genes, self.rank) for layer, genes in zip(self.layers, genome, strict=True)}
 
-    def config(self, genome: Genome, modules_to_save: Sequence[str] = ()) -> GLoRAConfig:
+    def config(self, genome: Genome, modules_to_save: Sequence[str] = (), *, steps: str = "balanced") -> GLoRAConfig:
         """The subnet as a configuration for `glora.attach`; layers without any support tensor are left out."""
         found = {name: layer for name, layer in self.configs(genome).items() if not layer.is_empty}
         if not found:
             # Nothing but the saved modules: a linear probe.
-            return GLoRAConfig(modules_to_save=tuple(modules_to_save))
-        return GLoRAConfig.explicit(found, modules_to_save)
+            return GLoRAConfig(modules_to_save=tuple(modules_to_save), steps=steps)
+        return GLoRAConfig.explicit(found, modules_to_save, steps=steps)
 
     def genome(self, configs: Mapping[str, LayerConfig]) -> Genome:
         """Inverse of `configs`; layers that are absent have no support tensor.

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,7 @@ def save_as_peft_lora(model: nn.Module, folder: str | Path, name: str | None = N
                 "can be written as PEFT LoRA (glora.export writes any adapter as merged weights)"
             )
         left, right = parts["B.left"], parts["B.right"]
+        left = left * cast(Adapter, wrapper.adapters[name]).steps["B"]
         if isinstance(wrapper.base, nn.Conv2d):
             left, right = left[:, :, None, None], right.reshape(-1, *wrapper.base.weight.shape[1:])
         tensors[f"{_PREFIX}{key}.lora_A.weight"] = right

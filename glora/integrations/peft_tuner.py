@@ -20,8 +20,10 @@ import peft
 from torch import Tensor, nn
 
 from glora.config import GLoRAConfig, LayerConfig
+from glora.layer import steps
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import Parameters, merged_parameters, swap
+from glora.model.balancing import Forward, Place, Steps, measure, set_factors
 
 try:
     from peft.config import PeftConfig
@@ -50,6 +52,8 @@ class GLoRAPeftConfig(PeftConfig):
         A, B, C, D, E, rank, …: see `glora.LayerConfig`.
         overrides: ``{pattern: {field: value}}`` for layers that differ (`glora.GLoRAConfig.overrides` as
             plain dictionaries, so that PEFT can write them).
+        steps: see `glora.GLoRAConfig`; `balance` measures them.
+        step_factors: the steps by layer and tensor, filled in by the tuner and stored with the checkpoint.
         requires: what a process has to import to read the checkpoint.
 
     Raises:
@@ -75,6 +79,10 @@ class GLoRAPeftConfig(PeftConfig):
     init: str = "kaiming"
     recompute: bool = False
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # As `glora.GLoRAConfig.steps`, but "raw" where nothing is said: checkpoints from before steps say nothing.
+    steps: str = "raw"
+    # The steps themselves, by layer and tensor: the tuner fills them in, so that they are stored and read again.
+    step_factors: dict[str, dict[str, float]] = field(default_factory=dict)
     requires: str = "import glora.peft"
 
     def __post_init__(self) -> None:
@@ -97,6 +105,7 @@ class GLoRAPeftConfig(PeftConfig):
             target_modules=target,
             modules_to_save=list(config.modules_to_save) or None,
             overrides={pattern: layer.to_dict() for pattern, layer in config.overrides.items()},
+            steps=config.steps,
             **asdict(config.layer),
             **peft_fields,
         )
@@ -105,7 +114,7 @@ class GLoRAPeftConfig(PeftConfig):
         """The structure of the layers as a `glora.GLoRAConfig` (its `target` is PEFT's business)."""
         layer = {spec.name: getattr(self, spec.name) for spec in fields(LayerConfig)}
         overrides = {pattern: LayerConfig.from_dict(values) for pattern, values in self.overrides.items()}
-        return GLoRAConfig(overrides=overrides, **layer)
+        return GLoRAConfig(overrides=overrides, steps=self.steps, **layer)
 
 
 class AdaptedLinear(nn.Module, BaseTunerLayer):
@@ -197,6 +206,7 @@ class GLoRAPeftModel(BaseTuner):
             return
         layer = target if isinstance(target, AdaptedLinear) else AdaptedLinear(target)
         layer.update_layer(adapter_name, config, peft_config.inference_mode)
+        _set_steps(layer, adapter_name, current_key, cast(GLoRAPeftConfig, peft_config))
         if adapter_name not in self.active_adapters:
             layer._adapters[adapter_name].requires_grad_(False)
         if layer is not target:
@@ -206,6 +216,44 @@ class GLoRAPeftModel(BaseTuner):
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         # PEFT expects the adapter's name last or last but one; ours is followed by tensor and part.
         return key.replace(f".{_ADAPTERS}.{adapter_name}.", f".{_ADAPTERS}.")
+
+
+def _set_steps(layer: AdaptedLinear, adapter_name: str, key: str, config: GLoRAPeftConfig) -> None:
+    """The steps of a new adapter: those in the configuration, else what the weights suggest."""
+    if config.steps == "raw":
+        return
+    adapter, base = cast(Adapter, layer._adapters[adapter_name]), layer.get_base_layer()
+    known = config.step_factors.get(key)
+    if known is None:
+        here = not base.weight.is_meta
+        known = steps.factors(adapter, base, steps.assumed(adapter.op, base)) if here else {}
+    steps.apply(adapter, base, known, set())
+    config.step_factors[key] = adapter.steps
+
+
+def balance(model: Any, data: Any, *, forward: Forward | None = None) -> Steps:
+    """`glora.balance` for a model of `peft.get_peft_model`: measure the steps of its active adapter.
+
+    They go into the adapter's `GLoRAPeftConfig`, with which ``save_pretrained`` stores them. Call it before training.
+
+    Raises:
+        ValueError: no adapter of this tuner is active, one is merged, its configuration says ``steps="raw"``, or there
+            is no batch.
+    """
+    name = model.active_adapter
+    config = model.peft_config[name]
+    if not isinstance(config, GLoRAPeftConfig) or config.steps == "raw":
+        raise ValueError(f"adapter {name!r} has no steps to measure; give GLoRAPeftConfig steps='balanced'")
+    places = [
+        Place(key, module, cast(Adapter, module._adapters[name]), module.get_base_layer())
+        for key, module in model.base_model.model.named_modules()
+        if isinstance(module, AdaptedLinear) and name in module._adapters
+    ]
+    if any(cast(AdaptedLinear, place.module).merged for place in places):
+        raise ValueError(f"adapter {name!r} is merged; unmerge it before measuring its steps")
+    found = set_factors(places, measure(model, places, data, forward))
+    config.step_factors = found
+    return found
 
 
 def register() -> None:

@@ -6,10 +6,12 @@ stands in the model and holds adapters by name is in `wrappers`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from glora.config import LayerConfig
+from glora.config import TENSORS, LayerConfig
 from glora.layer.forward import Factors, Terms, adapted_forward, join, without_autocast
 from glora.layer.geometry import SUPPORTED, ConvOp, is_plain, op_for
 from glora.layer.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
@@ -32,6 +34,8 @@ class Adapter(nn.Module):
     C: SupportTensor | None
     D: SupportTensor | None
     E: SupportTensor | None
+    #: Whether the tensors were given steps; False: all are 1, and `right` has the size that `init` gives it.
+    stepped: bool = False
 
     def __init__(self, config: LayerConfig, base: nn.Module, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -72,23 +76,46 @@ class Adapter(nn.Module):
         return self
 
     @property
+    def step_names(self) -> dict[str, str]:
+        """What has a step: the names of the tensors, and their structures."""
+        return {name: getattr(self.config, name) for name in TENSORS if getattr(self, name) is not None}
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """The step of every tensor; see `glora.layer.steps`, whose `apply` keeps what the adapter computes."""
+        return {name: getattr(self, name).step for name in self.step_names}
+
+    @steps.setter
+    def steps(self, values: Mapping[str, float]) -> None:
+        for name in self.step_names:
+            getattr(self, name).step = float(values.get(name, 1.0))
+        self.stepped = True
+
+    @property
+    def started_at_zero(self) -> dict[str, nn.Parameter]:
+        """The numbers that a step acts on, by the tensor's name: `value`, or `left`."""
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        return {name: t.left if isinstance(t, LowRank) else t.value for name, t in tensors.items() if t is not None}
+
+    @property
     def alpha(self) -> Tensor:
         """The scale of the frozen weight, 1 + A: (1,) or (out,), or (in,) for a matrix-product vector."""
-        return 1 + self._scale_parameter().detach()
+        return 1 + self._scale().entries.detach()
 
     @alpha.setter
     def alpha(self, value: Tensor | float) -> None:
-        parameter = self._scale_parameter()
+        scale = self._scale()
+        parameter = scale.value
         value = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device)
         if value.dim() > 1 or value.numel() not in (1, parameter.numel()):
             raise ValueError(f"alpha has shape {tuple(value.shape)}, expected a number or {tuple(parameter.shape)}")
         with torch.no_grad():
-            parameter.copy_((value - 1).expand_as(parameter))
+            parameter.copy_(((value - 1) / scale.step).expand_as(parameter))
 
-    def _scale_parameter(self) -> nn.Parameter:
+    def _scale(self) -> Scalar | Vector | Diagonal:
         if not isinstance(self.A, (Scalar, Vector, Diagonal)):
             raise ValueError(f"alpha = 1 + A exists for a scalar or vector A; this layer has A={self.config.A!r}")
-        return self.A.value
+        return self.A
 
     @property
     def _is_product(self) -> bool:
@@ -104,14 +131,15 @@ class Adapter(nn.Module):
         scale = input_scale = hadamard = None
         additive: list[Factors] = []
         if isinstance(self.A, (Scalar, Vector)):
-            scale = self.A.value
+            scale = self.A.entries
         elif isinstance(self.A, Diagonal) and not isinstance(self.op, ConvOp):
-            input_scale = self.A.value
+            input_scale = self.A.entries
         elif isinstance(self.A, Diagonal):
             # A kernel's taps are scaled one by one, which no scaling of the input does.
-            hadamard = Factors(self.A.value.new_ones(weight.shape[0], 1), self.A.value[None])
+            hadamard = Factors(self.A.value.new_ones(weight.shape[0], 1), self.A.entries[None])
         elif isinstance(self.A, LowRank) and self._is_product:
-            additive.append(Factors(weight @ self.A.left.to(weight.dtype), self.A.right))
+            left, right = self.A.factors()
+            additive.append(Factors(weight @ left.to(weight.dtype), right))
         elif isinstance(self.A, LowRank):
             hadamard = Factors(*self.A.factors())
         if self.B is not None:

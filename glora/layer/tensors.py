@@ -3,7 +3,7 @@
 Each knows the shape (rows, cols) of the matrix it stands for, its parameters and their initial values, its
 dense form, and what stands for it without the dense form: `factors` (an exact factorisation with few columns)
 and `column` (for the one-column tensors C, D, E).  All start at zero, so that an adapted layer starts as the
-layer it adapts.
+layer it adapts.  The matrix is a fixed factor, `step`, times what the parameters say: see `glora.layer.steps`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 
 class SupportTensor(nn.Module):
-    """One of A … E of a layer: stands for a matrix of shape (rows, cols)."""
+    """One of A … E of a layer: stands for a matrix of shape (rows, cols).
+
+    Attributes:
+        step: fixed factor on the matrix, no parameter and in no state dict; 1 is the paper's.
+    """
+
+    step: float = 1.0
 
     def __init__(self, rows: int, cols: int) -> None:
         super().__init__()
@@ -37,10 +43,25 @@ class SupportTensor(nn.Module):
 
     def extra_repr(self) -> str:
         """Shape of the matrix, for ``print(model)``."""
-        return f"{self.rows}×{self.cols}"
+        return f"{self.rows}×{self.cols}" + ("" if self.step == 1.0 else f", step {self.step:.3g}")
+
+    def _stepped(self, parameter: Tensor) -> Tensor:
+        # Not a product with 1: raw tensors cost nothing and keep their bits.
+        return parameter if self.step == 1.0 else parameter * self.step
 
 
-class Scalar(SupportTensor):
+class _Plain(SupportTensor):
+    """A tensor whose numbers are its entries, up to the step. Parameter: `value`."""
+
+    value: nn.Parameter
+
+    @property
+    def entries(self) -> Tensor:
+        """The numbers that the matrix holds: step · value."""
+        return self._stepped(self.value)
+
+
+class Scalar(_Plain):
     """One number, the same for every entry. Parameter: `value` (1,)."""
 
     def __init__(self, rows: int, cols: int, dtype: torch.dtype, fill: float = 0.0) -> None:
@@ -49,14 +70,14 @@ class Scalar(SupportTensor):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(rows, 1) and a row of ones (1, cols)."""
-        return self.value.expand(self.rows, 1), self.value.new_ones(1, self.cols)
+        return self.entries.expand(self.rows, 1), self.value.new_ones(1, self.cols)
 
     def column(self) -> Tensor:
-        """The value, once a row."""
-        return self.value.expand(self.rows)
+        """The entry, once a row."""
+        return self.entries.expand(self.rows)
 
 
-class Vector(SupportTensor):
+class Vector(_Plain):
     """One number a row. Parameter: `value` (rows,)."""
 
     def __init__(self, rows: int, cols: int, dtype: torch.dtype, fill: float = 0.0) -> None:
@@ -65,14 +86,14 @@ class Vector(SupportTensor):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(rows, 1) and a row of ones (1, cols)."""
-        return self.value[:, None], self.value.new_ones(1, self.cols)
+        return self.entries[:, None], self.value.new_ones(1, self.cols)
 
     def column(self) -> Tensor:
-        """The parameter itself."""
-        return self.value
+        """The entries themselves."""
+        return self.entries
 
 
-class Diagonal(SupportTensor):
+class Diagonal(_Plain):
     """A diagonal matrix: a vector A in the matrix-product reading. Parameter: `value` (rows,)."""
 
     def __init__(self, rows: int, dtype: torch.dtype, fill: float = 0.0) -> None:
@@ -81,7 +102,7 @@ class Diagonal(SupportTensor):
 
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """(rows, rows)."""
-        return torch.diag(self.value.to(dtype))
+        return self._stepped(torch.diag(self.value.to(dtype)))
 
 
 def share_value(tensor: Scalar | Vector, value: nn.Parameter) -> None:
@@ -125,11 +146,11 @@ class LowRank(SupportTensor):
             nn.init.normal_(self.right, std=1 / math.sqrt(rank), generator=generator)
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """(rows, rank) and (rank, cols): the parameters themselves."""
-        return self.left, self.right
+        """(rows, rank) and (rank, cols): the parameters themselves, `left` times the step."""
+        return self._stepped(self.left), self.right
 
     def extra_repr(self) -> str:
-        """Shape and rank, for ``print(model)``."""
+        """Shape, step and rank, for ``print(model)``."""
         return f"{super().extra_repr()}, rank {self.left.shape[1]}"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from glora.config import GLoRAConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
+from glora.model.balancing import estimate
 from glora.model.merging import unmerge, unmerged
 from glora.model.report import Report, describe
 from glora.model.state import (
@@ -42,6 +43,9 @@ def attach(
 ) -> Report:
     """Put an adapter on a model, in place, make it the active one and freeze everything else.
 
+    Unless ``config.steps`` is "raw", its tensors have the steps that the weights suggest; `glora.balance` measures
+    better ones.
+
     Args:
         model: any PyTorch model; other adapters may be attached already.
         config: which layers, and how; see `GLoRAConfig` and `glora.presets`.
@@ -60,6 +64,8 @@ def attach(
     model = unwrap(model)
     selection = select(model, config)
     report = attach_selection(model, selection, name, generator=generator)
+    if config.steps != "raw":
+        estimate(model, name)
     idle = sum(
         config.layer_for(layer.name).D != "none" and not layer.config.tie_a_d and layer.parameters["D"] == 0
         for layer in report.layers
@@ -76,7 +82,7 @@ def attach(
 def attach_selection(
     model: nn.Module, selection: Selection, name: str, *, generator: torch.Generator | None = None
 ) -> Report:
-    """`attach` for layers that are named one by one already, as a checkpoint names them."""
+    """`attach` for layers that are named one by one already, as a checkpoint names them; all steps are 1."""
     check_name(name)
     state = get_state(model)
     if state is not None and name in state.adapters:

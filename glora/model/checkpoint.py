@@ -21,13 +21,14 @@ from glora.config import LayerConfig
 from glora.layer.adapter import Adapter
 from glora.layer.geometry import op_for
 from glora.model.attaching import attach_selection
+from glora.model.balancing import check_steps, restore_steps, steps_of
 from glora.model.merging import unmerged
 from glora.model.report import Report, describe
 from glora.model.state import adapted_modules, get_state, require_adapter, require_state, unwrap
 from glora.model.targets import Selection, base_modules, is_inside
 
 FORMAT = "glora adapter"
-VERSION = 1
+VERSION = 2  # 1 had no steps: all are 1
 INDEX = "adapter.json"
 # Values kept of every base parameter to recognise the base model by.
 _SAMPLES = 4
@@ -68,6 +69,7 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         "configs": [config.to_dict() for config in configs],
         "layers": {key: numbers[config] for key, config in selection.layers.items()},
         "modules_to_save": list(selection.saved),
+        "steps": steps_of(model, name),
         "base": base,
     }
     write_atomic(folder / index["tensors"], data)
@@ -104,12 +106,13 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
         configs = [LayerConfig.from_dict(values) for values in index["configs"]]
         layers = {key: configs[number] for key, number in index["layers"].items()}
         selection = Selection(layers, tuple(index["modules_to_save"]), ())
-        name, base = name or index["name"], index["base"]
+        name, base, steps = name or index["name"], index["base"], dict(index.get("steps", {}))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder / INDEX} is damaged: {error!r}") from error
     problems = _mismatches(inner, selection, tensors)
     if problems:
         raise ValueError(_listing(f"the adapter in {folder} does not fit this model", problems))
+    check_steps(selection.layers, steps)
     if check_base:
         problems = _differences(base, _fingerprint(inner, selection.saved))
         if problems:
@@ -123,6 +126,7 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
     else:
         # A generator of its own: loading does not disturb the caller's random numbers.
         report = attach_selection(inner, selection, name, generator=torch.Generator())
+    restore_steps(inner, steps, name)
     with torch.no_grad():
         for key, target in adapter_tensors(inner, name).items():
             target.copy_(tensors[key])

@@ -2,6 +2,7 @@
 
 =================== ===================================================================================
 run.json            the configuration, seeds included, and the versions of everything
+steps.json          where steps were measured: a digest of the batch, and the steps
 metrics.jsonl       one line for every ``log_every`` steps and every evaluation
 last.safetensors    the newest checkpoint for resuming: weights, optimizer states, and the loop's state
 last.previous.…     the one before it, taken where the newest is damaged
@@ -46,14 +47,18 @@ from glora._files import (
 from glora.runs.config import RunConfig
 
 _STATE, _DIGEST, _PREVIOUS = "state", "digest", "last.previous"
+#: Of run.json; 1 knew no steps, so that the methods below, whose default is now another, meant "raw".
+VERSION = 2
+_RAW_BEFORE = ("glora", "ssf", "bitfit", "output_scale", "custom", "supernet")
 
 
 class Run:
     """A run's folder; get one from `create` (before the work, then `start`) or `open` (afterwards)."""
 
-    def __init__(self, folder: str | Path, config: RunConfig) -> None:
+    def __init__(self, folder: str | Path, config: RunConfig, version: int = VERSION) -> None:
         self.folder = Path(folder)
         self.config = config
+        self.version = version
         self._begun = False  # whether the folder held it when it was opened
 
     @classmethod
@@ -72,7 +77,7 @@ class Run:
                     "with --set out=FOLDER"
                 )
             run = cls.open(folder)
-            changed = sorted(_differences(run.config.to_dict(), config.to_dict()))
+            changed = sorted(_differences(run.config.to_dict(), _read(config.to_dict(), run.version)))
             if changed:
                 raise ValueError(
                     f"the run in {str(folder)!r} was started with other values of {', '.join(changed)}; "
@@ -93,10 +98,13 @@ class Run:
             raise ValueError(f"{str(folder)!r} is not the folder of a run: it has no run.json")
         content = unsealed(read_json(path, "the folder is of no more use"), path, "the folder is of no more use")
         try:
-            config = RunConfig.from_dict(content["config"])
+            version = int(content.get("version", 1))
+            config = RunConfig.from_dict(_read(content["config"], version))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} is damaged: {error!r}") from None
-        run = cls(folder, config)
+        if version > VERSION:
+            raise ValueError(f"{str(path)!r} has version {version}, this package reads up to {VERSION}")
+        run = cls(folder, config, version)
         run._begun = True
         return run
 
@@ -114,7 +122,8 @@ class Run:
         if not self._begun:
             if path.is_file():
                 raise ValueError(f"folder {str(self.folder)!r} holds a run of another process; choose another folder")
-            write_json(path, sealed({"config": self.config.to_dict(), "versions": versions()}))
+            described = {"version": VERSION, "config": self.config.to_dict(), "versions": versions()}
+            write_json(path, sealed(described))
             self._begun = True
         return self
 
@@ -149,6 +158,10 @@ class Run:
         """Drop the lines of metrics after `step`, which a resumed run writes again."""
         kept = [line for line in self.metrics if line["step"] <= step]
         write_atomic(self.folder / "metrics.jsonl", "".join(to_json(sealed(line)) + "\n" for line in kept))
+
+    def note_steps(self, steps: dict[str, Any]) -> None:
+        """Write what was measured before the first step."""
+        write_json(self.folder / "steps.json", sealed(steps))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the figures at the end."""
@@ -227,6 +240,14 @@ def versions() -> dict[str, str]:
     with contextlib.suppress(metadata.PackageNotFoundError):  # used from a checkout that is not installed
         found["rescale-and-adapt"] = metadata.version("rescale-and-adapt")
     return found
+
+
+def _read(config: dict[str, Any], version: int) -> dict[str, Any]:
+    """A configuration as a version of run.json meant it."""
+    method = config["method"]
+    if version == 1 and method["name"] in _RAW_BEFORE:
+        config = {**config, "method": {"steps": "raw", **method}}
+    return config
 
 
 def _differences(one: Any, other: Any, path: str = "") -> list[str]:

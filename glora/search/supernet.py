@@ -7,7 +7,7 @@ entry (0, 0).  Training draws one subnet a step; the search then compares subnet
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glora.config import TENSORS, GLoRAConfig, LayerConfig, Target
+from glora.config import STEPS, STRUCTURES, TENSORS, GLoRAConfig, LayerConfig, Target
 from glora.engines.space import Genome, layer_config
 from glora.layer.adapter import Adapter
 from glora.layer.forward import join
 from glora.layer.tensors import LowRank, Scalar, SupportTensor, Vector
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap
 from glora.model.attaching import attach, detach
+from glora.model.balancing import estimate
 from glora.model.report import Report
 from glora.model.state import adapted_modules, check_name, switch, unwrap
 from glora.search.model_space import space_of
@@ -43,6 +44,8 @@ class SuperNet:
         structures: structures allowed for each tensor, all of them by default.
         generator: source of the random factors; torch's global generator if None.
         name: name of the adapter on the model.
+        steps: see `GLoRAConfig`. Every choice of every tensor has a step of its own, so that subnets trained together
+            move alike; the paper's supernet is "raw".
 
     Attributes:
         model: the model.
@@ -64,15 +67,19 @@ class SuperNet:
         structures: dict[str, Sequence[str]] | None = None,
         generator: torch.Generator | None = None,
         name: str = "supernet",
+        steps: str = "balanced",
     ) -> None:
         check_name(name)
-        self.model, self.name = model, name
+        if steps not in STEPS:
+            raise ValueError(f"steps must be one of {', '.join(STEPS)}; got {steps!r}")
+        self.model, self.name, self.steps = model, name, steps
         self.modules_to_save = tuple(modules_to_save)
         self.space = space_of(unwrap(model), rank, target, modules_to_save=modules_to_save, structures=structures)
         if not self.modules_to_save and not self.space.count(self.space.largest):
             raise ValueError("nothing is to be trained: structures allows only 'none', and modules_to_save is empty")
         layers = {layer.name: full_config(rank, layer.bias) for layer in self.space.layers}
-        self.report: Report = attach(model, GLoRAConfig.explicit(layers, modules_to_save), name, generator=generator)
+        raw = GLoRAConfig.explicit(layers, modules_to_save, steps="raw")
+        self.report: Report = attach(model, raw, name, generator=generator)
         self._layers: list[tuple[AdaptedLayer, SuperAdapter]] = []
         modules = dict(adapted_modules(model))
         for layer in self.space.layers:
@@ -81,6 +88,8 @@ class SuperNet:
             adapter = SuperAdapter(module.adapters[name])  # type: ignore[arg-type]
             module.adapters[name] = adapter
             self._layers.append((module, adapter))
+        if steps != "raw":
+            estimate(model, name)  # with the slices' own steps, which a plain adapter has not
         self.genome: Genome = self.space.largest
         self.select(self.genome)
 
@@ -148,7 +157,7 @@ class SuperNet:
 
     def config(self, genome: Genome) -> GLoRAConfig:
         """The subnet as a configuration for `glora.attach`."""
-        return self.space.config(genome, self.modules_to_save)
+        return self.space.config(genome, self.modules_to_save, steps=self.steps)
 
     def extract(self, genome: Genome, model: nn.Module | None = None, name: str = "found") -> Report:
         """Attach the subnet as a plain adapter with the weights it has in the supernet.
@@ -173,7 +182,8 @@ class SuperNet:
                 if config.is_empty:
                     continue
                 sources = Subnet(adapter, config)
-                copies = targets[layer.name].adapters[name]
+                copies: Any = targets[layer.name].adapters[name]
+                copies.stepped = adapter.stepped
                 for tensor in TENSORS:
                     copy_tensor(getattr(sources, tensor), getattr(copies, tensor))
             for key, head in self._heads().items():
@@ -211,7 +221,38 @@ class SuperAdapter(Adapter):
         for name in TENSORS:
             setattr(self, name, getattr(full, name))
         self._subnets: dict[LayerConfig, Subnet] = {}
+        self._steps: dict[str, float] = {}
         self.train(full.training)
+
+    @property
+    def step_names(self) -> dict[str, str]:
+        """What has a step: each tensor, and as ``"A.vector"`` each slice of it that is another structure."""
+        full = super().step_names
+        slices = {
+            f"{name}.{structure}": structure
+            for name, own in full.items()
+            for structure in STRUCTURES[name]
+            if structure not in ("none", own)
+        }
+        return full | slices
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """The step of every tensor and of every slice of it."""
+        return {key: self._steps.get(key, 1.0) for key in self.step_names}
+
+    @steps.setter
+    def steps(self, values: Mapping[str, float]) -> None:
+        self._steps = {key: float(values.get(key, 1.0)) for key in self.step_names}
+        self.stepped = True
+        self._subnets.clear()
+        if "choice" in self.__dict__:
+            self.choose(self.choice.config)
+
+    def step_of(self, name: str, structure: str) -> float:
+        """The step of tensor `name` where it is chosen to have this structure."""
+        own = getattr(self.config, name)
+        return self._steps.get(name if structure == own else f"{name}.{structure}", 1.0)
 
     def choose(self, config: LayerConfig) -> None:
         """Compute with this structure from now on."""
@@ -257,13 +298,13 @@ class SuperAdapter(Adapter):
 class Subnet(Adapter):
     """One structure of a layer on slices of a supernet's tensors; holds no numbers of its own."""
 
-    def __init__(self, full: Adapter, config: LayerConfig) -> None:
+    def __init__(self, full: SuperAdapter, config: LayerConfig) -> None:
         nn.Module.__init__(self)
-        self.config, self.op = config, full.op
+        self.config, self.op, self.stepped = config, full.op, full.stepped
         for name in TENSORS:
             source: Any = getattr(full, name)
             structure = getattr(config, name) if source is not None else "none"
-            setattr(self, name, _slice(source, structure))
+            setattr(self, name, _slice(source, structure, full.step_of(name, structure)))
 
 
 class _Sliced(SupportTensor):
@@ -296,18 +337,35 @@ class _SlicedScalar(_Sliced, Scalar):
         return source.left[0, :1] if isinstance(source, LowRank) else source.value[:1]
 
 
-def _slice(source: SupportTensor | None, structure: str) -> SupportTensor | None:
+class _SlicedLowRank(_Sliced, LowRank):
+    """The whole low-rank tensor with a step of its own."""
+
+    @property
+    def left(self) -> Tensor:  # type: ignore[override]
+        """(rows, rank)."""
+        source: Any = self._source
+        return source.left
+
+    @property
+    def right(self) -> Tensor:  # type: ignore[override]
+        """(rank, cols)."""
+        source: Any = self._source
+        return source.right
+
+
+def _slice(source: SupportTensor | None, structure: str, step: float) -> SupportTensor | None:
     if structure == "none" or source is None:
         return None
-    if structure == "scalar":
-        return _SlicedScalar(source)
-    if structure == "vector":
-        return _SlicedVector(source)
-    return source
+    kind = {"scalar": _SlicedScalar, "vector": _SlicedVector}.get(structure, _SlicedLowRank)
+    found = kind(source)
+    found.step = step
+    return found
 
 
 def copy_tensor(source: SupportTensor | None, target: SupportTensor | None) -> None:
-    """Copy the numbers of a support tensor into one of the same structure."""
+    """Copy the numbers of a support tensor, and its step, into one of the same structure."""
+    if source is not None and target is not None:
+        target.step = source.step
     if isinstance(source, LowRank) and isinstance(target, LowRank):
         target.left.copy_(source.left)
         target.right.copy_(source.right)

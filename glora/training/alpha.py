@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from glora.layer.adapter import Adapter
 from glora.layer.tensors import Diagonal, Scalar, Vector, share_value
 from glora.layer.wrappers import AdaptedLayer
+from glora.model.balancing import unify
 from glora.model.state import adapted_modules, get_state, unwrap
 from glora.runs.settings import AlphaSettings
 
@@ -44,7 +45,7 @@ def alpha_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def share_alpha(model: nn.Module, share: str) -> int:
-    """Let layers of the active adapter share their scale: from here on they hold the same parameter.
+    """Let layers of the active adapter share their scale: from here on they hold the same parameter, and its step.
 
     Args:
         model: a model with a scalar or vector A.
@@ -71,6 +72,7 @@ def share_alpha(model: nn.Module, share: str) -> int:
         assert isinstance(adapter.A, Scalar | Vector)
         group = _group(name, _block(unwrap(model), name, layers), share, adapter.A.value)
         share_value(adapter.A, first.setdefault(group, adapter.A.value))
+    unify(model)
     return len(first)
 
 

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from glora._digests import not_finite
+from glora.model.balancing import restore_steps, steps_of
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
-from glora.tasks.base import Task, UnequalExamples, chunks, to_device
+from glora.tasks.base import Batch, Task, UnequalExamples, chunks, to_device
 from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
 from glora.training.averaging import Average
 from glora.training.batches import BatchOrder, mix, split_for_alpha
@@ -118,6 +119,14 @@ def check(model: nn.Module, task: Task, settings: TrainingSettings) -> None:
             f"training.alpha.every={settings.alpha.every}, but the run has only {loop.total} adapter steps, so α would "
             "never be trained; lower it, train longer, or set training.alpha.mode to joint or fixed"
         )
+
+
+def first_batch(model: nn.Module, task: Task, settings: TrainingSettings) -> list[Batch]:
+    """The first batch that `train` would train on, in micro-batches as evaluation prepares them."""
+    loop = _Loop(model, task, settings, None, None)
+    indices = loop.order[0]
+    size = settings.micro_batch_size or len(indices)
+    return [task.batch(settings.split, part) for part in chunks(indices, size)]
 
 
 class _Loop:
@@ -391,6 +400,7 @@ class _Loop:
             "best_step": self.best_step,
             "without_gain": self.without_gain,
             "pending": self.pending,
+            "steps": steps_of(self.model),
         }
         self.run_folder.save_checkpoint("last", tensors, state)
 
@@ -407,6 +417,7 @@ class _Loop:
         if stored is None:  # killed before the first checkpoint: start anew
             return
         tensors, state = stored
+        restore_steps(self.model, state.get("steps", {}))  # none in version 1
         unpack(tensors, self._weights(), self._optimizers, self.average, state["step"])
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
         self.without_gain, self.pending = state["without_gain"], state["pending"]

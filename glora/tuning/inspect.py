@@ -36,6 +36,9 @@ def _run(run: Run) -> dict[str, Any]:
     }
     if run.result is not None:
         found["result"] = run.result
+    if (run.folder / "steps.json").is_file():
+        measured = json.loads((run.folder / "steps.json").read_text(encoding="utf-8"))
+        found["steps"] = {"batch": measured["batch"], **_steps(measured["layers"])}
     if run.adapter.is_dir():
         found["adapter"] = _adapter(run.adapter)
     return found
@@ -53,17 +56,32 @@ def _adapter(folder: Path) -> dict[str, Any]:
         index = read_index(folder)
         configs = [LayerConfig.from_dict(values).summary for values in index["configs"]]
         tensors = read_tensors(folder, index)
+        steps = {layer: dict(values) for layer, values in index.get("steps", {}).items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the adapter in {str(folder)!r} is damaged: {error!r}") from None
-    scales = {name[: -len(".A.value")]: 1 + tensor for name, tensor in tensors.items() if name.endswith(".A.value")}
+    entries = {name[: -len(".A.value")]: tensor for name, tensor in tensors.items() if name.endswith(".A.value")}
+    scales = {name: 1 + steps.get(name, {}).get("A", 1.0) * tensor for name, tensor in entries.items()}
     return {
         "layers": dict(Counter(configs[number] for number in index["layers"].values())),
         "modules_to_save": index["modules_to_save"],
         "numbers": sum(tensor.numel() for tensor in tensors.values()),
+        "steps": _steps(steps),
         "alpha": {
             name: f"mean {float(alpha.mean()):.4f}, spread {float(alpha.std(correction=0)):.4f}"
             for name, alpha in scales.items()
         },
+    }
+
+
+def _steps(steps: dict[str, dict[str, float]]) -> dict[str, str]:
+    """The factors of each support tensor, by the kind of layer; empty where all are 1 ("raw")."""
+    found: dict[str, list[float]] = {}
+    for layer, values in steps.items():
+        for tensor, value in values.items():
+            found.setdefault(f"{layer.rpartition('.')[2]} {tensor}", []).append(value)
+    return {
+        key: f"{min(values):.3g}" + (f" to {max(values):.3g}" if len(values) > 1 else "")
+        for key, values in sorted(found.items())
     }
 
 

@@ -11,7 +11,8 @@ custom                                   what the fields of `glora.GLoRAConfig` 
 file                                     the configuration in a JSON file (``path``), as a search writes it
 ======================================== =====================================================================
 
-Every method with a trainable scale takes ``share``, see `glora.training.alpha.share_alpha`.
+Every method with a trainable scale takes ``share``, see `glora.training.alpha.share_alpha`. All that adapt layers take
+``steps``, see `glora.GLoRAConfig`: "raw" for lora and alpha_lora, what the file says for file, else "balanced".
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
     if name == "linear_probe":
         config = presets.linear_probe(modules_to_save=tuple(heads), **given)
     elif name == "custom":
-        config = GLoRAConfig.from_dict(given)
+        config = GLoRAConfig.from_dict({"steps": "balanced", **given})
     elif name == "file":
         if "path" not in given:
             raise ValueError("method 'file' needs path, the JSON file of a configuration")
@@ -109,7 +110,7 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
 def _options(name: str) -> list[str]:
     """The options of a method: its preset's arguments, and the fields of a configuration that the preset leaves."""
     if name == "file":
-        return ["path"]
+        return ["path", "steps"]
     fields = [field.name for field in dataclasses.fields(GLoRAConfig)]
     if name == "custom":
         return fields
@@ -120,7 +121,7 @@ def _options(name: str) -> list[str]:
     return [*named, *(field for field in fields if field not in named)]
 
 
-def _from_file(path: str) -> GLoRAConfig:
+def _from_file(path: str, **changes: Any) -> GLoRAConfig:
     if not Path(path).exists():
         raise ValueError(f"method.path={path!r} does not exist; check the path")
-    return GLoRAConfig.from_dict(unsealed(read_json(path, "write it anew"), path, "write it anew"))
+    return GLoRAConfig.from_dict({**unsealed(read_json(path, "write it anew"), path, "write it anew"), **changes})

@@ -15,6 +15,7 @@ from glora.tasks import Task, make_task
 from glora.training.loop import check, require_finite, train
 from glora.training.processes import processes
 from glora.tuning import methods
+from glora.tuning.steps import measure_steps
 
 
 def prepare(config: RunConfig) -> tuple[nn.Module, Task]:
@@ -46,6 +47,7 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     run = Run.create(config, resume=resume)
     if run.result is not None:
         return run.result
+    config = run.config  # of a run that is continued: what an older version left out is said there
     model, task = prepare(config)
     check(model, task, config.training)
     state.wait_for_everyone()  # all have looked at the folder before it changes
@@ -54,6 +56,9 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             run.start()
             if run.result is not None:  # another process ended it meanwhile
                 return run.result
+        name, options = config.method["name"], config.method_options
+        if name != "full" and methods.configuration(name, options, task.heads)[0].steps == "balanced":
+            measure_steps(model, task, config.training, run)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         done = train(model, task, config.training, run=run, resume=resume)
         test = task.metrics(model, "test") if config.test else None

@@ -17,7 +17,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear probe": ("linear_probe", {}),
     "LoRA": ("lora", {"rank": 4}),
     "α-LoRA, Algorithm 1": ("alpha_lora", {"rank": 4}),
-    "GLoRA (A vector, B low-rank, E vector)": ("custom", {"A": "vector", "B": "lora", "E": "vector", "rank": 4}),
+    "GLoRA (A vector, B low-rank, E vector)": (
+        "custom",
+        {"A": "vector", "B": "lora", "E": "vector", "rank": 4, "steps": "raw"},
+    ),
 }
 SOURCE_EPOCHS, TARGET_EPOCHS, RATE = 10.0, 10.0, 1e-2
 

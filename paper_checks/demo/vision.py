@@ -91,6 +91,7 @@ def digits_config(folder: Path, data: Path, model: Path, *, epochs: int = 15) ->
         task={"name": "vtab", "folder": str(data), "model": str(model), "side": SIDE, "normalisation": "half"},
         method={
             "name": "supernet",
+            "steps": "raw",
             "rank": 4,
             "parameters": BUDGET,
             "engine": {

@@ -1,5 +1,5 @@
 """The dense oracle: W_eff and b_eff written out from the formulas, sharing nothing with the layer but
-parameters."""
+parameters and steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ import torch
 from torch import Tensor
 
 from glora.config import LayerConfig
+from glora.layer.adapter import Adapter
+
+
+def numbers(adapter: Adapter) -> dict[str, Tensor]:
+    """The parameters of an adapter in float64, the zero-started ones times their step."""
+    return {
+        name: p.detach().double() * (1.0 if name.endswith("right") else adapter.steps[name[0]])
+        for name, p in adapter.named_parameters()
+    }
 
 
 def dense(parts: dict[str, Tensor], rows: int, cols: int) -> Tensor:

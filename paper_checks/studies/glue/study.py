@@ -55,9 +55,11 @@ METHODS = {
     "lora_recipe": Method("lora", _LORA, rates=(1e-4,)),
     "alpha_recipe": Method("alpha_lora", _LORA, rates=(1e-4,), alpha={"source": "overlap", "counted": False}),
     "linear_probe": Method("linear_probe", rates=(3e-3, 1e-2, 3e-2)),
-    "glora": Method("custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector"}, alpha={"mode": "joint"}),
-    "glora_fixed": Method("glora", _LORA),
-    "bitfit": Method("bitfit"),
+    "glora": Method(
+        "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "raw"}, alpha={"mode": "joint"}
+    ),
+    "glora_fixed": Method("glora", {**_LORA, "steps": "raw"}),
+    "bitfit": Method("bitfit", {"steps": "raw"}),
     "ia3": Method("peft:IA3Config", rates=(2e-3, 8e-3, 3e-2)),
     "dora": Method("peft:LoraConfig", {"r": 8, "lora_alpha": 8, "use_dora": True}),
     "full": Method("full", rates=(2e-5, 5e-5, 2e-4)),

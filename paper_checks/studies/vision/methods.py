@@ -92,6 +92,7 @@ def configuration(
     *,
     target: str = "all-linear",
     seed: int = 0,
+    steps: str = "raw",
 ) -> Any:
     """The `glora.GLoRAConfig` of a method that needs no search.
 
@@ -102,6 +103,7 @@ def configuration(
         heads: modules trained in full, not counted.
         target: layers of LoRA, α-LoRA and fixed GLoRA; the others take all linear layers.
         seed: of a random subnet.
+        steps: see `glora.GLoRAConfig`; "raw" is the papers' recipe.
 
     Raises:
         ValueError: the method has no size near the budget.
@@ -111,16 +113,16 @@ def configuration(
     from glora.engines.space import Budget
     from glora.search.model_space import space_of
 
-    fields: dict[str, Any] = {"modules_to_save": list(heads)}
+    fields: dict[str, Any] = {"modules_to_save": list(heads), "steps": steps}
     if method in ("bitfit", "ssf"):
         return getattr(glora.presets, method)(**fields)
     if method == "glora_random":
         space = space_of(build(), 4, modules_to_save=heads)
         rng = np.random.default_rng([1, seed])
-        return space.config(random_subnet(space, Budget.around(budget), rng), heads)
+        return space.config(random_subnet(space, Budget.around(budget), rng), heads, steps=steps)
     made = {"lora": glora.presets.lora, "alpha_lora": glora.presets.alpha_lora, "glora_fixed": glora.presets.glora}
     layers = space_of(build(), 1, target, modules_to_save=heads).layers
-    return glora.GLoRAConfig.explicit(_spread(method, made[method](1).layer, layers, budget), heads)
+    return glora.GLoRAConfig.explicit(_spread(method, made[method](1).layer, layers, budget), heads, steps=steps)
 
 
 def _spread(method: str, layer: Any, layers: Sequence[Any], budget: int) -> dict[str, Any]:

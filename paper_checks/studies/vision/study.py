@@ -61,6 +61,8 @@ class Plan:
     budgets: tuple[int, ...] = (BUDGET,)
     target: str = "all-linear"  #: layers of LoRA, α-LoRA and fixed GLoRA; searched and random subnets take all
     extra: tuple[str, ...] = ()  #: methods of no free size that are trained as well
+    steps: str = "raw"  #: of every adapter but LoRA's and α-LoRA's, see `glora.GLoRAConfig`; "raw" is the paper's
+    supernet_rates: tuple[float, ...] = ()  #: compared on validation; none: `supernet_rate` it is
 
 
 CPU = Plan()
@@ -132,6 +134,8 @@ class Study(Check):
         """The figures of the cell ``kind-task-words``; checks with kinds of their own add them here."""
         if kind == "supernet":
             return self._supernet(context, task, int(words[0][1:]))
+        if kind == "suprate":
+            return self._supernet_rate(context, task, float("-".join(words)))
         if kind == "rate":
             return self._rate(context, task, words[0], float("-".join(words[1:])))
         if kind == "cost":
@@ -198,6 +202,7 @@ class Study(Check):
         settings = self._settings(epochs, rate, seed, split, method)
         settings = replace(settings, batch_size=min(settings.batch_size, task.size(split)))
         parameters = self._adapt(context, task, model, method, seed)
+        self._measure_steps(task, model, settings, method)
         start = time.perf_counter()
         done = train(model, task, settings)
         return model, {
@@ -219,6 +224,14 @@ class Study(Check):
         config = self._config(context, task, method, seed)
         return glora.attach(model, config, generator=torch.Generator().manual_seed(seed)).adapter_parameters
 
+    def _measure_steps(self, task: Any, model: Any, settings: Any, method: str) -> None:
+        """As `glora tune` does: on the first training batch, for adapters whose configuration says so."""
+        import glora
+        from glora.training.loop import first_batch
+
+        if self.plan.steps == "balanced" and parse(method, self.plan.budgets)[0] not in ("lora", "alpha_lora", "full"):
+            glora.balance(model, first_batch(model, task, settings), forward=task.loss)
+
     def _config(self, context: Context, task: Any, name: str, seed: int) -> Any:
         """Each method as a layer configuration, at its budget where it has a free size."""
         import glora
@@ -227,7 +240,13 @@ class Study(Check):
         method, budget = parse(name, self.plan.budgets)
         if method != "glora_searched":
             return configuration(
-                method, budget, lambda: task.build_model(0), task.heads, target=self.plan.target, seed=seed
+                method,
+                budget,
+                lambda: task.build_model(0),
+                task.heads,
+                target=self.plan.target,
+                seed=seed,
+                steps="raw" if method in ("lora", "alpha_lora") else self.plan.steps,
             )
         found = self.need(context, f"supernet-{Path(task.folder).name}-s{seed}")
         config = glora.GLoRAConfig.from_dict(searched(found, name)["config"])
@@ -293,25 +312,51 @@ class Study(Check):
         splits |= {f"{kind}-{severity}": f"test:{kind}:{severity}" for kind in CORRUPTIONS for severity in SEVERITIES}
         return {name: answers(few, model, split)["right"] for name, split in splits.items()}
 
-    def _supernet(self, context: Context, name: str, seed: int) -> Figures:
-        """Train a supernet on train800, search it on val200, and see what inherited weights do on test."""
+    def _train_supernet(self, task: Any, rate: float, seed: int) -> tuple[Any, Any]:
+        """A supernet trained on train800, and what the training took."""
         import torch
 
         import glora
+        from glora.search.supernet_task import SuperNetTask
+        from glora.training.loop import train
+
+        model = task.build_model(seed)
+        generator = torch.Generator().manual_seed(seed)
+        supernet = glora.SuperNet(model, 4, modules_to_save=task.heads, generator=generator, steps=self.plan.steps)
+        wrapped: Any = SuperNetTask(task, supernet, seed=seed)
+        settings = self._settings(self.plan.supernet_epochs, rate, seed, "train")
+        self._measure_steps(task, model, settings, "supernet")
+        return supernet, train(model, wrapped, settings, before_step=wrapped.before_step)
+
+    def _supernet_rate(self, context: Context, name: str, rate: float) -> Figures:
+        """How well a supernet trained at this rate does on val200: the mean over 20 random subnets of the budget."""
+        from glora.engines.random import random_subnet
+        from glora.engines.space import Budget
+
+        task = self._task(context, name)
+        supernet, done = self._train_supernet(task, rate, 0)
+        rng, found = np.random.default_rng(2), []
+        for _ in range(20):
+            with supernet.merged(random_subnet(supernet.space, Budget.around(self.plan.budgets[0]), rng)):
+                found.append(task.metrics(supernet.model, "validation")["accuracy"])
+        return {"lr": rate, "validation": float(np.mean(found)), "best": max(found), "steps": done.steps}
+
+    def _supernet(self, context: Context, name: str, seed: int) -> Figures:
+        """Train a supernet on train800, search it on val200, and see what inherited weights do on test."""
         from glora.engines.evolution import Evolution
         from glora.engines.space import Budget
         from glora.search.log import genome_text
         from glora.search.loop import search
-        from glora.search.supernet_task import SuperNetTask
-        from glora.training.loop import train
 
         task = self._task(context, name)
-        model = task.build_model(seed)
-        generator = torch.Generator().manual_seed(seed)
-        supernet = glora.SuperNet(model, 4, modules_to_save=task.heads, generator=generator)
-        wrapped: Any = SuperNetTask(task, supernet, seed=seed)
-        settings = self._settings(self.plan.supernet_epochs, self.plan.supernet_rate, seed, "train")
-        done = train(model, wrapped, settings, before_step=wrapped.before_step)
+        rate = self.plan.supernet_rate
+        if self.plan.supernet_rates:
+            rate = settle(
+                self.plan.supernet_rates,
+                lambda one: self.need(context, f"suprate-{name}-{one:g}")["validation"],
+            )
+        supernet, done = self._train_supernet(task, rate, seed)
+        model = supernet.model
         results = {}
         for budget in self.plan.budgets:
             engine = Evolution(

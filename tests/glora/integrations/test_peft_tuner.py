@@ -18,6 +18,7 @@ from tests.glora.models import images, perturb, tiny_vit
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
+import glora.peft  # noqa: E402
 from glora.integrations.peft_tuner import GLoRAPeftConfig  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -70,6 +71,29 @@ def test_the_whole_round_through_peft(fields, tmp_path):
     merged = again.merge_and_unload().eval()
     assert type(merged) is type(bert())
     torch.testing.assert_close(logits(merged), output, rtol=1e-4, atol=1e-5)
+
+
+@every_structure
+def test_steps_are_measured_stored_and_read_again(fields, tmp_path):
+    model = wrapped(**fields, steps="balanced")
+    estimated, plain = dict(model.peft_config["default"].step_factors), logits(bert())
+    assert torch.equal(logits(model), plain)
+    ids = torch.randint(2, 50, (4, 7), generator=torch.Generator().manual_seed(1))
+    found = glora.peft.balance(model, {"input_ids": ids})
+    assert found.keys() == estimated.keys()
+    assert found != estimated
+    perturb(model)
+    output = logits(model)
+    model.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(bert(), tmp_path).eval()
+    assert again.peft_config["default"].step_factors == found
+    assert torch.equal(logits(again), output)
+    torch.testing.assert_close(logits(again.merge_and_unload().eval()), output, rtol=1e-4, atol=1e-5)
+
+
+def test_a_raw_adapter_has_no_steps_to_measure():
+    with pytest.raises(ValueError, match="has no steps to measure; give GLoRAPeftConfig steps='balanced'"):
+        glora.peft.balance(wrapped(B="lora"), {"input_ids": torch.ones(1, 3, dtype=torch.long)})
 
 
 def _tensors(folder):

@@ -11,7 +11,7 @@ from torch import nn
 import glora
 from glora import GLoRAConfig, LayerConfig, presets
 from tests.glora.models import images, perturb, tiny_vit
-from tests.glora.oracle import effective
+from tests.glora.oracle import effective, numbers
 
 CONFIGS = {
     "alpha_lora": presets.alpha_lora(2),
@@ -40,7 +40,7 @@ def test_merged_weights_are_exact(config, dtype, bound):
     glora.merge(model)
     for _, layer in glora.model.state.adapted_modules(model):
         adapter = layer.adapters["default"]
-        parameters = {name: p.detach().double() for name, p in adapter.named_parameters()}
+        parameters = numbers(adapter)
         weight, bias = layer._originals
         weight, bias = effective(adapter.config, parameters, weight.flatten(1).double(), bias.double())
         for merged, exact in ((layer.weight.flatten(1), weight), (layer.bias, bias)):

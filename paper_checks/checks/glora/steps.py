@@ -1,0 +1,140 @@
+"""How far does the first step of AdamW move a layer, tensor by tensor, at one learning rate?
+
+Not a claim of the paper, which lets its tensors share a rate: the check of the rule by which this layer makes them
+(`glora.layer.steps`). The rule counts random signs; AdamW's first step takes the signs of the gradient, which agree
+over inputs, so that a low-rank tensor gains up to √rank and C more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.statistics.threads import one_thread
+
+WITHIN, SHARE = 3.0, 0.95
+#: Together they have every choice of every tensor.
+STRUCTURES: tuple[dict[str, Any], ...] = (
+    {"A": "lora", "B": "lora", "C": "lora", "D": "vector", "E": "vector", "rank": 4, "init": "xavier"},
+    {"A": "vector", "B": "vector", "C": "vector", "D": "scalar", "E": "scalar"},
+    {"A": "scalar", "B": "scalar"},
+)
+
+
+class Steps(Check):
+    """See the module's docstring."""
+
+    id = "glora.steps"
+    claim = (
+        "With steps measured on one batch, AdamW's first step moves every layer's output through any support tensor as "
+        "far as through LoRA's (ours)."
+    )
+    where = "not in the paper: GLoRA's tensors share one learning rate"
+    rule = (
+        f"For every linear layer and every choice of A to E alone: the root mean square change of the layer's output "
+        f"when its zero-started numbers move by the sign of their gradient on a training batch, over the same for LoRA "
+        f"of rank 4. Reproduced if in every model at least {SHARE:.0%} of the ratios lie within a factor {WITHIN:g} of "
+        f"1, else not reproduced; the tensors outside are listed. Raw ratios (steps of 1) stand beside them."
+    )
+    needs = ("data/vtab", "data/glue", "models", "PyTorch, transformers and Pillow", "about a minute")
+
+    def cells(self, context: Context) -> Sequence[str]:
+        return ["vit-s14", "minilm-l6"]
+
+    def compute(self, context: Context, cell: str) -> Figures:
+        if context.quick:
+            raise NotAvailable("a small version says nothing; tests/glora/layer/test_steps.py has toy layers")
+        task = _task(context, cell)
+        with one_thread():
+            return {"ratios": ratios(task), "examples": BATCH}
+
+    def judge(self, cells: Mapping[str, Figures]) -> Outcome:
+        if not cells:
+            return Outcome(Verdict.UNDECIDED, "no model was measured yet")
+        rows, good, sentences = [], True, []
+        for model, figures in cells.items():
+            inside, total = 0, 0
+            for choice, found in figures["ratios"].items():
+                balanced = np.array(found["balanced"])
+                fits = (balanced <= WITHIN) & (balanced >= 1 / WITHIN)
+                inside, total = inside + int(fits.sum()), total + len(fits)
+                rows.append(Row(f"{model}: {choice}, raw (median of LoRA's)", None, float(np.median(found["raw"]))))
+                text = f"{np.median(balanced):.2f} ({balanced.min():.2g} to {balanced.max():.2g})"
+                rows.append(Row(f"{model}: {choice}, measured (median, range)", None, text))
+                outside = [layer for layer, fit in zip(found["layers"], fits, strict=True) if not fit]
+                if outside:
+                    rows.append(Row(f"{model}: {choice} outside a factor {WITHIN:g}", None, ", ".join(outside)))
+            good &= inside >= SHARE * total
+            sentences.append(f"{model}: {inside / total:.1%} of {total} first steps within a factor {WITHIN:g}")
+        return Outcome(Verdict.REPRODUCED if good else Verdict.NOT_REPRODUCED, "; ".join(sentences), tuple(rows))
+
+
+BATCH = 32
+
+
+def _task(context: Context, model: str) -> Any:
+    from glora.tasks import make_task
+
+    weights = str(context.folder("models", model))
+    if model == "vit-s14":
+        folder = str(context.folder("data", "vtab", "gtsrb"))
+        return make_task("vtab", {"folder": folder, "model": weights, "side": 56})
+    folder = str(context.folder("data", "glue", "mrpc"))
+    return make_task("glue", {"dataset": "mrpc", "folder": folder, "model": weights, "pooling": "mean"})
+
+
+def ratios(task: Any) -> dict[str, dict[str, Any]]:
+    """For every choice of a tensor: layers, and the first steps of AdamW over LoRA's, raw and measured."""
+    lora = dict(moved(task, {"B": "lora", "rank": 4}, "raw"))
+    found: dict[str, dict[str, Any]] = {}
+    for fields in STRUCTURES:
+        for steps in ("raw", "balanced"):
+            for (layer, tensor), change in moved(task, fields, steps):
+                one = found.setdefault(f"{tensor} {fields[tensor]}", {"layers": [], "raw": [], "balanced": []})
+                if change > 0:  # D on a bias of zeros does nothing
+                    one[steps].append(round(change / lora[layer, "B"], 4))
+                    if steps == "raw":
+                        one["layers"].append(layer)
+    return found
+
+
+def moved(task: Any, fields: Mapping[str, Any], steps: str) -> Iterator[tuple[tuple[str, str], float]]:
+    """By (layer, tensor): how far one AdamW step at rate 1 moves the layer's output, root mean square."""
+    import torch
+
+    import glora
+    from glora.model.balancing import places_of
+
+    model = task.build_model(0)
+    config = glora.GLoRAConfig(**fields, modules_to_save=task.heads, steps=steps)
+    glora.attach(model, config, generator=torch.Generator().manual_seed(0))
+    batch = task.batch("train", range(BATCH))
+    if steps == "balanced":
+        glora.balance(model, batch, forward=task.loss)
+    model.eval()
+    places = places_of(model, "default")
+    inputs: dict[str, Any] = {}
+    hooks = [
+        place.module.register_forward_pre_hook(lambda _, args, name=place.name: inputs.__setitem__(name, args[0]))
+        for place in places
+    ]
+    task.loss(model, batch).backward()
+    for hook in hooks:
+        hook.remove()
+    with torch.no_grad():
+        for place in places:
+            x = inputs[place.name]
+            before = place.adapter(x, place.base)
+            for tensor, parameter in place.adapter.started_at_zero.items():
+                if parameter.grad is None:
+                    continue
+                parameter.sub_(parameter.grad.sign())
+                change = (place.adapter(x, place.base) - before).square().mean().sqrt()
+                parameter.zero_()
+                yield (place.name, tensor), float(change)
+
+
+CHECK = Steps()
