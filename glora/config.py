@@ -41,6 +41,7 @@ STRUCTURES: dict[str, tuple[str, ...]] = {
     "E": ("none", "scalar", "vector"),
 }
 A_PRODUCTS = ("elementwise", "matmul")
+NORMS = ("trained", "frozen")
 INITS = ("kaiming", "xavier", "gaussian")
 
 Target = str | Sequence[str] | Callable[[str, Any], bool]
@@ -191,6 +192,8 @@ class GLoRAConfig(LayerConfig):
         modules_to_save: names (or last components) of modules trained in full and stored with the adapter,
             typically the classification head.
         exclude_heads: leave output layers alone (a list of names in `target` is taken at its word).
+        norms: running statistics (BatchNorm) while training: "trained" moves them and keeps them with the adapter,
+            "frozen" normalises with the base's in training too.
 
     The remaining arguments are those of `LayerConfig` and describe every targeted layer without an override.
     """
@@ -199,9 +202,11 @@ class GLoRAConfig(LayerConfig):
     overrides: Mapping[str, LayerConfig] = field(default_factory=dict)
     modules_to_save: Sequence[str] = ()
     exclude_heads: bool = True
+    norms: str = "trained"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _one_of("norms", self.norms, NORMS)
         if isinstance(self.target, str):
             _pattern("target", self.target)
         elif isinstance(self.target, Sequence):
@@ -268,6 +273,8 @@ class GLoRAConfig(LayerConfig):
             values["modules_to_save"] = list(self.modules_to_save)
         if not self.exclude_heads:
             values["exclude_heads"] = False
+        if self.norms != "trained":
+            values["norms"] = self.norms
         return values
 
     @classmethod

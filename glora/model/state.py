@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from glora.layer.wrappers import Adapted, AdaptedLayer, SavedModule
+from glora.model import statistics
 from glora.model.targets import Selection
 
 STATE = "_glora_state"
@@ -23,12 +24,16 @@ class State:
         active: name of the adapter in use, or None.
         merged: name of the adapter merged into the base weights, or None.
         trainable: names of the base parameters that were trainable before the first `attach`.
+        base_buffers: the base's buffers before the first `attach`.
+        buffers: the buffers that each adapter's training changed, as of when it was last active.
     """
 
     adapters: dict[str, Selection] = field(default_factory=dict)
     active: str | None = None
     merged: str | None = None
     trainable: frozenset[str] = frozenset()
+    base_buffers: statistics.Buffers = field(default_factory=dict)
+    buffers: dict[str, statistics.Buffers] = field(default_factory=dict)
 
 
 def switch(model: nn.Module, name: str | None, *, trainable: bool = True) -> None:
@@ -47,9 +52,47 @@ def switch(model: nn.Module, name: str | None, *, trainable: bool = True) -> Non
         require_adapter(state, name)
     if state.merged is not None and state.merged != name:
         raise ValueError(f"adapter {state.merged!r} is merged into the weights; unmerge it before switching")
+    inner = unwrap(model)
+    if name != state.active:
+        # What the base's buffers became while no adapter was active is dropped: the base does not change.
+        if state.active in state.adapters:
+            state.buffers[state.active] = statistics.changed(inner, state.base_buffers)
+        statistics.put(inner, state.base_buffers, state.buffers.get(name, {}) if name is not None else {})
+        statistics.freeze_norms(inner, name is not None and state.adapters[name].norms == "frozen")
     for _, module in adapted_modules(model):
         module.select(name, trainable=trainable)
     state.active = name
+
+
+def buffers_of(model: nn.Module, name: str) -> statistics.Buffers:
+    """The buffers that differ from the base's under the adapter called `name`."""
+    state = require_state(model)
+    if name == state.active:
+        return statistics.changed(unwrap(model), state.base_buffers)
+    return state.buffers.get(name, {})
+
+
+def set_buffers(model: nn.Module, name: str, buffers: statistics.Buffers) -> None:
+    """Give the adapter called `name` these buffers; those not among them are the base's."""
+    state = require_state(model)
+    state.buffers[name] = {key: value.clone() for key, value in buffers.items()}
+    if name == state.active:
+        statistics.put(unwrap(model), state.base_buffers, buffers)
+
+
+def require_intact(model: nn.Module, name: str) -> None:
+    """Raise ValueError if a layer of the adapter called `name` is adapted no longer.
+
+    Something has put another module in its place, as ``resize_token_embeddings`` does with an output layer.
+    """
+    selection = require_state(model).adapters[name]
+    present = {key for key, module in adapted_modules(model) if name in module.adapters}
+    lost = [key for key in (*selection.layers, *selection.saved) if key not in present]
+    if lost:
+        raise ValueError(
+            f"adapter {name!r} covers {lost[0]!r}, but the module there was replaced after attach and is adapted no "
+            "longer; change the model (resize_token_embeddings …) before glora.attach"
+        )
 
 
 def adapted_modules(model: nn.Module) -> Iterator[tuple[str, AdaptedLayer | SavedModule]]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from glora.config import GLoRAConfig, LayerConfig
 from glora.layer.adapter import check_supported
-from glora.layer.geometry import SUPPORTED, op_for
+from glora.layer.geometry import SUPPORTED, not_mergeable, op_for
 from glora.layer.wrappers import Adapted
 
 # A module is a head if a component of its name is one of these, or if transformers calls it the output
@@ -31,12 +31,14 @@ class Selection:
         saved: names of the modules to be trained in full.
         heads: names of output layers that were left alone.
         unsupported: names of matched modules that are not of a supported type (only for patterns).
+        norms: see `GLoRAConfig`.
     """
 
     layers: dict[str, LayerConfig]
     saved: tuple[str, ...]
     heads: tuple[str, ...]
     unsupported: tuple[str, ...] = ()
+    norms: str = "trained"
 
 
 def base_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -86,15 +88,16 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
                     "the layer; an adapter there would be ignored"
                 )
             unsupported.append(name)
-        elif op_for(module) is None and not explicit:
+        elif op_for(module) is None and not explicit and not not_mergeable(module):
             unsupported.append(name)
         else:
+            if layer.is_empty:
+                continue
             try:
                 check_supported(layer, module)
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from error
-            if not layer.is_empty:
-                layers[name] = layer
+            layers[name] = layer
     if not candidates and not (config.layer.is_empty and saved):
         raise ValueError(f"target={config.target!r} matches no layer outside modules_to_save")
     if not layers and not saved:
@@ -114,7 +117,7 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
                 f"overrides[{pattern!r}] matches none of the {len(candidates)} targeted layers"
                 f"{_near(pattern, candidates)}"
             )
-    return Selection(layers, saved, tuple(heads), tuple(unsupported))
+    return Selection(layers, saved, tuple(heads), tuple(unsupported), config.norms)
 
 
 def is_head(name: str) -> bool:
@@ -168,12 +171,12 @@ def _named(modules: dict[str, nn.Module], names: Sequence[str], argument: str) -
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return op_for(module) is not None and not isinstance(module, nn.Conv2d)
+    return (op_for(module) is not None or not_mergeable(module) is not None) and not isinstance(module, nn.Conv2d)
 
 
 def _has_matrix(module: nn.Module) -> bool:
     weight = module._parameters.get("weight")
-    return weight is not None and weight.dim() >= 2
+    return not_mergeable(module) is not None or (weight is not None and weight.dim() >= 2)
 
 
 def is_inside(name: str, parent: str) -> bool:

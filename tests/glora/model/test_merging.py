@@ -43,7 +43,7 @@ def test_merged_weights_are_exact(config, dtype, bound):
         parameters = {name: p.detach().double() for name, p in adapter.named_parameters()}
         weight, bias = layer._originals
         weight, bias = effective(adapter.config, parameters, weight.flatten(1).double(), bias.double())
-        for merged, exact in ((layer.weight.flatten(1), weight), (layer.bias, bias)):
+        for merged, exact in ((layer.base.weight.flatten(1), weight), (layer.base.bias, bias)):
             assert merged.dtype == dtype
             assert (merged.double() - exact).abs().max() <= bound * exact.abs().max()
 
