@@ -13,6 +13,7 @@ member. This is the only global state of the package.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
@@ -238,7 +239,9 @@ class GLoRAPeftModel(BaseTuner):
         # All layers are merged, or none, before the first one is taken out of the model.
         if merge and not any(isinstance(m, AdaptedLinear) and m.merged for m in self.model.modules()):
             self.merge_adapter(kwargs.get("adapter_names"))
-        return super()._unload_and_optionally_merge(merge, *args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All adapters are already merged")
+            return super()._unload_and_optionally_merge(merge, *args, **kwargs)
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from glora.config import LayerConfig
 from glora.layer.adapter import Adapter, adapter_dtype
 from glora.layer.effective import EffectiveTensor
+from glora.layer.forward import is_traced
 
 # (weight, bias) of a layer.
 Parameters = tuple[nn.Parameter | None, nn.Parameter | None]
@@ -259,10 +260,8 @@ def bias_in_use(adapter: Adapter | None, base: nn.Module, notice: Callable[[], N
     return _in_use(adapter, make, like, notice)  # type: ignore[arg-type]
 
 
-def _in_use(
-    adapter: Adapter, make: Callable[[], Tensor], like: Tensor, notice: Callable[[], None] | None
-) -> Tensor:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+def _in_use(adapter: Adapter, make: Callable[[], Tensor], like: Tensor, notice: Callable[[], None] | None) -> Tensor:
+    if torch.compiler.is_compiling() or is_traced():
         return make()  # what only asks for a dtype leaves nothing in the graph
 
     def form() -> Tensor:

@@ -18,6 +18,7 @@ from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
 from glora.model import statistics
 from glora.model.merging import unmerge, unmerged
+from glora.model.references import relink, warn_of_aliases
 from glora.model.report import Report, describe
 from glora.model.state import (
     STATE,
@@ -95,10 +96,12 @@ def attach_selection(
         state = state or _start(model)
         _put(model, selection, name, adapters, modules, present)
         state.adapters[name] = selection
+        relink(model, {id(m.base): m for _, m in adapted_modules(model)})
         switch(model, name)
     except BaseException:  # an interrupt too
         _remove(model, [name], before)
         raise
+    warn_of_aliases(model, {key: modules[key] for key in selection.layers})
     return report
 
 
@@ -188,12 +191,14 @@ def _remove(model: nn.Module, names: Iterable[str], active: str | None) -> None:
     state = get_state(model)
     if state is None:
         return
-    names = set(names)
+    names, left = set(names), {}
     for _, module in list(adapted_modules(model)):
         for key in names & set(module.adapters):
             del module.adapters[key]
         if not module.adapters:
             replace(model, module, module.base)
+            left[id(module)] = module.base
+    relink(model, left)
     for key in names:
         state.adapters.pop(key, None)
     if state.adapters:

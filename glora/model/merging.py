@@ -20,6 +20,7 @@ from torch import nn
 
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
 from glora.model import statistics
+from glora.model.references import relink
 from glora.model.state import (
     STATE,
     adapted_modules,
@@ -122,9 +123,12 @@ def merged_copy(model: nn.Module, name: str | None = None) -> nn.Module:
     plain = copy.deepcopy(unwrap(model))
     ties = _ties(plain)
     merge(plain, name)
+    left = {}
     for _, module in list(adapted_modules(plain)):
         trained_in_full = isinstance(module, SavedModule) and name in module.adapters
-        replace(plain, module, module.adapters[name] if trained_in_full else module.base)
+        left[id(module)] = module.adapters[name] if trained_in_full else module.base
+        replace(plain, module, left[id(module)])
+    relink(plain, left)
     delattr(plain, STATE)
     statistics.freeze_norms(plain, False)
     _report_untied(plain, ties)
@@ -176,7 +180,9 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
     """
     name = require_adapter(require_state(model), name or require_state(model).active)
     plain = merged_copy(model, name)
-    had_bias = {key: layer.base.bias is not None for key, layer in adapted_modules(model) if isinstance(layer, AdaptedLayer)}
+    had_bias = {
+        key: layer.base.bias is not None for key, layer in adapted_modules(model) if isinstance(layer, AdaptedLayer)
+    }
     added = [key for key, had in had_bias.items() if not had and plain.get_submodule(key).bias is not None]
     if added:
         warnings.warn(

@@ -150,7 +150,7 @@ def test_damaged_tensors_are_refused(folder, damage):
     [
         (lambda index: None, "is damaged"),
         (lambda index: {**index, "format": "other"}, "is not an adapter of this package"),
-        (lambda index: {**index, "version": 99}, "has version 99, this package reads up to 1"),
+        (lambda index: {**index, "version": 99}, "has version 99, this package reads up to 2"),
         (lambda index: {k: v for k, v in index.items() if k != "layers"}, "is damaged: KeyError"),
         (lambda index: {**index, "configs": [{"rank": 0}] * 2}, "rank must be a positive integer"),
         (lambda index: {**index, "configs": [{**c, "rank": 5} for c in index["configs"]]}, r"shape \(48, 2\), the model needs \(48, 5\)"),
