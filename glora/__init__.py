@@ -7,6 +7,7 @@
 from glora import presets
 from glora.config import GLoRAConfig, LayerConfig, all_layer_configs
 from glora.model.attaching import alphas, attach, count_parameters, detach, disabled
+from glora.model.certify import certify
 from glora.model.checkpoint import load, save
 from glora.model.merging import export, merge, merged, merged_copy, unmerge
 from glora.model.report import LayerReport, Report
@@ -22,6 +23,7 @@ __all__ = [
     "all_layer_configs",
     "alphas",
     "attach",
+    "certify",
     "count_parameters",
     "detach",
     "disabled",

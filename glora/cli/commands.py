@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from glora.cli import search
+from glora.cli import certify, search
 
 EXAMPLES = """examples:
   glora tune configs/glue_mrpc.toml
@@ -19,8 +19,11 @@ EXAMPLES = """examples:
   glora evaluate runs/smollm_alpaca --task configs/arc_easy.toml --base
   glora merge runs/glue_mrpc --out merged/mrpc
   glora inspect runs/glue_mrpc
+  glora certify runs/glue_mrpc
+  glora certify models/minilm adapters/mrpc --batch probe.safetensors --json
 
-exit codes: 0 done; 1 the training diverged; 2 bad input; 130 interrupted (tune continues with --resume)."""
+exit codes: 0 done; 1 the training diverged, or a statement of certify is false; 2 bad input, or a statement that cannot
+be checked; 130 interrupted (tune continues with --resume)."""
 
 #: What a command prints: with --json the object, else the text.
 Answer = tuple[dict[str, Any], str]
@@ -63,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     merge.add_argument("--out", help="where to write (default RUN/merged)")
     inspect = command("inspect", _inspect, "what a run, an adapter or a model holds")
     inspect.add_argument("what", metavar="RUN|ADAPTER|MODEL", help="folder, or name of a model on the hub")
+    certify.add_arguments(command("certify", certify.run, certify.HELP))
     return parser
 
 
@@ -82,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(arguments, "interrupted; continue with --resume", 130)
     if is_main_process():  # all have the same answer
         print(json.dumps(answer, ensure_ascii=False) if arguments.json else text)
-    return 0
+    return int(answer.get("exit_code", 0))
 
 
 def _fail(arguments: argparse.Namespace, message: object, code: int) -> int:

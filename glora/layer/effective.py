@@ -71,7 +71,7 @@ class EffectiveTensor(Tensor):
         return func(*_formed(args), **_formed(kwargs))
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Operators that bypass ``__torch_function__`` would lose the gradient.
 
         Raises:

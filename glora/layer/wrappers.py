@@ -21,6 +21,8 @@ from glora.layer.forward import is_traced
 
 # (weight, bias) of a layer.
 Parameters = tuple[nn.Parameter | None, nn.Parameter | None]
+# Forms an effective tensor, or sees it formed.
+Notice = Callable[[Callable[[], Tensor]], Tensor]
 
 _MERGED = (
     "adapter {0!r} is merged into the weights: unmerge it first (glora.unmerge), or write the merged model with "
@@ -83,7 +85,7 @@ class AdaptedLayer(Adapted):
     def __init__(self, base: nn.Module) -> None:
         super().__init__(base)
         self._originals: Parameters | None = None
-        self.watch: Callable[[], None] | None = None
+        self.watch: Notice | None = None  # told when a parent reads the weight or the bias; for certify
 
     def add(self, name: str, config: LayerConfig, generator: torch.Generator | None = None) -> None:
         """Add an adapter; see `Adapter` for the errors."""
@@ -102,9 +104,8 @@ class AdaptedLayer(Adapted):
         """The bias that the layer computes with, likewise; None if there is none."""
         return bias_in_use(self._acting(), self.base, self._notice)
 
-    def _notice(self) -> None:
-        if self.watch is not None:
-            self.watch()
+    def _notice(self, make: Callable[[], Tensor]) -> Tensor:
+        return make() if self.watch is None else self.watch(make)
 
     def _acting(self) -> Adapter | None:
         """The adapter that takes part in the computation."""
@@ -240,7 +241,7 @@ def merged_parameters(adapter: Adapter, base: nn.Module) -> Parameters:
     return nn.Parameter(weight, requires_grad=False), frozen_bias
 
 
-def weight_in_use(adapter: Adapter | None, base: nn.Module, notice: Callable[[], None] | None = None) -> Tensor:
+def weight_in_use(adapter: Adapter | None, base: nn.Module, notice: Notice | None = None) -> Tensor:
     """The weight that `base` computes with under an adapter; `notice` is called when it is formed."""
     original: Tensor = base.weight  # type: ignore[assignment]
     if adapter is None or not adapter.changes[0]:
@@ -249,7 +250,7 @@ def weight_in_use(adapter: Adapter | None, base: nn.Module, notice: Callable[[],
     return _in_use(adapter, make, original, notice)
 
 
-def bias_in_use(adapter: Adapter | None, base: nn.Module, notice: Callable[[], None] | None = None) -> Tensor | None:
+def bias_in_use(adapter: Adapter | None, base: nn.Module, notice: Notice | None = None) -> Tensor | None:
     """The bias that `base` computes with under an adapter, likewise; None if it has none."""
     bias: Tensor | None = base.bias  # type: ignore[assignment]
     if adapter is None or not adapter.changes[1] or (bias is None and not adapter.adds_bias):
@@ -260,15 +261,11 @@ def bias_in_use(adapter: Adapter | None, base: nn.Module, notice: Callable[[], N
     return _in_use(adapter, make, like, notice)  # type: ignore[arg-type]
 
 
-def _in_use(adapter: Adapter, make: Callable[[], Tensor], like: Tensor, notice: Callable[[], None] | None) -> Tensor:
+def _in_use(adapter: Adapter, make: Callable[[], Tensor], like: Tensor, notice: Notice | None) -> Tensor:
     if torch.compiler.is_compiling() or is_traced():
         return make()  # what only asks for a dtype leaves nothing in the graph
 
-    def form() -> Tensor:
-        if notice is not None:
-            notice()
-        return make()
-
+    form = make if notice is None else partial(notice, make)
     return EffectiveTensor(like, form, any(parameter.requires_grad for parameter in adapter.parameters()))
 
 

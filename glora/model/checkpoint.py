@@ -66,7 +66,7 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         base = _fingerprint(unwrap(model), selection.saved)
     configs = list(dict.fromkeys(selection.layers.values()))
     folder = Path(folder)
-    entry, data = _file("adapter", tensors)
+    entry, data = encoded("adapter", tensors)
     index: dict[str, Any] = {
         "format": FORMAT,
         "version": 2 if buffers or selection.norms != "trained" else 1,
@@ -81,7 +81,7 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
     if selection.norms != "trained":
         index["norms"] = selection.norms
     if buffers:
-        index["buffers"], data = _file("buffers", buffers)
+        index["buffers"], data = encoded("buffers", buffers)
         write_atomic(folder / index["buffers"]["tensors"], data)
     write_index(folder, index)
     return folder / INDEX
@@ -96,7 +96,7 @@ def write_index(folder: Path, index: dict[str, Any]) -> None:
                 stale.unlink()
 
 
-def _file(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, str], bytes]:
+def encoded(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, str], bytes]:
     """How ``adapter.json`` refers to a tensor file, by name and digest, and the file's bytes."""
     data = _encode(tensors)
     digest = hashlib.sha256(data).hexdigest()
@@ -125,14 +125,14 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
     if state is not None and state.merged is not None:
         raise ValueError(f"adapter {state.merged!r} is merged into the weights: unmerge it first (glora.unmerge)")
     folder = Path(folder)
-    index = _read_index(folder)
-    tensors = _read_tensors(folder, index)
+    index = read_index(folder)
+    tensors = read_tensors(folder, index)
     inner = unwrap(model)
     try:
         configs = [LayerConfig.from_dict(values) for values in index["configs"]]
         layers = {key: configs[number] for key, number in index["layers"].items()}
         selection = Selection(layers, tuple(index["modules_to_save"]), (), norms=index.get("norms", "trained"))
-        buffers = _read_tensors(folder, index["buffers"]) if "buffers" in index else {}
+        buffers = read_tensors(folder, index["buffers"]) if "buffers" in index else {}
         name, base = name or index["name"], index["base"]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{folder / INDEX} is damaged: {error!r}") from error
@@ -182,7 +182,7 @@ def _encode(tensors: dict[str, Tensor]) -> bytes:
     return encode({key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()})
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     if not path.is_file():
         hint = ""
@@ -216,7 +216,7 @@ def _is_training_checkpoint(path: Path) -> bool:
         return False
 
 
-def _read_tensors(folder: Path, index: dict[str, Any]) -> dict[str, Tensor]:
+def read_tensors(folder: Path, index: dict[str, Any]) -> dict[str, Tensor]:
     from safetensors.torch import load as decode
 
     path = folder / Path(str(index.get("tensors"))).name
