@@ -28,11 +28,11 @@ _PREFIX = "base_model.model."
 # is none of these must be unset: PEFT adds fields, and most of them make another method of LoRA (activated LoRA, DoRA,
 # QA-LoRA, block-diagonal LoRA …).
 _HARMLESS = frozenset(
-    ["task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"]
-    + ["inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out"]
-    + ["use_rslora", "modules_to_save", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"]
-    + ["megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"]
-    + ["qalora_group_size", "config_A_B", "config_C", "config_D_E", "init_weights", "init_lora_weights"]
+    {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"}
+    | {"inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out"}
+    | {"use_rslora", "modules_to_save", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"}
+    | {"megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"}
+    | {"qalora_group_size", "config_A_B", "config_C", "config_D_E", "init_weights", "init_lora_weights"}
 )
 # Initialisations after which a LoRA checkpoint still refers to the base weights as they were.
 _KEEPS_BASE = ("none", "true", "false", "gaussian", "eva", "orthogonal")

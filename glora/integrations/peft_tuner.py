@@ -235,9 +235,7 @@ class GLoRAPeftModel(BaseTuner):
                     module.unmerge()
             raise
 
-    def _unload_and_optionally_merge(  # type: ignore[override]
-        self, merge: bool = True, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
         # All layers are merged, or none, before the first one is taken out of the model.
         if merge and not any(isinstance(m, AdaptedLinear) and m.merged for m in self.model.modules()):
             self.merge_adapter(kwargs.get("adapter_names"))

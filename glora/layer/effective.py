@@ -41,9 +41,7 @@ class EffectiveTensor(Tensor):
 
     @staticmethod
     def __new__(cls, like: Tensor, make: Callable[[], Tensor], trains: bool) -> EffectiveTensor:  # noqa: D102
-        self = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, like.shape, dtype=like.dtype, device=like.device, requires_grad=False
-        )
+        self = Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype, device=like.device, requires_grad=False)
         self.make, self.trains, self.recorded = make, trains, torch.is_grad_enabled()
         return self
 

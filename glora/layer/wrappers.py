@@ -130,7 +130,7 @@ class AdaptedLayer(Adapted):
     def _why_not(self, name: str) -> str:
         if name != "alpha" or self.active is None:
             return _INACTIVE
-        return self.adapters[self.active]._no_alpha()  # type: ignore[union-attr,operator]
+        return self.adapters[self.active]._no_alpha()  # type: ignore[operator]
 
     def forward(self, x: Tensor | None = None, **named: Tensor) -> Tensor:
         """The active adapter's output, or the base layer's; the input may be named as the base names it."""
@@ -147,7 +147,7 @@ class AdaptedLayer(Adapted):
         if self.training and torch.is_grad_enabled() and self.merged is not None:
             anchor = next((p for p in self.adapters[self.merged].parameters() if p.requires_grad), None)
             if anchor is not None:
-                return _NoTraining.apply(output, anchor, self.merged)  # type: ignore[no-any-return]
+                return _NoTraining.apply(output, anchor, self.merged)
         return output
 
     def _save_to_state_dict(self, *args: Any) -> None:

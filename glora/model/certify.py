@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from glora.layer.adapter import Adapter
 from glora.layer.tensors import LowRank
-from glora.layer.wrappers import AdaptedLayer, SavedModule
+from glora.layer.wrappers import SavedModule
 from glora.model import checkpoint
 from glora.model.attaching import detach, disabled
 from glora.model.merging import export, merged, merged_copy, unmerged
 from glora.model.probe import Batch, Watch, call, cotangents, distance, floats, matrix_flops
 from glora.model.state import adapted_modules, require_adapter, require_intact, require_state, switch, unwrap
-from glora.model.targets import base_modules, is_inside
+from glora.model.targets import base_modules
 
 #: Largest relative difference of outputs that rounding may make between ways to compute the same, by dtype.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -110,8 +110,9 @@ class Certificate:
         cover = self.coverage
         share = "" if cover["share"] is None else f", {100 * cover['share']:.0f} % of its matrix products"
         percent = 100 * cover["adapted"] / max(1, cover["layers"])
+        covered = f"{cover['adapted']} of {cover['layers']} layers adapted ({percent:.0f} %{share})"
         lines = [
-            f"adapter {self.adapter!r}: {cover['adapted']} of {cover['layers']} layers adapted ({percent:.0f} %{share})",
+            f"adapter {self.adapter!r}: {covered}",
             *(f"{marks[s.holds]}  {s.claim}: {s.detail}" for s in self.statements),
         ]
         kinds: dict[str, list[LayerEffect]] = {}
@@ -255,8 +256,9 @@ class _Check:
             for key, layer in watch.layers.items()
         }
         flat = list(dict.fromkeys(p for group in parameters.values() for p in group))
-        self.model.train(training)
-        try:
+        # A step of training moves running statistics, which the later checks must not see.
+        with _as_it_was(self.model):
+            self.model.train(training)
             with torch.enable_grad(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 outputs = [t for t in floats(call(self.model, self.batch)) if t.requires_grad]
@@ -264,8 +266,6 @@ class _Check:
                     return dict.fromkeys(parameters, 0.0)
                 total = sum(((t * r).sum() for t, r in zip(outputs, cotangents(outputs), strict=True)), start=0.0)
                 found = torch.autograd.grad(total, flat, allow_unused=True)  # type: ignore[arg-type]
-        finally:
-            self.model.eval()
         norms = {p: 0.0 if g is None else float(g.double().norm()) for p, g in zip(flat, found, strict=True)}
         return {key: sum(norms[p] ** 2 for p in group) ** 0.5 for key, group in parameters.items() if group}
 
@@ -306,7 +306,7 @@ class _Check:
             return self._compare(floats(call(self.model, self.batch)))
 
     def _exported(self) -> tuple[bool, str]:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _no_progress_bars(self.model):
             warnings.simplefilter("ignore")
             export(self.model, folder, self.name)
             if callable(getattr(self.model, "save_pretrained", None)):
@@ -401,6 +401,23 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
             if tensor is not None:
                 found[prefix + part] = tensor.detach()
     return found if state is None else {**found, **{k: v for k, v in state.base_buffers.items() if k in found}}
+
+
+@contextmanager
+def _no_progress_bars(model: nn.Module) -> Iterator[None]:
+    """Keep transformers from drawing bars for a folder that nobody sees."""
+    if not callable(getattr(model, "save_pretrained", None)):
+        yield
+        return
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -183,6 +183,12 @@ def _encode(tensors: dict[str, Tensor]) -> bytes:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
+    """The contents of ``adapter.json``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, of another format or of a newer version.
+    """
     path = folder / INDEX
     if not path.is_file():
         hint = ""
@@ -217,6 +223,11 @@ def _is_training_checkpoint(path: Path) -> bool:
 
 
 def read_tensors(folder: Path, index: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of the file that an entry of ``adapter.json`` names.
+
+    Raises:
+        ValueError: the file is missing, or its digest is not the entry's.
+    """
     from safetensors.torch import load as decode
 
     path = folder / Path(str(index.get("tensors"))).name

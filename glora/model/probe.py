@@ -131,15 +131,11 @@ class Watch(TorchDispatchMode):
 
     def __enter__(self) -> Watch:
         """Start to watch."""
+        # Not by hooks on the layers, which a parent that calls ``layer.forward`` would not run.
         for key, layer in self.layers.items():
-            self._hooks.append(layer.register_forward_pre_hook(self._enter))
-            self._hooks.append(
-                layer.register_forward_hook(
-                    lambda module, args, kwargs, output, key=key: self._called(key, module, args, kwargs, output),
-                    with_kwargs=True,
-                )
-            )
-            layer.watch = lambda make, key=key: self._read(key, make)
+            adapter: Any = layer.adapters[self._name]
+            adapter.forward = partial(self._called, key, adapter)
+            layer.watch = partial(self._read, key)
         for module in self._sharers:
             self._hooks.append(module.register_forward_pre_hook(self._enter))
             self._hooks.append(module.register_forward_hook(self._leave))
@@ -153,6 +149,7 @@ class Watch(TorchDispatchMode):
             hook.remove()
         for key, layer in self.layers.items():
             layer.watch = None
+            vars(layer.adapters[self._name]).pop("forward", None)
             if self._acted is not None and key not in self._acted and self.calls[key] + self.reads[key]:
                 self.bypassed.setdefault(key, "a fused operator")
 
@@ -220,23 +217,20 @@ class Watch(TorchDispatchMode):
         finally:
             self._inside -= 1
 
-    def _called(self, key: str, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-        assert isinstance(module, AdaptedLayer)
+    def _called(self, key: str, adapter: Adapter, x: Tensor, base: nn.Module) -> Tensor:
         self.calls[key] += 1
-        x = args[0] if args else next(iter(kwargs.values()))
-        with torch.no_grad():
-            before = module.base(x)
-            self._squares[key][0] += float((output - before).double().square().sum())
-            self._squares[key][1] += float(before.double().square().sum())
-        weight: Any = module.base.weight
-        self.flops += 2 * output.numel() * weight.numel() // max(1, _outputs(module.base))
-        self._leave()
-
-
-def _outputs(base: nn.Module) -> int:
-    op = op_for(base)
-    assert op is not None
-    return op.matrix(base.weight).shape[0]  # type: ignore[arg-type]
+        self._inside += 1
+        try:
+            output = type(adapter).forward(adapter, x, base)
+            with torch.no_grad():
+                before = base(x)
+                self._squares[key][0] += float((output - before).double().square().sum())
+                self._squares[key][1] += float(before.double().square().sum())
+            weight: Any = base.weight
+            self.flops += 2 * output.numel() * weight.numel() // max(1, adapter.op.matrix(weight).shape[0])
+            return output
+        finally:
+            self._inside -= 1
 
 
 def _storage(tensor: Any) -> int:
