@@ -136,7 +136,8 @@ def interrupted_merge_leaves_no_trace() -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupt):
         patch.setattr(glora.layer.wrappers, "swap", swap)
         glora.merge(model)
-    assert same(weights(model), before) and not any(layer.merged for _, layer in _layers(model))
+    assert same(weights(model), before)
+    assert not any(layer.merged for _, layer in _layers(model))
     glora.merge(model)
     glora.unmerge(model)
     assert same(weights(model), before)
@@ -156,7 +157,8 @@ def ties_are_told_in_qwen2() -> None:
     output = model(models.ids()).logits
     with pytest.warns(UserWarning, match="are one parameter in the base and differ"):
         plain = merged_copy(model)
-    assert plain.config.tie_word_embeddings is False and model.config.tie_word_embeddings is True
+    assert plain.config.tie_word_embeddings is False
+    assert model.config.tie_word_embeddings is True
     torch.testing.assert_close(plain(models.ids()).logits, output, rtol=1e-4, atol=1e-5)
 
 
@@ -181,8 +183,9 @@ def gpt2_reloads_untied() -> None:
     import tempfile
 
     model = models.trained(models.gpt2(), ["lm_head"])
-    with tempfile.TemporaryDirectory() as folder, pytest.warns(UserWarning, match="are one parameter in the base"):
-        glora.export(model, folder)
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.warns(UserWarning, match="are one parameter in the base"):
+            glora.export(model, folder)
         loaded = type(model).from_pretrained(folder, dtype=torch.float32).eval()
     assert not loaded.config.tie_word_embeddings
     torch.testing.assert_close(loaded(models.ids()).logits, model(models.ids()).logits, rtol=1e-4, atol=1e-5)
@@ -306,7 +309,8 @@ def test_what_cannot_be_merged_is_refused_at_attach(kind):
     before = copy.deepcopy(list(model._modules))
     with named("layer '1'"):
         glora.attach(model, glora.presets.lora(2, target=["0", "1"]))
-    assert list(model._modules) == before and not any(isinstance(m, AdaptedLayer) for m in model.modules())
+    assert list(model._modules) == before
+    assert not any(isinstance(m, AdaptedLayer) for m in model.modules())
 
 
 def test_an_interrupted_attach_leaves_no_trace(monkeypatch):
@@ -325,5 +329,6 @@ def test_an_interrupted_attach_leaves_no_trace(monkeypatch):
         patch.setattr(glora.model.attaching, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
             glora.attach(model, glora.presets.lora(2))
-    assert torch.equal(model(x), output) and glora.model.state.get_state(model) is None
+    assert torch.equal(model(x), output)
+    assert glora.model.state.get_state(model) is None
     assert [parameter.requires_grad for parameter in model.parameters()] == flags

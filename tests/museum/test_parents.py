@@ -168,7 +168,9 @@ def test_metadata_is_free_and_writing_is_refused():
     weight = model[0].weight
     weight.make = lambda: pytest.fail("formed")
     assert (weight.dtype, weight.shape, weight.device.type, weight.ndim) == (torch.float32, (8, 6), "cpu", 2)
-    assert weight.requires_grad and len(weight) == 8 and weight.data.dtype == torch.float32
+    assert weight.requires_grad
+    assert len(weight) == 8
+    assert weight.data.dtype == torch.float32
     for write in (weight.mul_, weight.data.copy_, lambda x: nn.init.constant_(weight, x)):
         with pytest.raises(ValueError, match=r"write to layer\.base\.weight"):
             write(torch.tensor(2.0))
@@ -206,5 +208,6 @@ def test_an_alias_of_the_weight_is_named_at_attach_and_by_certify():
         glora.attach(model, presets.lora(2))
     perturb(model)
     certificate = glora.certify(model, models.points(), quick=True)
-    assert certificate.named("bypassed") == ["layer"] and certificate.exit_code == 1
+    assert certificate.named("bypassed") == ["layer"]
+    assert certificate.exit_code == 1
     assert "layer is bypassed by aten" in str(certificate)

@@ -38,21 +38,26 @@ def dinov2_reads_its_patches() -> None:
 def layers_show_their_shape() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(36, 5))
     glora.attach(model, presets.lora(2, target=["0", "2"]))
-    assert model[0].stride == (2, 2) and model[2].in_features == 36 and model[2].out_features == 5
+    assert model[0].stride == (2, 2)
+    assert model[2].in_features == 36
+    assert model[2].out_features == 5
 
 
 def saved_embedding_is_found() -> None:
     model = saved(models.llama(), "embed_tokens", r"q_proj$")
     embedding = model.get_input_embeddings()
-    assert embedding.num_embeddings == 40 and embedding.embedding_dim == 16
+    assert embedding.num_embeddings == 40
+    assert embedding.embedding_dim == 16
     assert torch.equal(embedding.weight, embedding.adapters["default"].weight)
 
 
 def properties_do_not_raise() -> None:
     model = models.trained(models.plain())
     layer = model[0]
-    assert not hasattr(layer, "alpha") and getattr(layer, "alpha", None) is None
-    assert dict(inspect.getmembers(layer)) and not hasattr(layer.adapters["default"], "alpha")
+    assert not hasattr(layer, "alpha")
+    assert getattr(layer, "alpha", None) is None
+    assert dict(inspect.getmembers(layer))
+    assert not hasattr(layer.adapters["default"], "alpha")
     with pytest.raises(AttributeError, match="alpha = 1 \\+ A exists for a scalar or vector A"):
         _ = layer.alpha
 
@@ -168,4 +173,5 @@ def test_named_inputs(autocast):
 def test_a_saved_sequence_can_be_indexed():
     model = nn.Sequential(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2)))
     glora.attach(model, GLoRAConfig(target=["0"], B="lora", rank=2, modules_to_save=["1"]))
-    assert model[1][1] is model[1].adapters["default"][1] and len(list(model[1])) == 2
+    assert model[1][1] is model[1].adapters["default"][1]
+    assert len(list(model[1])) == 2
