@@ -18,7 +18,6 @@ from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
 from glora.model import statistics
 from glora.model.merging import unmerge, unmerged
-from glora.model.references import relink, warn_of_aliases
 from glora.model.report import Report, describe
 from glora.model.state import (
     STATE,
@@ -26,11 +25,13 @@ from glora.model.state import (
     adapted_modules,
     check_name,
     get_state,
+    relink,
     replace,
     require_adapter,
     require_state,
     switch,
     unwrap,
+    warn_of_aliases,
 )
 from glora.model.targets import Selection, base_modules, is_inside, select
 

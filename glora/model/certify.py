@@ -23,13 +23,24 @@ import torch
 from torch import Tensor, nn
 
 from glora.layer.adapter import Adapter
-from glora.layer.tensors import LowRank
 from glora.layer.wrappers import SavedModule
 from glora.model import checkpoint
 from glora.model.attaching import detach, disabled
 from glora.model.merging import export, merged, merged_copy, unmerged
-from glora.model.probe import Batch, Watch, call, cotangents, distance, floats, matrix_flops
-from glora.model.state import adapted_modules, require_adapter, require_intact, require_state, switch, unwrap
+from glora.model.probe import (
+    Batch,
+    Watch,
+    call,
+    cotangents,
+    distance,
+    floats,
+    matrix_flops,
+    moved,
+    no_progress_bars,
+    sampled,
+)
+from glora.model.state import adapted_modules, get_state, require_adapter, require_intact, require_state, switch, unwrap
+from glora.model.statistics import different, equal, tensors
 from glora.model.targets import base_modules
 
 #: Largest relative difference of outputs that rounding may make between ways to compute the same, by dtype.
@@ -306,7 +317,7 @@ class _Check:
             return self._compare(floats(call(self.model, self.batch)))
 
     def _exported(self) -> tuple[bool, str]:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _no_progress_bars(self.model):
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), no_progress_bars(self.model):
             warnings.simplefilter("ignore")
             export(self.model, folder, self.name)
             if callable(getattr(self.model, "save_pretrained", None)):
@@ -332,10 +343,10 @@ class _Check:
             return self._compare(floats(call(plain, self.batch)), 0.0)
 
     def _detached(self) -> tuple[bool, str]:
-        known = _tensors(self.reference if self.reference is not None else self.model)
+        known = self._base_tensors(self.model if self.reference is None else self.reference)
         plain = copy.deepcopy(self.model)
         detach(plain)
-        wrong = different(_tensors(plain), known)
+        wrong = different(self._base_tensors(plain), known)
         if wrong:
             return False, f"{len(wrong)} tensors differ: {', '.join(wrong[:4])}"
         if self.reference is not None:
@@ -347,77 +358,18 @@ class _Check:
             "" if self.reference is None else " with the base, and the outputs"
         )
 
-    def _same_as_stored(self) -> tuple[bool, str]:
-        from glora.model.probe import sampled
+    @staticmethod
+    def _base_tensors(model: nn.Module) -> dict[str, Tensor]:
+        state = get_state(model)
+        return tensors(model, state.base_buffers if state is not None else {})
 
+    def _same_as_stored(self) -> tuple[bool, str]:
         assert self.stored is not None
         own = sampled(self.output)
         if [t.shape for t in own] != [t.shape for t in self.stored]:
             return False, "the outputs have other shapes"
         error = distance(own, self.stored)
         return error <= self.tolerance, f"differ by {error:.2g} (allowed {self.tolerance:.0e})"
-
-
-def moved(adapter: Adapter) -> tuple[list[str], tuple[str, ...]]:
-    """The trainable tensors of an adapter, and those of them that still have their initial values."""
-    trainable, unmoved = [], []
-    for part in "ABCDE":
-        tensor = getattr(adapter, part)
-        if tensor is None or (part == "A" and not adapter.config.train_alpha):
-            continue
-        trainable.append(part)
-        value = tensor.left if isinstance(tensor, LowRank) else tensor.value
-        start = adapter.config.alpha - 1 if part == "A" and not isinstance(tensor, LowRank) else 0.0
-        if bool((value.detach() == torch.tensor(start, dtype=value.dtype)).all()):
-            unmoved.append(part)
-    return trainable, tuple(unmoved)
-
-
-def different(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
-    """Names of the tensors that differ in a bit, or are only in one of two sets."""
-    return [
-        key
-        for key in sorted(one.keys() | other.keys())
-        if key not in one or key not in other or not _equal(one[key], other[key])
-    ]
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    other = other.to(one.device)
-    return torch.equal(one, other) or bool((one.isnan() & other.isnan() | (one == other)).all())
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of the base, adapted or not; buffers as they were before the first `attach`."""
-    from glora.model.state import get_state
-
-    state = get_state(model)
-    found: dict[str, Tensor] = {}
-    for key, module in base_modules(model):
-        prefix = f"{key}." if key else ""
-        for part, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is not None:
-                found[prefix + part] = tensor.detach()
-    return found if state is None else {**found, **{k: v for k, v in state.base_buffers.items() if k in found}}
-
-
-@contextmanager
-def _no_progress_bars(model: nn.Module) -> Iterator[None]:
-    """Keep transformers from drawing bars for a folder that nobody sees."""
-    if not callable(getattr(model, "save_pretrained", None)):
-        yield
-        return
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @contextmanager
@@ -435,5 +387,5 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
         with torch.no_grad():
             for buffer, value in buffers.items():
-                if not _equal(buffer, value):
+                if not equal(buffer, value):
                     buffer.copy_(value)

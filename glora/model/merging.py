@@ -20,10 +20,10 @@ from torch import nn
 
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
 from glora.model import statistics
-from glora.model.references import relink
 from glora.model.state import (
     STATE,
     adapted_modules,
+    relink,
     replace,
     require_adapter,
     require_intact,

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from glora._files import write_atomic
 from glora.layer.adapter import Adapter
 from glora.layer.geometry import op_for
+from glora.layer.tensors import LowRank
 from glora.layer.wrappers import AdaptedLayer
 from glora.model import checkpoint
 from glora.model.state import adapted_modules
@@ -332,3 +333,35 @@ def of_task(model: nn.Module, task: Any, size: int = 4) -> Batch:
         raise ValueError(f"the task {type(task).__name__} mixes named and other arguments; give --batch")
     tensors = {key: value for key, value in kwargs.items() if isinstance(value, Tensor)}
     return tensors if kwargs else args[0] if len(args) == 1 else args
+
+
+@contextmanager
+def no_progress_bars(model: nn.Module) -> Iterator[None]:
+    """Keep transformers from drawing bars for a folder that nobody sees."""
+    if not callable(getattr(model, "save_pretrained", None)):
+        yield
+        return
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def moved(adapter: Adapter) -> tuple[list[str], tuple[str, ...]]:
+    """The trainable tensors of an adapter, and those of them that still have their initial values."""
+    trainable, unmoved = [], []
+    for part in "ABCDE":
+        tensor = getattr(adapter, part)
+        if tensor is None or (part == "A" and not adapter.config.train_alpha):
+            continue
+        trainable.append(part)
+        value = tensor.left if isinstance(tensor, LowRank) else tensor.value
+        start = adapter.config.alpha - 1 if part == "A" and not isinstance(tensor, LowRank) else 0.0
+        if bool((value.detach() == torch.tensor(start, dtype=value.dtype)).all()):
+            unmoved.append(part)
+    return trainable, tuple(unmoved)

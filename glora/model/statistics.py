@@ -81,6 +81,31 @@ def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
                 yield (f"{key}.{part}" if key else part), module, part
 
 
+def tensors(model: nn.Module, base_buffers: Mapping[str, Tensor]) -> Buffers:
+    """Parameters and buffers of the base, adapted or not; buffers as in `base_buffers` where they are there."""
+    found: Buffers = {}
+    for key, module in base_modules(model):
+        prefix = f"{key}." if key else ""
+        for part, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                found[prefix + part] = tensor.detach()
+    return {**found, **{key: value for key, value in base_buffers.items() if key in found}}
+
+
+def different(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that differ in a bit, or are only in one of two sets."""
+    keys = sorted(one.keys() | other.keys())
+    return [key for key in keys if key not in one or key not in other or not equal(one[key], other[key])]
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors agree in shape, dtype and every number, NaN included."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    other = other.to(one.device)
+    return torch.equal(one, other) or bool((one.isnan() & other.isnan() | (one == other)).all())
+
+
 def _same(one: Tensor, other: Tensor) -> bool:
     if one.is_meta or other.is_meta:
         return True
