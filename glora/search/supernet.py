@@ -23,7 +23,7 @@ from glora.layer.tensors import LowRank, Scalar, SupportTensor, Vector
 from glora.layer.wrappers import AdaptedLayer, SavedModule, parameters_of, swap_out_all
 from glora.model.attaching import attach, detach
 from glora.model.report import Report
-from glora.model.state import adapted_modules, buffers_of, check_name, require_state, set_buffers, unwrap
+from glora.model.state import adapted_modules, buffers_of, check_name, require_state, set_buffers, switch, unwrap
 from glora.search.model_space import space_of
 
 #: How a training step draws its subnets.
@@ -129,11 +129,10 @@ class SuperNet:
         times. Relative error ≤ 1e-6 in float32.
         """
         state = require_state(self.model)
-        if state.merged is not None or state.active != self.name:
-            raise ValueError(
-                f"the supernet {self.name!r} must be the active adapter and not merged to merge a subnet; got active "
-                f"{state.active!r}, merged {state.merged!r}: call glora.unmerge and glora.switch first"
-            )
+        if state.merged is not None:
+            raise ValueError(f"adapter {state.merged!r} is merged into the weights: unmerge it first (glora.unmerge)")
+        if state.active != self.name:
+            switch(self.model, self.name)
         before = self.genome
         layers = [module for module, _ in self._layers]
         try:

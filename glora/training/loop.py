@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glora.model.state import get_state
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
 from glora.tasks.base import Task, UnequalExamples, chunks, to_device
@@ -133,6 +134,9 @@ class _Loop:
         if settings.alpha.mode == "fixed":
             for parameter in scales.values():
                 parameter.requires_grad_(False)
+        state = get_state(model)
+        if state is not None and state.merged is not None:
+            raise ValueError(f"cannot train: adapter {state.merged!r} is merged into the weights; unmerge it first")
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
             raise ValueError("no parameter of the model requires a gradient; call glora.attach before train")

@@ -199,3 +199,25 @@ def test_a_stored_probe_certifies_again(tmp_path):
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(ValueError, match="damaged or truncated"):
         probe.load(tmp_path)
+
+
+def test_the_command_certifies_a_model_and_an_adapter(tmp_path, capsys):
+    import json
+
+    from safetensors.torch import save_file
+
+    from glora.cli import main
+
+    base = models.bert()
+    base.save_pretrained(tmp_path / "base")
+    glora.save(models.trained(base, r"(query|value)$"), tmp_path / "adapter")
+    words = ["certify", str(tmp_path / "base"), str(tmp_path / "adapter")]
+    assert main(words) == 2
+    assert "has no stored probe" in capsys.readouterr().err
+    save_file({"input_ids": models.ids()}, tmp_path / "probe.safetensors")
+    assert main([*words, "--batch", str(tmp_path / "probe.safetensors"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["holds"]
+    assert "with the base, and the outputs" in str(answer["statements"])
+    assert main(words) == 0  # on the probe that the first certification left there
+    assert "outputs = those stored with the adapter" in capsys.readouterr().out
