@@ -128,8 +128,8 @@ CASES = [
         "Llama",
     ),
     Case(
-        "OpenBMB/MiniCPM-V#348",
-        "LoRA fine-tuning dies in the forward pass on an attribute that only the wrapped module has",
+        "huggingface/peft#2784",
+        "layers of some methods lack in_features and out_features, which other packages ask for",
         layers_show_their_shape,
         "attributes pass through",
     ),
