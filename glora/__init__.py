@@ -8,6 +8,7 @@ from glora import presets
 from glora.config import GLoRAConfig, LayerConfig, all_layer_configs
 from glora.model.attaching import alphas, attach, count_parameters, detach, disabled
 from glora.model.balancing import balance
+from glora.model.certify import certify
 from glora.model.checkpoint import load, save
 from glora.model.merging import export, merge, merged, merged_copy, unmerge
 from glora.model.report import LayerReport, Report
@@ -24,6 +25,7 @@ __all__ = [
     "alphas",
     "attach",
     "balance",
+    "certify",
     "count_parameters",
     "detach",
     "disabled",

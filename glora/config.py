@@ -41,6 +41,7 @@ STRUCTURES: dict[str, tuple[str, ...]] = {
     "E": ("none", "scalar", "vector"),
 }
 A_PRODUCTS = ("elementwise", "matmul")
+NORMS = ("trained", "frozen")
 INITS = ("kaiming", "xavier", "gaussian")
 #: Where the step of each support tensor comes from, see `GLoRAConfig`.
 STEPS = ("balanced", "data-free", "raw")
@@ -200,6 +201,8 @@ class GLoRAConfig(LayerConfig):
             `glora.layer.steps`). "balanced": estimated from the weights by `attach` and measured on the first training
             batch by `glora.balance`, `glora tune` and `glora search`; "data-free": the estimate stays; "raw": all are
             1, as in the papers.
+        norms: running statistics (BatchNorm) while training: "trained" moves them and keeps them with the adapter,
+            "frozen" normalises with the base's in training too.
 
     The remaining arguments are those of `LayerConfig` and describe every targeted layer without an override.
     """
@@ -209,10 +212,12 @@ class GLoRAConfig(LayerConfig):
     modules_to_save: Sequence[str] = ()
     exclude_heads: bool = True
     steps: str = "balanced"
+    norms: str = "trained"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _one_of("steps", self.steps, STEPS)
+        _one_of("norms", self.norms, NORMS)
         if isinstance(self.target, str):
             _pattern("target", self.target)
         elif isinstance(self.target, Sequence):
@@ -285,6 +290,8 @@ class GLoRAConfig(LayerConfig):
             values["modules_to_save"] = list(self.modules_to_save)
         if not self.exclude_heads:
             values["exclude_heads"] = False
+        if self.norms != "trained":
+            values["norms"] = self.norms
         return {**values, "steps": self.steps}
 
     @classmethod

@@ -258,7 +258,7 @@ class SearchRun:
         supernet = self.supernet()
         found = self.search(supernet, progress=progress)
         inherited = None
-        if self.config.test:
+        if self.config.test and getattr(self.task, "has_test", True):
             model = self.inherited(supernet, found)
             with merged(model):
                 inherited = self.task.metrics(model, "test")

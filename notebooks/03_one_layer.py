@@ -64,7 +64,7 @@ print("same output bits:", torch.equal(model(x), before))
 # %%
 as_if_trained(model)
 layer = model[0]
-adapter, w0 = layer.adapters["default"], layer.weight
+adapter, w0 = layer.adapters["default"], layer.base.weight
 with torch.no_grad():
     parts = {
         "$W_0$": w0,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glora._files import to_json
-from glora.cli import search
+from glora.cli import certify, search
 from glora.cli.exits import CODES, run
 
 EXAMPLES = """examples:
@@ -19,10 +19,15 @@ EXAMPLES = """examples:
   glora evaluate runs/smollm_alpaca --task configs/arc_easy.toml --base
   glora merge runs/glue_mrpc --out merged/mrpc
   glora inspect runs/glue_mrpc
+  glora certify runs/glue_mrpc
+  glora certify models/minilm adapters/mrpc --batch probe.safetensors --json
 
 A run that was interrupted continues with --resume.
 
-""" + CODES.format(result="the training diverged, or its figures are not finite")
+""" + CODES.format(
+    result="the training diverged, its figures are not finite, or a statement of certify is false (2 where it cannot "
+    "be checked)"
+)
 
 #: What a command prints: with --json the object, else the text.
 Answer = tuple[dict[str, Any], str]
@@ -65,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     merge.add_argument("--out", help="where to write (default RUN/merged)")
     inspect = command("inspect", _inspect, "what a run, an adapter or a model holds")
     inspect.add_argument("what", metavar="RUN|ADAPTER|MODEL", help="folder, or name of a model on the hub")
+    certify.add_arguments(command("certify", certify.run, certify.HELP))
     return parser
 
 
@@ -78,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         answer, text = arguments.run(arguments)
         if is_main_process():  # all have the same answer
             print(to_json(answer) if arguments.json else text)
-        return 0
+        return int(answer.get("exit_code", 0))
 
     interrupted = "interrupted; continue with --resume"
     return run(f"glora {arguments.command}", command, results=(TrainingDiverged,), interrupted=interrupted)

@@ -24,8 +24,18 @@ from glora.model.state import adapted_modules, require_adapter, require_state, u
 from glora.model.targets import Selection, base_modules
 
 _PREFIX = "base_model.model."
-# Initialisations after which a LoRA checkpoint refers to changed base weights.
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Fields of PEFT's configurations that this module reads, or that do not change what a checkpoint computes. A field that
+# is none of these must be unset: PEFT adds fields, and most of them make another method of LoRA (activated LoRA, DoRA,
+# QA-LoRA, block-diagonal LoRA …).
+_HARMLESS = frozenset(
+    {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"}
+    | {"inference_mode", "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "fan_in_fan_out"}
+    | {"use_rslora", "modules_to_save", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"}
+    | {"megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"}
+    | {"qalora_group_size", "config_A_B", "config_C", "config_D_E", "init_weights", "init_lora_weights"}
+)
+# Initialisations after which a LoRA checkpoint still refers to the base weights as they were.
+_KEEPS_BASE = ("none", "true", "false", "gaussian", "eva", "orthogonal")
 
 # Parameters of one layer, named as in our checkpoints ("B.left"), and its configuration.
 Layer = tuple[LayerConfig, dict[str, Tensor]]
@@ -61,6 +71,7 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Report:
     if kind not in ("LORA", "GLORA"):
         hint = "; open it with glora.peft and peft.PeftModel.from_pretrained" if kind == "GLORA_PEFT" else ""
         raise ValueError(f"{folder} holds a PEFT checkpoint of type {kind!r}, expected LORA or GLORA{hint}")
+    _check_fields(config)
     layers, rest = _from_lora(config, tensors) if kind == "LORA" else _from_glora(config, tensors)
     inner = unwrap(model)
     saved = _saved_modules(inner, config, rest)
@@ -137,17 +148,24 @@ def save_as_peft_lora(model: nn.Module, folder: str | Path, name: str | None = N
     )
 
 
+def _check_fields(config: dict[str, Any]) -> None:
+    """Raise ValueError if a field asks for something that the layer does not have."""
+    for name, value in config.items():
+        if name not in _HARMLESS and value not in (None, False, "none", [], {}, ""):
+            raise ValueError(
+                f"{name}={value!r} of adapter_config.json has no counterpart in this layer; load the checkpoint with "
+                "PEFT, or train without it"
+            )
+    init = str(config.get("init_lora_weights")).lower()
+    if init not in _KEEPS_BASE:
+        raise ValueError(
+            f"init_lora_weights={init!r} may change the base weights, so the checkpoint has no counterpart in this "
+            "layer; let PEFT convert it to plain LoRA (path_initial_model_for_weight_conversion)"
+        )
+
+
 def _from_lora(config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Layer], dict[str, Tensor]]:
     """Layers of a LoRA checkpoint, and the tensors that belong to none."""
-    init = str(config.get("init_lora_weights")).lower()
-    for used, what in (
-        (config.get("use_dora"), "DoRA"),
-        (config.get("bias", "none") != "none", f"bias={config.get('bias')!r}"),
-        (config.get("lora_bias"), "lora_bias"),
-        (init.startswith(_CHANGES_BASE), f"init_lora_weights={init!r}, which changes the base weights,"),
-    ):
-        if used:
-            raise ValueError(f"{what} has no counterpart in this layer")
     layers: dict[str, Layer] = {}
     rest = dict(tensors)
     for key in tensors:
@@ -166,8 +184,6 @@ def _from_lora(config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict
 
 def _from_glora(config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Layer], dict[str, Tensor]]:
     """Layers of a GLoRA checkpoint, without the zero buffers PEFT stores with it."""
-    if config.get("bias", "none") != "none":
-        raise ValueError(f"bias={config['bias']!r} has no counterpart in this layer")
     found: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for key, value in tensors.items():

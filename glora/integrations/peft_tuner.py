@@ -13,6 +13,7 @@ member. This is the only global state of the package.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from glora.config import GLoRAConfig, LayerConfig
 from glora.layer import steps
 from glora.layer.adapter import Adapter
-from glora.layer.wrappers import Parameters, merged_parameters, swap
+from glora.layer.wrappers import Parameters, bias_in_use, merged_parameters, parameters_of, swap, weight_in_use
 from glora.model.balancing import Forward, Place, Steps, measure, set_factors
 
 try:
@@ -97,6 +98,8 @@ class GLoRAPeftConfig(PeftConfig):
         """The same adapter as `config` in PEFT's terms; `peft_fields` such as ``task_type`` are passed on."""
         if callable(config.target):
             raise ValueError("target is a function, which PEFT cannot store; give names or a pattern")
+        if config.norms != "trained":
+            raise ValueError(f"norms={config.norms!r} has no counterpart in PEFT; put the norms into eval() yourself")
         target: Any = list(config.target)
         if isinstance(config.target, str):
             # PEFT matches a pattern against the whole name, glora searches it.
@@ -136,6 +139,22 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
     def _adapters(self) -> nn.ModuleDict:
         return getattr(self, _ADAPTERS)
 
+    def _acting(self) -> Adapter | None:
+        """The adapter that takes part in the computation."""
+        active = [name for name in self.active_adapters if name in self._adapters]
+        acts = len(active) == 1 and not self.disable_adapters and not self.merged
+        return cast(Adapter, self._adapters[active[0]]) if acts else None
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the layer computes with; see `glora.layer.wrappers.AdaptedLayer.weight`."""
+        return weight_in_use(self._acting(), self.get_base_layer())
+
+    @property
+    def bias(self) -> Tensor | None:  # type: ignore[override]
+        """The bias that the layer computes with, likewise."""
+        return bias_in_use(self._acting(), self.get_base_layer())
+
     def update_layer(self, adapter_name: str, config: LayerConfig, inference_mode: bool) -> None:
         """Add an adapter."""
         self._adapters[adapter_name] = Adapter(config, self.get_base_layer()).train(self.training)
@@ -160,8 +179,11 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
                 "unmerge first"
             )
         base = self.get_base_layer()
-        self._originals = swap(base, merged_parameters(cast(Adapter, self._adapters[names[0]]), base))
+        merged = merged_parameters(cast(Adapter, self._adapters[names[0]]), base)
+        # Noted before the change, so that unmerge mends a merge that was interrupted.
+        self._originals = parameters_of(base)
         self.merged_adapters.append(names[0])
+        swap(base, merged)
 
     def unmerge(self) -> None:
         """Put the original weights back, bit for bit."""
@@ -211,6 +233,25 @@ class GLoRAPeftModel(BaseTuner):
             layer._adapters[adapter_name].requires_grad_(False)
         if layer is not target:
             self._replace_module(parent, target_name, layer, target)
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        """Merge in all layers; whatever ends that early, an interrupt too, leaves none merged."""
+        before = {id(m) for m in self.model.modules() if isinstance(m, AdaptedLinear) and m.merged}
+        try:
+            super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
+        except BaseException:
+            for module in self.model.modules():
+                if isinstance(module, AdaptedLinear) and id(module) not in before:
+                    module.unmerge()
+            raise
+
+    def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
+        # All layers are merged, or none, before the first one is taken out of the model.
+        if merge and not any(isinstance(m, AdaptedLinear) and m.merged for m in self.model.modules()):
+            self.merge_adapter(kwargs.get("adapter_names"))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All adapters are already merged")
+            return super()._unload_and_optionally_merge(merge, *args, **kwargs)
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from glora.config import TENSORS, LayerConfig
 from glora.layer.forward import Factors, Terms, adapted_forward, join, without_autocast
-from glora.layer.geometry import SUPPORTED, ConvOp, is_plain, op_for
+from glora.layer.geometry import DTYPES, SUPPORTED, ConvOp, is_plain, not_mergeable, op_for
 from glora.layer.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
 
 
@@ -100,11 +100,17 @@ class Adapter(nn.Module):
     @property
     def alpha(self) -> Tensor:
         """The scale of the frozen weight, 1 + A: (1,) or (out,), or (in,) for a matrix-product vector."""
-        return 1 + self._scale().entries.detach()
+        scale = self._scale()
+        if scale is None:
+            # Not a ValueError: hasattr, inspect and torch.jit look at every property.
+            raise AttributeError(self._no_alpha())
+        return 1 + scale.entries.detach()
 
     @alpha.setter
     def alpha(self, value: Tensor | float) -> None:
         scale = self._scale()
+        if scale is None:
+            raise ValueError(self._no_alpha())
         parameter = scale.value
         value = torch.as_tensor(value, dtype=parameter.dtype, device=parameter.device)
         if value.dim() > 1 or value.numel() not in (1, parameter.numel()):
@@ -112,10 +118,11 @@ class Adapter(nn.Module):
         with torch.no_grad():
             parameter.copy_(((value - 1) / scale.step).expand_as(parameter))
 
-    def _scale(self) -> Scalar | Vector | Diagonal:
-        if not isinstance(self.A, (Scalar, Vector, Diagonal)):
-            raise ValueError(f"alpha = 1 + A exists for a scalar or vector A; this layer has A={self.config.A!r}")
-        return self.A
+    def _scale(self) -> Scalar | Vector | Diagonal | None:
+        return self.A if isinstance(self.A, (Scalar, Vector, Diagonal)) else None
+
+    def _no_alpha(self) -> str:
+        return f"alpha = 1 + A exists for a scalar or vector A; this layer has A={self.config.A!r}"
 
     @property
     def _is_product(self) -> bool:
@@ -185,25 +192,49 @@ class Adapter(nn.Module):
         """
         original: Tensor = base.weight  # type: ignore[assignment]
         wide = torch.float32 if original.device.type == "mps" else torch.float64
-        w0 = self.op.matrix(original).to(wide)
-        w_eff = w0.clone()
-        if self.A is not None:
-            dense = self.A.dense(wide)
-            w_eff += w0 @ dense if self._is_product else w0 * dense
-        if self.B is not None:
-            w_eff += self._b_scale * self.B.dense(wide)
+        return self.effective_weight(base, wide), self.effective_bias(base, wide)
+
+    @property
+    def adds_bias(self) -> bool:
+        """Whether a layer without a bias gets one."""
+        return self.C is not None or self.E is not None
+
+    @property
+    def changes(self) -> tuple[bool, bool]:
+        """Whether the weight and whether the bias are others than the base's."""
+        shifts = [self.C, self.D, self.E, self.A if self.config.tie_a_d else None]
+        return self.A is not None or self.B is not None, any(tensor is not None for tensor in shifts)
+
+    def effective_weight(self, base: nn.Module, wide: torch.dtype) -> Tensor:
+        """W_eff with the shape and dtype of the base's weight, formed in the dtype `wide`, with gradient."""
+        original: Tensor = base.weight  # type: ignore[assignment]
+        with without_autocast(original):
+            w0 = self.op.matrix(original).to(wide)
+            w_eff = w0.clone()
+            if self.A is not None:
+                dense = self.A.dense(wide)
+                w_eff += w0 @ dense if self._is_product else w0 * dense
+            if self.B is not None:
+                w_eff += self._b_scale * self.B.dense(wide)
+            return self.op.to_weight(w_eff, original)
+
+    def effective_bias(self, base: nn.Module, wide: torch.dtype) -> Tensor | None:
+        """b_eff, likewise; None where nobody has or asks for a bias."""
+        original: Tensor = base.weight  # type: ignore[assignment]
         bias: Tensor | None = base.bias  # type: ignore[assignment]
-        b_eff = w0.new_zeros(w0.shape[0]) if bias is None else bias.to(wide)
-        for factor in (self.D, self.A if self.config.tie_a_d else None):
-            if factor is not None and bias is not None:
-                b_eff = b_eff + bias.to(wide) * factor.dense(wide)[:, 0]
-        if self.E is not None:
-            b_eff = b_eff + self.E.dense(wide)[:, 0]
-        if self.C is not None:
-            b_eff = b_eff + (w0 @ self.C.dense(wide))[:, 0]
-        weight = self.op.to_weight(w_eff, original)
-        needs_bias = bias is not None or self.C is not None or self.E is not None
-        return weight, b_eff.to(original.dtype) if needs_bias else None
+        if bias is None and not self.adds_bias:
+            return None
+        with without_autocast(original):
+            w0 = self.op.matrix(original)
+            b_eff = w0.new_zeros(w0.shape[0], dtype=wide) if bias is None else bias.to(wide)
+            for factor in (self.D, self.A if self.config.tie_a_d else None):
+                if factor is not None and bias is not None:
+                    b_eff = b_eff + bias.to(wide) * factor.dense(wide)[:, 0]
+            if self.E is not None:
+                b_eff = b_eff + self.E.dense(wide)[:, 0]
+            if self.C is not None:
+                b_eff = b_eff + (w0.to(wide) @ self.C.dense(wide))[:, 0]
+            return b_eff.to(original.dtype)
 
 
 def adapter_dtype(base: torch.dtype) -> torch.dtype:
@@ -213,9 +244,12 @@ def adapter_dtype(base: torch.dtype) -> torch.dtype:
 
 def check_supported(config: LayerConfig, base: nn.Module) -> None:
     """Raise ValueError if `base` cannot be adapted with `config`."""
+    reason = not_mergeable(base)
+    if reason is not None:
+        raise ValueError(f"cannot adapt {type(base).__name__}: {reason}")
     if op_for(base) is None:
         dtype = getattr(getattr(base, "weight", None), "dtype", None)
-        detail = f" with {dtype} weights" if dtype is not None and not dtype.is_floating_point else ""
+        detail = f" with {dtype} weights" if dtype is not None and dtype not in DTYPES else ""
         raise ValueError(f"cannot adapt {type(base).__name__}{detail}; supported are {SUPPORTED}")
     if not is_plain(base):
         reason = None

@@ -126,7 +126,8 @@ def _hadamard_forward(
         if bias is not None:
             bias = (bias if shift is None else bias + shift).to(x.dtype)
             shift = None
-        if op.channels_last and x.numel() <= FACTORED_TOKENS * x.shape[-1]:
+        traced = is_traced()
+        if not traced and op.channels_last and x.numel() <= FACTORED_TOKENS * x.shape[-1]:
             weight = weight.to(x.dtype)
             output = op.apply(x, weight, bias) + _factored(x, weight, hadamard)
             rest = terms.additive
@@ -135,8 +136,12 @@ def _hadamard_forward(
                 op, x = op.unpadded(), op.padded(x)
             kept = tuple(factors for factors in terms.additive if not factors.dropout)
             left, right = join(kept)[:2] if kept else (None, None)
-            function = _EffectiveWeight if torch.compiler.is_compiling() else _EffectiveWeightWithTangents
-            output = function.apply(op, x, weight, bias, hadamard.left, hadamard.right, left, right)
+            if traced:
+                w_eff = effective_weight(weight, hadamard.left, hadamard.right, left, right)
+                output = op.apply(x, w_eff.to(x.dtype), bias)
+            else:
+                function = _EffectiveWeight if torch.compiler.is_compiling() else _EffectiveWeightWithTangents
+                output = function.apply(op, x, weight, bias, hadamard.left, hadamard.right, left, right)
             rest = tuple(factors for factors in terms.additive if factors.dropout)
         added = _additive(op, x, rest, shift)
         return output if added is None else output + added.to(output.dtype)
@@ -144,7 +149,18 @@ def _hadamard_forward(
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """A context in which operations on tensors like x keep the dtypes they are given."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+    # Nothing where autocast is off: cheaper, and torch.export has no place for a context.
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def is_traced() -> bool:
+    """Whether the computation is being written down for other inputs (torch.export, torch.jit.trace).
+
+    Then nothing may depend on the size of the batch at hand, and plain operators say everything there is to say.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype:
@@ -279,6 +295,8 @@ def scale_add(
         added: broadcasts against `output`, or None.
         op, x, weight, bias: where `output` came from; if given, it is recomputed for the scale's gradient.
     """
+    if is_traced():
+        return _ScaleAdd.forward(output, scale, added, op, x, weight, bias)
     function = _ScaleAdd if torch.compiler.is_compiling() else _ScaleAddWithTangents
     return function.apply(output, scale, added, op, x, weight, bias)
 

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
@@ -137,13 +138,16 @@ class ConvOp:
 
 Op = LinearOp | ConvOp
 
+#: Dtypes that a weight can have, float8 and whole numbers not among them.
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
 SUPPORTED = "nn.Linear and its subclasses, transformers' Conv1D, nn.Conv2d"
 
 
 def op_for(module: nn.Module) -> Op | None:
     """The geometry of a layer, or None if it is not of a supported type."""
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+    if not isinstance(weight, Tensor) or weight.dtype not in DTYPES or not_mergeable(module):
         return None  # quantised weights included
     if isinstance(module, nn.Linear):
         return LinearOp()
@@ -151,6 +155,28 @@ def op_for(module: nn.Module) -> Op | None:
         return ConvOp.of(module)
     if is_transformers_conv1d(module):
         return LinearOp(transposed=True)
+    return None
+
+
+def not_mergeable(module: nn.Module) -> str | None:
+    """Why nothing can be merged into the weight of a layer of a supported type, with a remedy; None if it can be.
+
+    The weight of such a layer is computed anew at each use (weight_norm, spectral_norm, orthogonal, pruning) or is not
+    there yet (LazyLinear), so a merged one would be overwritten or have no place.
+    """
+    if not isinstance(module, (nn.Linear, nn.Conv2d)) and not is_transformers_conv1d(module):
+        return None
+    own = module._parameters
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in own.values()):
+        return "it has no weight yet (a lazy module); run the model on a batch first"
+    for name in ("weight", "bias"):
+        if name not in own:
+            return (
+                f"its {name} is not a parameter but computed from others (weight_norm, spectral_norm, orthogonal, "
+                "pruning …); make it plain first (torch.nn.utils.parametrize.remove_parametrizations, "
+                "remove_weight_norm, remove_spectral_norm, prune.remove) or leave it out with "
+                "overrides={name: LayerConfig()}"
+            )
     return None
 
 

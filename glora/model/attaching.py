@@ -7,7 +7,7 @@ keeps its class and its methods.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from glora.config import GLoRAConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
+from glora.model import statistics
 from glora.model.balancing import estimate
 from glora.model.merging import unmerge, unmerged
 from glora.model.report import Report, describe
@@ -25,11 +26,13 @@ from glora.model.state import (
     adapted_modules,
     check_name,
     get_state,
+    relink,
     replace,
     require_adapter,
     require_state,
     switch,
     unwrap,
+    warn_of_aliases,
 )
 from glora.model.targets import Selection, base_modules, is_inside, select
 
@@ -95,12 +98,39 @@ def attach_selection(
     modules = dict(base_modules(model))
     # Everything that can fail comes before the first change.
     adapters = {key: Adapter(layer, modules[key], generator) for key, layer in selection.layers.items()}
-    if state is None:
-        trainable = frozenset(key for key, p in model.named_parameters() if p.requires_grad)
-        state = State(trainable=trainable)
-        setattr(model, STATE, state)
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
+    before = None if state is None else state.active
+    try:
+        state = state or _start(model)
+        _put(model, selection, name, adapters, modules, present)
+        state.adapters[name] = selection
+        relink(model, {id(m.base): m for _, m in adapted_modules(model)})
+        switch(model, name)
+    except BaseException:  # an interrupt too
+        _remove(model, [name], before)
+        raise
+    warn_of_aliases(model, {key: modules[key] for key in selection.layers})
+    return report
+
+
+def _start(model: nn.Module) -> State:
+    """Freeze a model without adapters, and note what it is."""
+    trainable = frozenset(key for key, p in model.named_parameters() if p.requires_grad)
+    state = State(trainable=trainable, base_buffers=statistics.snapshot(model))
+    setattr(model, STATE, state)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return state
+
+
+def _put(
+    model: nn.Module,
+    selection: Selection,
+    name: str,
+    adapters: Mapping[str, Adapter],
+    modules: Mapping[str, nn.Module],
+    present: Mapping[str, AdaptedLayer | SavedModule],
+) -> None:
+    """Put adapters and copies into the model, in wrappers that stand there already or are new."""
     wrappers: dict[nn.Module, nn.Module] = {}
     for key, adapter in adapters.items():
         layer = present.get(key)
@@ -116,9 +146,6 @@ def attach_selection(
         assert isinstance(wrapper, SavedModule)
         wrapper.add(name)
     replace(model, wrappers)
-    state.adapters[name] = selection
-    switch(model, name)
-    return report
 
 
 def _check_overlap(selection: Selection, present: Mapping[str, AdaptedLayer | SavedModule]) -> None:
@@ -163,20 +190,33 @@ def detach(model: nn.Module, name: str | None = None) -> None:
     removed = [require_adapter(state, name)] if name is not None else list(state.adapters)
     if state.merged in removed:
         unmerge(model)
+    _remove(model, removed, state.active)
+
+
+def _remove(model: nn.Module, names: Iterable[str], active: str | None) -> None:
+    """Take adapters out of the model, those that are only half in too; `active` goes on if it stays."""
+    state = get_state(model)
+    if state is None:
+        return
+    names = set(names)
     bases: dict[nn.Module, nn.Module] = {}
     for _, module in list(adapted_modules(model)):
-        for key in removed:
-            if key in module.adapters:
-                del module.adapters[key]
+        for key in names & set(module.adapters):
+            del module.adapters[key]
         if not module.adapters:
             bases[module] = module.base
     replace(model, bases)
-    for key in removed:
-        del state.adapters[key]
+    relink(model, {id(module): base for module, base in bases.items()})
+    for key in names:
+        state.adapters.pop(key, None)
     if state.adapters:
-        if state.active in removed:
-            switch(model, next(iter(state.adapters)))
+        if state.active != active or active in names:
+            switch(model, active if active in state.adapters else next(iter(state.adapters)))
+        for key in names:
+            state.buffers.pop(key, None)
         return
+    statistics.put(model, state.base_buffers, {})
+    statistics.freeze_norms(model, False)
     delattr(model, STATE)
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(key in state.trainable)

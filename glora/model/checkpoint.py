@@ -24,11 +24,21 @@ from glora.model.attaching import attach_selection
 from glora.model.balancing import check_steps, restore_steps, steps_of
 from glora.model.merging import unmerged
 from glora.model.report import Report, describe
-from glora.model.state import adapted_modules, get_state, require_adapter, require_state, unwrap
+from glora.model.state import (
+    adapted_modules,
+    buffers_of,
+    get_state,
+    require_adapter,
+    require_intact,
+    require_state,
+    set_buffers,
+    unwrap,
+)
 from glora.model.targets import Selection, base_modules, is_inside
 
 FORMAT = "glora adapter"
-VERSION = 2  # 1 had no steps: all are 1
+#: 1 had no steps (all are 1), no buffers and no frozen norms.
+VERSION = 2
 INDEX = "adapter.json"
 # Values kept of every base parameter to recognise the base model by.
 _SAMPLES = 4
@@ -46,26 +56,25 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         Path of the JSON file.
 
     Raises:
-        ValueError: there is no such adapter.
+        ValueError: there is no such adapter, or one of its layers was replaced since.
         OSError: the folder cannot be written; what was in it stays.
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
     selection = state.adapters[name]
-    tensors = adapter_tensors(model, name)
+    require_intact(model, name)
+    tensors, buffers = adapter_tensors(model, name), buffers_of(model, name)
     with unmerged(model):
         base = _fingerprint(unwrap(model), selection.saved)
     configs = list(dict.fromkeys(selection.layers.values()))
     numbers = {config: number for number, config in enumerate(configs)}
     folder = Path(folder)
-    data = _encode(tensors)
-    digest = hashlib.sha256(data).hexdigest()
+    entry, data = encoded("adapter", tensors)
     index: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "name": name,
-        "tensors": f"adapter-{digest[:12]}.safetensors",
-        "sha256": digest,
+        **entry,
         "configs": [config.to_dict() for config in configs],
         "layers": {key: numbers[config] for key, config in selection.layers.items()},
         "modules_to_save": list(selection.saved),
@@ -73,11 +82,29 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
         "base": base,
     }
     write_atomic(folder / index["tensors"], data)
-    write_json(folder / INDEX, sealed(index))
-    for stale in folder.glob("adapter-????????????.safetensors"):
-        if stale.name != index["tensors"]:
-            stale.unlink()
+    if selection.norms != "trained":
+        index["norms"] = selection.norms
+    if buffers:
+        index["buffers"], data = encoded("buffers", buffers)
+        write_atomic(folder / index["buffers"]["tensors"], data)
+    write_index(folder, index)
     return folder / INDEX
+
+
+def write_index(folder: Path, index: dict[str, Any]) -> None:
+    """Write ``adapter.json`` and remove the tensor files that it does not name."""
+    write_json(folder / INDEX, sealed(index))
+    for kind, entry in (("adapter", index), *((kind, index.get(kind, {})) for kind in ("buffers", "probe"))):
+        for stale in folder.glob(f"{kind}-????????????.safetensors"):
+            if stale.name != entry.get("tensors"):
+                stale.unlink()
+
+
+def encoded(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, str], bytes]:
+    """How ``adapter.json`` refers to a tensor file, by name and digest, and the file's bytes."""
+    data = _encode(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    return {"tensors": f"{kind}-{digest[:12]}.safetensors", "sha256": digest}, data
 
 
 def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check_base: bool = True) -> Report:
@@ -98,6 +125,9 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
             trained on; the message says what differs and the model is left as it was.
         FileNotFoundError: there is no adapter in the folder.
     """
+    state = get_state(model)
+    if state is not None and state.merged is not None:
+        raise ValueError(f"adapter {state.merged!r} is merged into the weights: unmerge it first (glora.unmerge)")
     folder = Path(folder)
     index = read_index(folder)
     tensors = read_tensors(folder, index)
@@ -105,7 +135,8 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
     try:
         configs = [LayerConfig.from_dict(values) for values in index["configs"]]
         layers = {key: configs[number] for key, number in index["layers"].items()}
-        selection = Selection(layers, tuple(index["modules_to_save"]), ())
+        selection = Selection(layers, tuple(index["modules_to_save"]), (), norms=index.get("norms", "trained"))
+        buffers = read_tensors(folder, index["buffers"]) if "buffers" in index else {}
         name, base, steps = name or index["name"], index["base"], dict(index.get("steps", {}))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise ValueError(f"{folder / INDEX} is damaged: {error!r}") from error
@@ -120,7 +151,6 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
                 _listing(f"the adapter in {folder} was trained on another base model", problems)
                 + "\ncheck_base=False loads it anyway"
             )
-    state = get_state(inner)
     if state is not None and name in state.adapters and _same(state.adapters[name], selection):
         report = describe(inner, selection)
     else:
@@ -130,6 +160,7 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
     with torch.no_grad():
         for key, target in adapter_tensors(inner, name).items():
             target.copy_(tensors[key])
+    set_buffers(inner, name, buffers)
     return report
 
 
@@ -147,7 +178,7 @@ def adapter_tensors(model: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def _same(one: Selection, other: Selection) -> bool:
-    return one.layers == other.layers and one.saved == other.saved
+    return one.layers == other.layers and one.saved == other.saved and one.norms == other.norms
 
 
 def _encode(tensors: dict[str, Tensor]) -> bytes:
@@ -158,12 +189,23 @@ def _encode(tensors: dict[str, Tensor]) -> bytes:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The checked contents of ``adapter.json``; see `load` for the errors."""
+    """The contents of ``adapter.json``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, of another format or of a newer version.
+    """
     path = folder / INDEX
     if not path.is_file():
         hint = ""
         if (folder / "adapter_config.json").is_file():
             hint = "; it holds a PEFT checkpoint, which glora.peft_checkpoints.load reads"
+        elif (folder / "model.safetensors").is_file() and _is_training_checkpoint(folder / "model.safetensors"):
+            hint = (
+                "; it holds a training checkpoint of a model with an adapter, which from_pretrained reads at random: "
+                "build the base model, glora.attach the same configuration, then "
+                "model.load_state_dict(safetensors.torch.load_file(FOLDER/'model.safetensors'))"
+            )
         raise FileNotFoundError(f"no {INDEX} in {folder}{hint}")
     try:
         index = json.loads(read_text(path))
@@ -177,8 +219,22 @@ def read_index(folder: Path) -> dict[str, Any]:
     return unsealed(index, path, "save the adapter again")
 
 
+def _is_training_checkpoint(path: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return any(".adapters." in key for key in file.keys())  # noqa: SIM118 (no mapping)
+    except SafetensorError:
+        return False
+
+
 def read_tensors(folder: Path, index: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors that an index names, checked; see `load` for the errors."""
+    """The tensors of the file that an entry of ``adapter.json`` names.
+
+    Raises:
+        ValueError: the file is missing, or its digest is not the entry's.
+    """
     from safetensors.torch import load as decode
 
     path = folder / Path(str(index.get("tensors"))).name
@@ -225,22 +281,33 @@ def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tenso
 
 
 def _fingerprint(model: nn.Module, saved: tuple[str, ...]) -> dict[str, Any]:
-    """Shapes and a few values of every base parameter outside the saved modules."""
+    """Shapes and a few values of every base parameter outside the saved modules, and of every running statistic."""
     parameters: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
+    state = get_state(model)
     for key, module in base_modules(model):
         if any(is_inside(key, parent) for parent in saved):
             continue
+        prefix = f"{key}." if key else ""
         for part, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            values = None
-            if not parameter.is_meta and parameter.is_floating_point() and parameter.numel():
-                # Whole numbers: a float32 cannot tell the last positions of a language model's embedding apart.
-                positions = torch.arange(_SAMPLES) * (parameter.numel() - 1) // (_SAMPLES - 1)
-                values = parameter.detach().flatten()[positions.to(parameter.device)].double().tolist()
-            name = f"{key}.{part}" if key else part
-            parameters[name] = {"shape": list(parameter.shape), "values": values}
-    return {"class": type(model).__name__, "parameters": parameters}
+            if parameter is not None:
+                parameters[prefix + part] = _samples(parameter)
+        for part in ("running_mean", "running_var"):
+            buffer = module._buffers.get(part)
+            if buffer is not None:
+                known = {} if state is None else state.base_buffers
+                statistics[prefix + part] = _samples(known.get(prefix + part, buffer))
+    found = {"class": type(model).__name__, "parameters": parameters}
+    return {**found, "statistics": statistics} if statistics else found
+
+
+def _samples(tensor: Tensor) -> dict[str, Any]:
+    values = None
+    if not tensor.is_meta and tensor.is_floating_point() and tensor.numel():
+        # Whole numbers: a float32 cannot tell the last positions of a language model's embedding apart.
+        positions = torch.arange(_SAMPLES) * (tensor.numel() - 1) // (_SAMPLES - 1)
+        values = tensor.detach().flatten()[positions.to(tensor.device)].double().tolist()
+    return {"shape": list(tensor.shape), "values": values}
 
 
 def _differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
@@ -249,6 +316,8 @@ def _differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
     if wanted["class"] != found["class"]:
         problems.append(f"class {found['class']}, trained on {wanted['class']}")
     old, new = wanted["parameters"], found["parameters"]
+    if "statistics" in wanted:  # not in older files
+        old, new = old | wanted["statistics"], new | found.get("statistics", {})
     for key in sorted(old.keys() | new.keys()):
         if key not in new or key not in old:
             problems.append(f"{key}: only in the " + ("model" if key not in old else "adapter's base"))

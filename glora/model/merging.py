@@ -18,8 +18,20 @@ from pathlib import Path
 
 from torch import nn
 
-from glora.layer.wrappers import AdaptedLayer, SavedModule
-from glora.model.state import STATE, adapted_modules, replace, require_adapter, require_state, switch, unwrap
+from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
+from glora.model import statistics
+from glora.model.state import (
+    STATE,
+    adapted_modules,
+    relink,
+    replace,
+    require_adapter,
+    require_intact,
+    require_state,
+    switch,
+    unwrap,
+)
+from glora.model.targets import base_modules
 
 
 def merge(model: nn.Module, name: str | None = None) -> None:
@@ -43,6 +55,7 @@ def merge(model: nn.Module, name: str | None = None) -> None:
         return
     if state.merged is not None:
         raise ValueError(f"adapter {state.merged!r} is merged already; unmerge it before merging {name!r}")
+    require_intact(model, name)
     layers = [(key, m) for key, m in adapted_modules(model) if isinstance(m, AdaptedLayer) and name in m.adapters]
     merged = []
     for key, layer in layers:
@@ -52,17 +65,20 @@ def merge(model: nn.Module, name: str | None = None) -> None:
             raise ValueError(f"layer {key!r}: {error}") from error
     if state.active != name:
         switch(model, name)
-    for (_, layer), parameters in zip(layers, merged, strict=True):
-        layer.swap_in(name, parameters)
-    state.merged = name
+    try:
+        for (_, layer), parameters in zip(layers, merged, strict=True):
+            layer.swap_in(name, parameters)
+        state.merged = name
+    except BaseException:  # an interrupt too
+        swap_out_all(layer for _, layer in layers)
+        state.merged = None
+        raise
 
 
 def unmerge(model: nn.Module) -> None:
     """Put the original weights back, bit for bit; nothing happens if no adapter is merged."""
     state = require_state(model)
-    for _, module in adapted_modules(model):
-        if isinstance(module, AdaptedLayer) and module.merged is not None:
-            module.swap_out()
+    swap_out_all(module for _, module in adapted_modules(model) if isinstance(module, AdaptedLayer))
     state.merged = None
 
 
@@ -105,14 +121,45 @@ def merged_copy(model: nn.Module, name: str | None = None) -> nn.Module:
     state = require_state(model)
     name = require_adapter(state, name or state.active)
     plain = copy.deepcopy(unwrap(model))
+    ties = _ties(plain)
     merge(plain, name)
     found: dict[nn.Module, nn.Module] = {}
     for _, module in adapted_modules(plain):
         trained_in_full = isinstance(module, SavedModule) and name in module.adapters
         found[module] = module.adapters[name] if trained_in_full else module.base
     replace(plain, found)
+    relink(plain, {id(module): new for module, new in found.items()})
     delattr(plain, STATE)
+    statistics.freeze_norms(plain, False)
+    _report_untied(plain, ties)
     return plain.requires_grad_(True)
+
+
+def _ties(model: nn.Module) -> list[list[str]]:
+    """Groups of names that stand for one parameter of the base."""
+    names: dict[int, list[str]] = {}
+    for key, module in base_modules(model):
+        for part, parameter in module._parameters.items():
+            if parameter is not None:
+                names.setdefault(id(parameter), []).append(f"{key}.{part}" if key else part)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _report_untied(plain: nn.Module, ties: list[list[str]]) -> None:
+    """Warn of parameters that were one in the base and are several now; transformers' flag follows."""
+    now = dict(plain.named_parameters(remove_duplicate=False))
+    untied = [group for group in ties if len({id(now[name]) for name in group if name in now}) > 1]
+    if not untied:
+        return
+    for config in (getattr(plain, "config", None), getattr(getattr(plain, "config", None), "text_config", None)):
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False  # type: ignore[union-attr]
+    warnings.warn(
+        f"{' and '.join(untied[0])} are one parameter in the base and differ with the adapter inside; a class that "
+        "ties them loads one for both, silently wrong: build it untied (transformers: tie_word_embeddings=False, set "
+        "here), or leave tied layers out of the target",
+        stacklevel=3,
+    )
 
 
 def export(model: nn.Module, folder: str | Path, name: str | None = None) -> list[str]:
@@ -133,7 +180,9 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
     """
     name = require_adapter(require_state(model), name or require_state(model).active)
     plain = merged_copy(model, name)
-    had_bias = {key: layer.bias is not None for key, layer in adapted_modules(model) if isinstance(layer, AdaptedLayer)}
+    had_bias = {
+        key: layer.base.bias is not None for key, layer in adapted_modules(model) if isinstance(layer, AdaptedLayer)
+    }
     added = [key for key, had in had_bias.items() if not had and plain.get_submodule(key).bias is not None]
     if added:
         warnings.warn(

@@ -1,17 +1,29 @@
-"""What is attached to a model: kept on the model itself, nothing is global."""
+"""What is attached to a model, kept on the model itself, and where it stands: submodules and other references.
+
+A parent that keeps its layers in a plain list calls what is in the list, so the list has to hold what stands in the
+model. A parameter that another module has too is computed with there without the layer, hence without its adapter.
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MethodType
+from typing import Any
 
 from torch import nn
 
+from glora.layer.geometry import op_for
 from glora.layer.wrappers import Adapted, AdaptedLayer, SavedModule
-from glora.model.targets import Selection
+from glora.model import statistics
+from glora.model.targets import Selection, base_modules
 
 STATE = "_glora_state"
+# What nn.Module keeps in its dictionary; the submodules among it are `state.replace`'s business.
+_OWN = frozenset(vars(nn.Module()))
+_DEPTH = 2
 
 
 @dataclass
@@ -23,12 +35,16 @@ class State:
         active: name of the adapter in use, or None.
         merged: name of the adapter merged into the base weights, or None.
         trainable: names of the base parameters that were trainable before the first `attach`.
+        base_buffers: the base's buffers before the first `attach`.
+        buffers: the buffers that each adapter's training changed, as of when it was last active.
     """
 
     adapters: dict[str, Selection] = field(default_factory=dict)
     active: str | None = None
     merged: str | None = None
     trainable: frozenset[str] = frozenset()
+    base_buffers: statistics.Buffers = field(default_factory=dict)
+    buffers: dict[str, statistics.Buffers] = field(default_factory=dict)
 
 
 def switch(model: nn.Module, name: str | None, *, trainable: bool = True) -> None:
@@ -47,9 +63,47 @@ def switch(model: nn.Module, name: str | None, *, trainable: bool = True) -> Non
         require_adapter(state, name)
     if state.merged is not None and state.merged != name:
         raise ValueError(f"adapter {state.merged!r} is merged into the weights; unmerge it before switching")
+    inner = unwrap(model)
+    if name != state.active:
+        # What the base's buffers became while no adapter was active is dropped: the base does not change.
+        if state.active in state.adapters:
+            state.buffers[state.active] = statistics.changed(inner, state.base_buffers)
+        statistics.put(inner, state.base_buffers, state.buffers.get(name, {}) if name is not None else {})
+        statistics.freeze_norms(inner, name is not None and state.adapters[name].norms == "frozen")
     for _, module in adapted_modules(model):
         module.select(name, trainable=trainable)
     state.active = name
+
+
+def buffers_of(model: nn.Module, name: str) -> statistics.Buffers:
+    """The buffers that differ from the base's under the adapter called `name`."""
+    state = require_state(model)
+    if name == state.active:
+        return statistics.changed(unwrap(model), state.base_buffers)
+    return state.buffers.get(name, {})
+
+
+def set_buffers(model: nn.Module, name: str, buffers: statistics.Buffers) -> None:
+    """Give the adapter called `name` these buffers; those not among them are the base's."""
+    state = require_state(model)
+    state.buffers[name] = {key: value.clone() for key, value in buffers.items()}
+    if name == state.active:
+        statistics.put(unwrap(model), state.base_buffers, buffers)
+
+
+def require_intact(model: nn.Module, name: str) -> None:
+    """Raise ValueError if a layer of the adapter called `name` is adapted no longer.
+
+    Something has put another module in its place, as ``resize_token_embeddings`` does with an output layer.
+    """
+    selection = require_state(model).adapters[name]
+    present = {key for key, module in adapted_modules(model) if name in module.adapters}
+    lost = [key for key in (*selection.layers, *selection.saved) if key not in present]
+    if lost:
+        raise ValueError(
+            f"adapter {name!r} covers {lost[0]!r}, but the module there was replaced after attach and is adapted no "
+            "longer; change the model (resize_token_embeddings …) before glora.attach"
+        )
 
 
 def adapted_modules(model: nn.Module) -> Iterator[tuple[str, AdaptedLayer | SavedModule]]:
@@ -121,3 +175,67 @@ def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
             if other is None or parent is other or (isinstance(parent, Adapted) and parent.base is child):
                 continue
             parent._modules[key] = other
+
+
+def relink(model: nn.Module, new: Mapping[int, nn.Module]) -> None:
+    """Let plain attributes of modules (lists, tuples, tables and bound methods too) refer to the new modules.
+
+    Args:
+        model: the model.
+        new: the new module by the ``id`` of the old one.
+    """
+    for module in model.modules():
+        if isinstance(module, Adapted) or id(module) in new:
+            continue
+        for key, value in list(vars(module).items()):
+            if key not in _OWN:
+                linked = _linked(value, new, _DEPTH)
+                if linked is not value:
+                    object.__setattr__(module, key, linked)
+
+
+def _linked(value: Any, new: Mapping[int, nn.Module], depth: int) -> Any:
+    if isinstance(value, nn.Module):
+        return new.get(id(value), value)
+    if isinstance(value, MethodType) and id(value.__self__) in new:
+        return getattr(new[id(value.__self__)], value.__name__)
+    if depth and type(value) in (list, dict):
+        for key, item in list(enumerate(value) if type(value) is list else value.items()):
+            linked = _linked(item, new, depth - 1)
+            if linked is not item:
+                value[key] = linked
+    if depth and type(value) is tuple:
+        items = tuple(_linked(item, new, depth - 1) for item in value)
+        return value if all(one is other for one, other in zip(items, value, strict=True)) else items
+    return value
+
+
+def warn_of_aliases(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Warn once if a module that is no layer of its own computes, or may compute, with the weight of an adapted layer.
+
+    An embedding or another linear layer that shares the weight does its own work with it, and is no reason to warn.
+
+    Args:
+        model: the model.
+        layers: the adapted layers as they are in the base, by name.
+    """
+    weights = {id(layer._parameters["weight"]): name for name, layer in layers.items()}
+    adapted = {id(layer) for layer in layers.values()}
+    for key, module in base_modules(model):
+        if id(module) in adapted or op_for(module) is not None or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            continue
+        held = list(module._parameters.items())
+        held += [(name, value) for name, value in vars(module).items() if name not in _OWN]
+        for attribute, value in held:
+            items = (
+                value if isinstance(value, (list, tuple)) else value.values() if isinstance(value, dict) else [value]
+            )
+            for item in items:
+                if isinstance(item, nn.Parameter) and id(item) in weights:
+                    warnings.warn(
+                        f"the weight of the adapted layer {weights[id(item)]!r} is also "
+                        f"{f'{key}.{attribute}' if key else attribute}; what computes with it there ignores the "
+                        "adapter (glora.certify tells): let it read the layer's weight, or leave the layer out",
+                        stacklevel=4,
+                    )
+                    return

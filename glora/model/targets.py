@@ -11,7 +11,7 @@ from torch import nn
 
 from glora.config import GLoRAConfig, LayerConfig
 from glora.layer.adapter import check_supported
-from glora.layer.geometry import SUPPORTED, op_for
+from glora.layer.geometry import SUPPORTED, is_transformers_conv1d, not_mergeable, op_for
 from glora.layer.wrappers import Adapted
 
 # A module is a head if a component of its name is one of these, or if transformers calls it the output
@@ -20,6 +20,9 @@ HEAD_NAMES = frozenset(
     {"head", "heads", "head_dist", "lm_head", "classifier", "pre_classifier", "score", "qa_outputs"}
     | {"seq_relationship", "predictions"}
 )
+
+
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,14 @@ class Selection:
         saved: names of the modules to be trained in full.
         heads: names of output layers that were left alone.
         unsupported: names of matched modules that are not of a supported type (only for patterns).
+        norms: see `GLoRAConfig`.
     """
 
     layers: dict[str, LayerConfig]
     saved: tuple[str, ...]
     heads: tuple[str, ...]
     unsupported: tuple[str, ...] = ()
+    norms: str = "trained"
 
 
 def base_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -52,6 +57,16 @@ def base_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     yield from walk("", model)
 
 
+def _second_names(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(name, module) of modules that their parent has under another name already, which `base_modules` leaves out."""
+    for prefix, module in base_modules(model):
+        seen: set[int] = set()
+        for name, child in module._modules.items():
+            if child is not None and id(child) in seen:
+                yield f"{prefix}.{name}" if prefix else name, child.base if isinstance(child, Adapted) else child
+            seen.add(id(child))
+
+
 def select(model: nn.Module, config: GLoRAConfig) -> Selection:
     """Find the layers and saved modules that `config` names.
 
@@ -60,15 +75,22 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
             is of an unsupported type, or a saved module contains a named layer.
     """
     modules = dict(base_modules(model))
-    saved = _named(modules, config.modules_to_save, "modules_to_save")
-    chosen = _matches(modules, config)
-    # A layer that stands in two places is adapted once, under its first name.
+    # A module that stands in two places is adapted once, under its first name.
     first = {id(modules[name]): name for name in reversed(list(modules))}
-    candidates = [
-        name
-        for name in chosen
-        if first[id(modules[name])] == name and not any(is_inside(name, parent) for parent in saved)
-    ]
+
+    def first_names(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(first[id(named[name])] for name in names))
+
+    named = modules | dict(_second_names(model))
+    saved = first_names(_named(named, config.modules_to_save, "modules_to_save"))
+    for name in saved:
+        if isinstance(modules[name], _CONTAINERS):
+            raise ValueError(
+                f"modules_to_save: {name!r} is a {type(modules[name]).__name__}, which holds modules and computes "
+                "nothing; name its members"
+            )
+    chosen = first_names(_matches(named, config))
+    candidates = [name for name in chosen if not any(is_inside(name, parent) for parent in saved)]
     explicit = not isinstance(config.target, str)
     heads: list[str] = []
     unsupported: list[str] = []
@@ -86,15 +108,16 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
                     "the layer; an adapter there would be ignored"
                 )
             unsupported.append(name)
-        elif op_for(module) is None and not explicit:
+        elif op_for(module) is None and not explicit and not not_mergeable(module):
             unsupported.append(name)
         else:
+            if layer.is_empty:
+                continue
             try:
                 check_supported(layer, module)
             except ValueError as error:
                 raise ValueError(f"layer {name!r}: {error}") from error
-            if not layer.is_empty:
-                layers[name] = layer
+            layers[name] = layer
     if not candidates and not (config.layer.is_empty and saved):
         raise ValueError(f"target={config.target!r} matches no layer outside modules_to_save")
     if not layers and not saved:
@@ -114,7 +137,7 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
                 f"overrides[{pattern!r}] matches none of the {len(candidates)} targeted layers"
                 f"{_near(pattern, candidates)}"
             )
-    return Selection(layers, saved, tuple(heads), tuple(unsupported))
+    return Selection(layers, saved, tuple(heads), tuple(unsupported), config.norms)
 
 
 def is_head(name: str) -> bool:
@@ -137,7 +160,8 @@ def _matches(modules: dict[str, nn.Module], config: GLoRAConfig) -> list[str]:
     if target == "all-linear":
         found = [name for name, module in modules.items() if name and _is_linear(module)]
         if not found:
-            raise ValueError("target='all-linear' finds no linear layer in this model")
+            hint = "; it is one itself: wrap it, model = nn.Sequential(model)" if _is_linear(modules[""]) else ""
+            raise ValueError(f"target='all-linear' finds no linear layer in this model{hint}")
         return found
     if isinstance(target, str):
         # Containers match patterns too; only modules with a weight matrix of their own can be meant.
@@ -161,6 +185,11 @@ def _named(modules: dict[str, nn.Module], names: Sequence[str], argument: str) -
     found: dict[str, None] = {}
     for name in names:
         hits = [name] if name in modules else [full for full in modules if full.endswith("." + name)]
+        if "" in hits:
+            raise ValueError(
+                f"{argument}: {name!r} is the model itself, which has no place in a model where an adapter could "
+                "stand; wrap it: model = nn.Sequential(model)"
+            )
         if not hits:
             raise ValueError(f"{argument}: no module is called {name!r}{_near(name, [n for n in modules if n])}")
         found.update(dict.fromkeys(hits))
@@ -168,12 +197,12 @@ def _named(modules: dict[str, nn.Module], names: Sequence[str], argument: str) -
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return op_for(module) is not None and not isinstance(module, nn.Conv2d)
+    return isinstance(module, nn.Linear) or is_transformers_conv1d(module)
 
 
 def _has_matrix(module: nn.Module) -> bool:
     weight = module._parameters.get("weight")
-    return weight is not None and weight.dim() >= 2
+    return not_mergeable(module) is not None or (weight is not None and weight.dim() >= 2)
 
 
 def is_inside(name: str, parent: str) -> bool:

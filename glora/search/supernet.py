@@ -20,11 +20,11 @@ from glora.engines.space import Genome, layer_config
 from glora.layer.adapter import Adapter
 from glora.layer.forward import join
 from glora.layer.tensors import LowRank, Scalar, SupportTensor, Vector
-from glora.layer.wrappers import AdaptedLayer, SavedModule, swap
+from glora.layer.wrappers import AdaptedLayer, SavedModule, parameters_of, swap_out_all
 from glora.model.attaching import attach, detach
 from glora.model.balancing import estimate
 from glora.model.report import Report
-from glora.model.state import adapted_modules, check_name, switch, unwrap
+from glora.model.state import adapted_modules, buffers_of, check_name, require_state, set_buffers, switch, unwrap
 from glora.search.model_space import space_of
 
 #: How a training step draws its subnets.
@@ -137,22 +137,24 @@ class SuperNet:
         Formed in the adapter's precision, not float64 as `glora.merge` does: a search merges a thousand
         times. Relative error ≤ 1e-6 in float32.
         """
+        state = require_state(self.model)
+        if state.merged is not None:
+            raise ValueError(f"adapter {state.merged!r} is merged into the weights: unmerge it first (glora.unmerge)")
+        if state.active != self.name:
+            switch(self.model, self.name)
         before = self.genome
-        self.select(genome)
-        switch(self.model, None)
-        originals = []
+        layers = [module for module, _ in self._layers]
         try:
+            self.select(genome)
             for module, adapter in self._layers:
-                if not adapter.choice.config.is_empty:
-                    originals.append((module.base, swap(module.base, adapter.choice_parameters(module.base))))
-            # The head is the supernet's, not the base model's.
-            for head in self._heads().values():
-                head.select(self.name, trainable=False)
+                empty = adapter.choice.config.is_empty
+                base = module.base
+                module.swap_in(self.name, parameters_of(base) if empty else adapter.choice_parameters(base))
+            state.merged = self.name
             yield
         finally:
-            for base, parameters in originals:
-                swap(base, parameters)
-            switch(self.model, self.name)
+            swap_out_all(layers)
+            state.merged = None
             self.select(before)
 
     def config(self, genome: Genome) -> GLoRAConfig:
@@ -188,6 +190,7 @@ class SuperNet:
                     copy_tensor(getattr(sources, tensor), getattr(copies, tensor))
             for key, head in self._heads().items():
                 targets[key].adapters[name].load_state_dict(head.adapters[self.name].state_dict())
+        set_buffers(model, name, buffers_of(self.model, self.name))
         return report
 
     def _heads(self) -> dict[str, SavedModule]:
@@ -267,9 +270,23 @@ class SuperAdapter(Adapter):
         """The output of `base` adapted by the chosen slice."""
         return self.choice(x, base)
 
-    def effective(self, base: nn.Module) -> tuple[Tensor, Tensor | None]:
-        """W_eff and b_eff of the chosen slice; see `Adapter.effective`."""
-        return self.choice.effective(base)
+    @property
+    def adds_bias(self) -> bool:
+        """See `Adapter.adds_bias`; of the chosen slice."""
+        return self.choice.adds_bias
+
+    @property
+    def changes(self) -> tuple[bool, bool]:
+        """See `Adapter.changes`; of the chosen slice."""
+        return self.choice.changes
+
+    def effective_weight(self, base: nn.Module, wide: torch.dtype) -> Tensor:
+        """See `Adapter.effective_weight`; of the chosen slice."""
+        return self.choice.effective_weight(base, wide)
+
+    def effective_bias(self, base: nn.Module, wide: torch.dtype) -> Tensor | None:
+        """See `Adapter.effective_bias`; of the chosen slice."""
+        return self.choice.effective_bias(base, wide)
 
     @torch.no_grad()
     def choice_parameters(self, base: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None]:

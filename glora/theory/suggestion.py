@@ -79,7 +79,11 @@ class Suggestion:
                 raise ValueError(f"the model has no layer {name!r}") from None
             if not isinstance(layer, AdaptedLayer):
                 raise ValueError(f"layer {name!r} has no adapter; attach glora.presets.alpha_lora to it first")
-            _ = layer.alpha  # raises where A is neither scalar nor vector
+            if not hasattr(layer, "alpha"):
+                raise ValueError(
+                    f"layer {name!r} has no alpha: no adapter with a scalar or vector A is active on it; attach "
+                    "glora.presets.alpha_lora to it first"
+                )
             found[name] = layer
         for name, layer in found.items():
             layer.alpha = self.alphas[name]

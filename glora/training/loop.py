@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from glora._digests import not_finite
 from glora.model.balancing import restore_steps, steps_of
+from glora.model.state import get_state
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
 from glora.tasks.base import Batch, Task, UnequalExamples, chunks, to_device
@@ -154,6 +155,9 @@ class _Loop:
         if settings.alpha.mode == "fixed":
             for parameter in scales.values():
                 parameter.requires_grad_(False)
+        state = get_state(model)
+        if state is not None and state.merged is not None:
+            raise ValueError(f"cannot train: adapter {state.merged!r} is merged into the weights; unmerge it first")
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
             raise ValueError("no parameter of the model requires a gradient; call glora.attach before train")

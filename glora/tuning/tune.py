@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
 
-from glora.model import checkpoint
+from glora.model import checkpoint, probe
+from glora.model.certify import certify
 from glora.model.state import get_state
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
@@ -61,10 +63,12 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             measure_steps(model, task, config.training, run)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         done = train(model, task, config.training, run=run, resume=resume)
-        test = task.metrics(model, "test") if config.test else None
+        test = task.metrics(model, "test") if config.test and getattr(task, "has_test", True) else None
         require_finite(test, "the test split")
+        certificate = None
         if get_state(model) is not None and state.is_main_process:
             checkpoint.save(model, run.adapter)
+            certificate = _certificate(model, task, run)
         result = {
             "task": config.task["name"],
             "method": config.method["name"],
@@ -78,8 +82,26 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "stopped_early": done.stopped_early,
             "parameters": trained,
             "seconds": round(done.seconds, 2),
+            "certificate": certificate,
         }
         if lock is not None:
             lock.require()
             run.finish(result)
     return result
+
+
+def _certificate(model: nn.Module, task: Task, run: Run) -> dict[str, str] | None:
+    """The quick form of `glora.certify` on a few examples, which stay beside the adapter as its probe.
+
+    A statement that is false is a warning, since the run's figures stand as they are; None if nothing can be checked.
+    """
+    try:
+        batch = probe.of_task(model, task)
+        certificate = certify(model, batch, quick=True)
+        probe.store(run.adapter, batch, probe.outputs(model, batch))
+    except (ValueError, RuntimeError, AttributeError) as error:
+        return {"unknown": f"the adapter could not be certified: {error}"}
+    if certificate.holds is False:
+        warnings.warn(f"the adapter does not do what it says:\n{certificate}", stacklevel=3)
+    words = {True: "proved", False: "false", None: "unknown"}
+    return {statement.claim: f"{words[statement.holds]}: {statement.detail}" for statement in certificate.statements}

@@ -30,7 +30,13 @@ from glora.tasks.base import SPLITS, Batch, device_of, to_device
 from glora.tasks.vision.augment import RandAugment
 from glora.tasks.vision.corruptions import CORRUPTIONS, corrupt_all
 from glora.tasks.vision.images import MOST_PIXELS, DataProblems, ImageList, ImageSet, Transform
-from glora.tasks.vision.list_checks import contradictions, differs_from_union, leaving, overlaps
+from glora.tasks.vision.list_checks import (
+    contradictions,
+    differs_from_union,
+    labels_that_teach_nothing,
+    leaving,
+    overlaps,
+)
 from glora.tasks.vision.lists import (
     class_count,
     class_folders,
@@ -194,7 +200,18 @@ class Vtab:
         names = folder_names(Path(self.folder) / "train") if self.layout == "folders" else class_names(self.folder)
         return None if names is None else {name: number for number, name in enumerate(names)}
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split; folders of classes may do without, and then there is no final figure."""
+        return self.layout != "folders" or (Path(self.folder) / _FOLDERS["test"]).is_dir()
+
     def _class_folders(self, split: str) -> ImageList:
+        missing = [f"{part}/" for part in _FOLDERS.values() if not (Path(self.folder) / part).is_dir()]
+        if f"{_FOLDERS[split]}/" in missing:
+            raise DataProblems(
+                str(self.folder),
+                [f"{_FOLDERS[split]}/ is missing (of train/, val/ and test/, each with one folder of images a class)"],
+            )
         return class_folders(Path(self.folder) / _FOLDERS[split], self._class_numbers, complete=True)
 
     def _union(self) -> ImageList:
@@ -241,7 +258,8 @@ class Vtab:
         Raises:
             DataProblems: see `check_splits`.
         """
-        self.check_splits([*SPLITS, *(f"shift:{name}" for name in self.shifts)])
+        splits = [split for split in SPLITS if split != "test" or self.has_test]
+        self.check_splits([*splits, *(f"shift:{name}" for name in self.shifts)])
 
     def check_splits(self, splits: Sequence[str]) -> None:
         """Read these splits and no others.
@@ -266,7 +284,7 @@ class Vtab:
 
     def _between_lists(self, lists: Mapping[str, ImageList]) -> list[str]:
         """What is wrong between lists that may each be right; looks at paths and labels alone."""
-        problems = overlaps(lists, _APART) + contradictions(lists)
+        problems = overlaps(lists, _APART) + contradictions(lists) + labels_that_teach_nothing(lists)
         problems += [] if self.outside else leaving(lists)
         if self.layout == "vtab" and self.shots is None and {*_VTAB_FILES} - {"test"} <= lists.keys():
             problems += differs_from_union(lists["train+validation"], [lists["train"], lists["validation"]])

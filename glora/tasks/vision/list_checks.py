@@ -73,3 +73,16 @@ def _pairs(images: ImageList) -> Iterator[tuple[str, int]]:
     """(file, label), the path freed of ``.`` and ``..`` so that equal files have equal names."""
     paths = (os.path.normpath(images.root / path) for path in images.paths)
     return zip(paths, images.labels, strict=True)
+
+
+def labels_that_teach_nothing(lists: Mapping[str, ImageList]) -> list[str]:
+    """Labels that count from 1, and a training list of one class."""
+    problems = []
+    own = {split: images for split, images in lists.items() if not split.startswith("shift:")}
+    if {"train", "validation"} <= own.keys() and min(min(images.labels) for images in own.values()) == 1:
+        problems.append("no image of any list has label 0: labels count from 0, so subtract 1 from all of them")
+    if "train" in own and len(set(own["train"].labels)) == 1:
+        problems.append(
+            f"{own['train'].name}: every image has label {own['train'].labels[0]}; give two classes or more"
+        )
+    return problems

@@ -233,7 +233,7 @@ def test_the_seed_decides(config: Path, tmp_path: Path, capsys: pytest.CaptureFi
         out = tmp_path / name
         changes = (f"out={out}", f"training.seed={seed}", "training.epochs=1")
         call(capsys, "tune", config, *(word for change in changes for word in ("--set", change)))
-        return load_file(next((out / "adapter").glob("*.safetensors")))
+        return load_file(next((out / "adapter").glob("adapter-*.safetensors")))
 
     one, same, other = weights("a", 1), weights("b", 1), weights("c", 2)
     assert all(torch.equal(one[key], same[key]) for key in one)

@@ -51,9 +51,9 @@ def test_peft_glora_checkpoints_become_ours(structure, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"use_dora": True}, "DoRA has no counterpart"),
-        ({"bias": "lora_only"}, "bias='lora_only' has no counterpart"),
-        ({"init_lora_weights": "pissa"}, "changes the base weights"),
+        ({"use_dora": True}, "use_dora=True of adapter_config.json has no counterpart"),
+        ({"bias": "lora_only"}, "bias='lora_only' of adapter_config.json has no counterpart"),
+        ({"init_lora_weights": "pissa"}, "may change the base weights"),
     ],
 )
 def test_lora_variants_without_a_counterpart_are_refused(fields, message, tmp_path):

@@ -214,3 +214,22 @@ def test_the_writer_checks_labels(tmp_path: Path, label: Any) -> None:
         )
     assert list(tmp_path.iterdir()) == []
     write_vtab(tmp_path / "set", [(picture(0), np.int64(0)), (picture(1), 7)], [], validation=1)
+
+
+def test_class_folders_may_do_without_a_test(tmp_path: Path) -> None:
+    made = task(folders(tmp_path, train="ab", val="ab"), layout="folders")
+    made.check()
+    assert not made.has_test
+    with pytest.raises(DataProblems, match="test/ is missing"):
+        made.image_list("test")
+    assert "val/ is missing" in problems(task(folders(tmp_path / "other", train="ab", test="ab"), layout="folders"))
+
+
+def test_one_class_and_labels_from_one_are_named(tmp_path: Path) -> None:
+    one = task(folders(tmp_path / "one", train="a", val="a", test="a"), layout="folders")
+    assert "every image has label 0" in problems(one)
+    root = write_pictures(tmp_path / "set")
+    for path in set(root.glob("*.txt")) - {root / "classes.txt"}:
+        lines = [line.split() for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{name} {int(label) + 1}\n" for name, label in lines))
+    assert "labels count from 0" in problems(task(root, classes=30))

@@ -1,0 +1,1 @@
+"""The museum: public reports of adapters that fail silently, each replayed as a user would meet it."""
