@@ -270,9 +270,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         )
         return [joined], 0
 
-    def _column(
-        self, posterior: Posterior, outputs: FloatArray, m: int, gammas: FloatArray
-    ) -> tuple[list[_Fit], int]:
+    def _column(self, posterior: Posterior, outputs: FloatArray, m: int, gammas: FloatArray) -> tuple[list[_Fit], int]:
         sign = outputs[:, m]
         rows = sign[:, None] * posterior.X
         path = RidgePath(rows, posterior.unit_sources[:, m].T)
@@ -306,13 +304,20 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         return PlugIn(rows, sources, _checks.finite("covariance", matrix))
 
     def _threshold(
-        self, fit: _Fit, X: FloatArray, outputs: FloatArray, centre: FloatArray, sources: FloatArray, offsets: FloatArray
+        self,
+        fit: _Fit,
+        X: FloatArray,
+        outputs: FloatArray,
+        centre: FloatArray,
+        sources: FloatArray,
+        offsets: FloatArray,
     ) -> FloatArray:
         """(M,) what is added to the scores about the centre of the rows.
 
-        The sample's threshold has variance 1/n₊ + 1/n₋ in units of the scores' own, the source's is taken to be off by
-        ``_THRESHOLD``, or by what is seen of it beyond chance; they are weighed accordingly. For two classes the sample's is the middle of the class means plus
-        what unequal classes, drawn towards balance, move it in least squares; for more it is least squares' own.
+        Two classes: the sample's threshold, the middle of the class means plus what unequal classes (drawn towards
+        balance) move it in least squares, has variance 1/n₊ + 1/n₋ in units of the scores' own; the source's is taken
+        to be off by ``_THRESHOLD``, or by what is seen of it beyond chance. Both are weighed.
+        More: that of least squares or of the source, whichever decides more left-out rows rightly.
         """
         n, positive = len(X), outputs > 0
         counts = np.maximum(positive.sum(axis=0), 0.5)
@@ -322,7 +327,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         bare = not len(sources) or not carried.any()
         if outputs.shape[1] > 1:
             ours = outputs.mean(axis=0)
-            return ours if bare else _between(ours, theirs, fit.left_out, positive, chance, self.caution)
+            right = [np.sum((fit.left_out + b).argmax(axis=1) == outputs.argmax(axis=1)) for b in (ours, theirs)]
+            return ours if bare or right[0] > right[1] else theirs
         fitted, side = X @ fit.weights[0], positive[:, 0]
         middle = 0.5 * (fitted[side].mean() + fitted[~side].mean())
         distance = 0.5 * float(fit.left_out[side].mean() - fit.left_out[~side].mean())

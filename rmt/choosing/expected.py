@@ -1,9 +1,9 @@
 """The accuracy to expect of a fitted rule, from exact left-out scores and the Gaussian law of a new one.
 
-A left-out share of right answers jumps by 1/n and favours whatever was chosen by it. Here the left-out scores only give
-the mean of each class and their common covariance within classes, with n − (number of classes) degrees of freedom; a new
-row of class a has the score N(mean_a, (1 + 1/n_a) V), the predictive law of one more row, and is right where its own
-class wins.
+A left-out share of right answers jumps by 1/n and favours whatever was chosen by it. Here the left-out scores only
+give the mean of each class and their common covariance within classes, with n − (number of classes) degrees of
+freedom; a new row of class a has the score N(mean_a, (1 + 1/n_a) V), the predictive law of one more row, and is
+right where its own class wins.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def many_classes(scores: FloatArray, index: FloatArray, level: float) -> tuple[f
     if n <= M or not float(np.sum(rest**2)) > 1e-24 * float(np.sum(means**2)):
         return UNKNOWN
     noise = np.random.default_rng(0).standard_normal((_DRAWS, n)) @ rest / np.sqrt(n - M)  # N(0, V) of any rank
-    right = [
-        np.mean((means[k] + np.sqrt(1.0 + 1.0 / counts[k]) * noise).argmax(axis=1) == k) for k in range(M)
-    ]
+    right = [np.mean((means[k] + np.sqrt(1.0 + 1.0 / counts[k]) * noise).argmax(axis=1) == k) for k in range(M)]
     accuracy = float(counts / n @ np.array(right))
     return accuracy, wilson(accuracy, n, level)
 

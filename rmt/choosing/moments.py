@@ -118,7 +118,7 @@ def shrinkage(rows: Any) -> float:
 
 
 def dimension(rows: Any) -> float:
-    """(tr C)²/tr C² from both traces' estimates, which do not know p: what Satterthwaite's d is without p as a bound."""
+    """(tr C)²/tr C² from estimates that do not know p: Satterthwaite's d without p as a bound."""
     rows = _rows(rows)
     trace = float(np.sum((rows - rows.mean(axis=0)) ** 2) / (len(rows) - 1))
     square = _pair_square(rows)

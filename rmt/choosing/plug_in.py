@@ -80,6 +80,9 @@ class PlugIn:
             else:
                 spectrum, basis = np.linalg.eigh(residuals.T @ residuals)
                 right = basis.T
+            if dimension is not None:  # directions without variance are no directions
+                seen = spectrum > 1e-7 * spectrum.max(initial=0.0)
+                spectrum, right = spectrum[seen], right[seen]
             # Without p (features that are zero must not count) the floor is shared by the d directions of the noise.
             count = self.p if dimension is None else max(dimension, float(len(spectrum)))
             floor = rho * float(np.sum(spectrum)) / count
