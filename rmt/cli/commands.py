@@ -37,7 +37,7 @@ FIELDS = {
 }
 
 EXAMPLES = """examples:
-  rmt predict --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --alpha 0 --alpha 1
+  rmt predict --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --alpha 0,1,2
   rmt predict --p 200 --n 100 --gamma 0.3 --mu-target 1.5 --overlap 0.6 --norm2 0.45 --json
   rmt simulate --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --draws 1000
   rmt sweep --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 \\
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=form,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     predict = commands.add_parser(
         "predict",
@@ -83,7 +84,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for command in (predict, simulate, sweep):
         _add_setting(command)
-        command.add_argument("--alpha", type=float, action="append", help="scale; repeat for several (default 1)")
+        command.add_argument(
+            "--alpha",
+            type=_scales,
+            action="extend",
+            metavar="A[,B…]",
+            help="scale, or several: 0,1,2 (--alpha=-1,2 before a minus); may be repeated (default 1)",
+        )
         command.add_argument("--json", action="store_true", help="print JSON")
     for command in (simulate, sweep):
         command.add_argument("--draws", type=int, default=None, help="simulated draws (default 1000; sweep 200)")
@@ -103,6 +110,29 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--format", default="csv", help="csv (default) or parquet")
     fit.add_parser(commands)
     return parser
+
+
+def _version() -> str:
+    """The installed version; a checkout that is not installed says so."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("rescale-and-adapt")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _scales(text: str) -> list[float]:
+    """``0,1,2`` as numbers."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers with commas between, got {text!r}") from None
+
+
+def _alpha(given: list[float] | None, default: list[float]) -> list[float]:
+    """The scales of a table: finite numbers (the limit of infinite ones is best_accuracy)."""
+    return _checks.finite("alpha", default if given is None else given).tolist()
 
 
 def _add_setting(parser: argparse.ArgumentParser) -> None:
@@ -179,7 +209,7 @@ def _method(arguments: argparse.Namespace, default: str = "exact") -> tuple[str,
 
 
 def _run_predict(arguments: argparse.Namespace) -> int:
-    alpha = _checks.finite("--alpha", arguments.alpha or [1.0]).tolist()
+    alpha = _checks.finite("--alpha", _alpha(arguments.alpha, [1.0])).tolist()
     answer = predict(from_dict(_given(arguments)), alpha)
     for name in QUANTITIES:
         if not np.isfinite(np.asarray(answer[name], dtype=float)).all():
@@ -193,7 +223,8 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
     from rmt.simulators.simulation import simulate as run
 
     method, options = _method(arguments)
-    setting, alpha = from_dict(_given(arguments)), _checks.finite("--alpha", arguments.alpha or [1.0]).tolist()
+    setting = from_dict(_given(arguments))
+    alpha = _checks.finite("--alpha", _alpha(arguments.alpha, [1.0])).tolist()
     draws = _checks.whole("draws", 1000 if arguments.draws is None else arguments.draws)
     if draws < 2:
         raise ValueError("--draws 1 has no standard error to compare theory by; give at least 2")
@@ -277,7 +308,7 @@ def _run_sweep(arguments: argparse.Namespace) -> int:
     table = run_sweep(
         grid(base, axes),
         arguments.out,
-        alpha=arguments.alpha or content.get("alpha", [1.0]),
+        alpha=_alpha(arguments.alpha, content.get("alpha", [1.0])),
         draws=content.get("draws", 200) if arguments.draws is None else arguments.draws,
         seed=content.get("seed", 0) if arguments.seed is None else arguments.seed,
         method=method,

@@ -36,16 +36,31 @@ def test_samples_needed_beyond_the_square_loss_and_out_of_reach():
         rmt.samples_needed(README, 0.3)
 
 
-def test_the_best_source_is_not_the_best_start():
-    """The optimal penalties differ, and which is larger turns round with the alignment (arXiv 2511.08401)."""
+def test_the_source_penalty_is_the_best_of_a_grid():
     base = ridge(200, 100, 150, 1.5, 1.0, 0.8, 1.0, 1.0)
     found = rmt.source_penalty(base, alpha=1.0)
-    for beta in (0.1, 0.9):
-        penalty = rmt.source_penalty(replace(base, beta=beta), alpha=1.0)
-        assert penalty.transfer_accuracies[1] >= penalty.transfer_accuracies[0]
-        assert penalty.source_accuracies[0] >= penalty.source_accuracies[1]
     grid = [float(rmt.theory(replace(base, gamma_source=g)).accuracy(1.0)) for g in np.geomspace(1e-6, 1e6, 200)]
     assert found.transfer_accuracies[1] >= max(grid) - 1e-9
+    assert found.source_accuracies[0] >= found.source_accuracies[1]
+    with pytest.raises(ValueError, match="one ridge source"):
+        rmt.source_penalty(fixed(2, 0.3, *BASE))
+
+
+def test_the_best_source_is_not_the_best_start():
+    """At α = 1 a weakly aligned source wants more penalty than its own task, an aligned one less (2511.08401)."""
+    p, rng = 100, np.random.default_rng(0)
+    noise = np.where(np.arange(p) < 50, 0.2, 1.8)
+    mu, other = rng.standard_normal((2, p))
+    mu *= 1.5 / np.linalg.norm(mu)
+    other -= other @ mu * mu / (mu @ mu)
+    other *= 1.5 / np.linalg.norm(other)
+    for beta, more in ((0.1, True), (0.6, True), (0.9, False), (1.0, False)):
+        source = rmt.RidgeSource(mean=mu, covariance=noise, N=150, gamma=1.0)
+        mean = beta * mu + np.sqrt(1 - beta**2) * other
+        setting = rmt.GaussianTransfer(n=40, gamma=1.0, mean=mean, covariance=noise, source=source)
+        found = rmt.source_penalty(setting, alpha=1.0)
+        assert (found.transfer > found.source) == more, beta
+        assert found.transfer_accuracies[1] > found.transfer_accuracies[0]
 
 
 @pytest.mark.parametrize("setting", [fixed(2, 0.3, *BASE), random_gaussian(1, 60), random_gaussian(7, 60, noise=True)])

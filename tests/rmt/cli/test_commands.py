@@ -135,3 +135,21 @@ def test_module_runs_as_a_command():
         [sys.executable, "-m", "rmt.cli", "predict", *FLAGS, "--json"], capture_output=True, text=True
     )
     assert json.loads(done.stdout)["alpha"] == [1.0]
+
+
+def test_scales_with_commas_and_the_version(capsys):
+    setting = "--p 40 --n 20 --gamma 1 --mu-target 1 --overlap 0.3 --norm2 0.4".split()
+    assert main(["predict", *setting, "--alpha=-1,0,1", "--alpha", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["alpha"] == [-1.0, 0.0, 1.0, 2.0]
+    assert main(["predict", *setting, "--alpha", "0,inf"]) == 2
+    assert "alpha must be finite" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", *setting, "--alpha", "1,x"])
+    assert stop.value.code == 2
+    assert "numbers with commas" in capsys.readouterr().err
+    assert main(["predict", *setting[2:], "--p", "1e308"]) == 2
+    assert "p must be ≤ 2^53" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("rmt ")
