@@ -28,7 +28,6 @@ import torch
 from torch import nn
 
 from glora import presets
-from glora._checks import options_of_kind
 from glora._files import read_json, unsealed
 from glora.config import GLoRAConfig
 from glora.model.attaching import attach
@@ -89,7 +88,6 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
         raise ValueError(
             f"method {name!r} has no option {', '.join(map(repr, unknown))}; it has {', '.join([*known, 'share'])}"
         )
-    options_of_kind("method", GLoRAConfig, given)
     if name == "linear_probe":
         config = presets.linear_probe(modules_to_save=tuple(heads), **given)
     elif name == "custom":
@@ -99,7 +97,6 @@ def configuration(name: str, options: Mapping[str, Any], heads: Sequence[str]) -
             raise ValueError("method 'file' needs path, the JSON file of a configuration")
         config = _from_file(**given)
     else:
-        options_of_kind("method", getattr(presets, name), given)
         try:
             config = getattr(presets, name)(**given)
         except TypeError as error:  # a structure that the preset sets itself
