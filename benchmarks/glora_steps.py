@@ -12,7 +12,7 @@ from torch import nn
 import glora
 from benchmarks.timing import row
 
-PAIRS = 60
+PAIRS = 48
 DIM, HIDDEN, TOKENS, DEPTH = 384, 1536, 544, 2  # blocks of a ViT-S on 32 images of 56 px
 STRUCTURES: dict[str, dict[str, Any]] = {
     "fixed GLoRA (A, B, C low-rank, D, E)": {"A": "lora", "B": "lora", "C": "lora", "D": "vector", "E": "vector"},
