@@ -209,7 +209,7 @@ def _method(arguments: argparse.Namespace, default: str = "exact") -> tuple[str,
 
 
 def _run_predict(arguments: argparse.Namespace) -> int:
-    alpha = _checks.finite("--alpha", _alpha(arguments.alpha, [1.0])).tolist()
+    alpha = _alpha(arguments.alpha, [1.0])
     answer = predict(from_dict(_given(arguments)), alpha)
     for name in QUANTITIES:
         if not np.isfinite(np.asarray(answer[name], dtype=float)).all():
@@ -224,7 +224,7 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
 
     method, options = _method(arguments)
     setting = from_dict(_given(arguments))
-    alpha = _checks.finite("--alpha", _alpha(arguments.alpha, [1.0])).tolist()
+    alpha = _alpha(arguments.alpha, [1.0])
     draws = _checks.whole("draws", 1000 if arguments.draws is None else arguments.draws)
     if draws < 2:
         raise ValueError("--draws 1 has no standard error to compare theory by; give at least 2")
