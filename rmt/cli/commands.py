@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import rmt
 from rmt import _checks
 from rmt._files import to_plain, write_atomic
 from rmt.cli import fit
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=form,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"rmt {rmt.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     predict = commands.add_parser(
         "predict",

@@ -109,7 +109,7 @@ class LanguageModel(Check):
         return figures
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
-        from glora.tasks.text.multiple_choice import bootstrap_interval
+        from glora.tasks.intervals import bootstrap_interval
 
         rows = []
         for cell, figures in cells.items():
