@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import rmt
 from paper_checks.core import COMMITTED, RENAMED, Check, Context, Outcome, Verdict, rules, select
 from rmt._files import to_plain
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"paper-checks {rmt.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="list|run|report|verify|freeze|demo")
 
     one = commands.add_parser("list", help="every check: id, claim, place, needs, verdict of the stored results")

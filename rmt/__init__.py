@@ -167,6 +167,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name in _HOME:
         return getattr(importlib.import_module(f"rmt.{_HOME[name]}"), name)
     try:  # submodules: rmt.symbolic, rmt.plot, …
@@ -179,3 +181,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*(name for name in globals() if name.startswith("__")), *__all__, "plot", "symbolic"])
+
+
+def _version() -> str:
+    """Of the installed distribution; "unknown" where the source tree is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("rescale-and-adapt")
+    except metadata.PackageNotFoundError:
+        return "unknown"

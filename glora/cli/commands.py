@@ -6,11 +6,15 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+import glora
 from glora._files import to_json
 from glora.cli import certify, search
 from glora.cli.exits import CODES, run
+from glora.runs import shipped
 
 EXAMPLES = """examples:
+  glora tune --list-configs
+  glora tune pkg:glue_mrpc --set task.folder=glue/mrpc
   glora tune configs/glue_mrpc.toml
   glora tune configs/glue_mrpc.toml --set method.name=lora --set training.lr=1e-3 --set out=runs/mrpc-lora
   glora tune configs/glue_mrpc.toml --resume
@@ -43,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="glora", description="Adapters for pretrained models: GLoRA, α-LoRA, LoRA and relatives.", **shape
     )
+    parser.add_argument("--version", action="version", version=f"glora {glora.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], Answer], text: str) -> argparse.ArgumentParser:
@@ -52,7 +57,14 @@ def build_parser() -> argparse.ArgumentParser:
         return found
 
     tune = command("tune", _tune, "train an adapter as a TOML file says")
-    tune.add_argument("config", metavar="CONFIG.toml", help="sections [task], [method], [training]")
+    tune.add_argument(
+        "config",
+        metavar="CONFIG.toml",
+        help="sections [task], [method], [training]; pkg:NAME takes one of --list-configs",
+    )
+    tune.add_argument(
+        "--list-configs", action=_ListConfigs, nargs=0, help="list the run files that come with glora, and exit"
+    )
     tune.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the file; repeat for several"
     )
@@ -72,6 +84,16 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("what", metavar="RUN|ADAPTER|MODEL", help="folder, or name of a model on the hub")
     certify.add_arguments(command("certify", certify.run, certify.HELP))
     return parser
+
+
+class _ListConfigs(argparse.Action):
+    """Like ``--version``: print and exit, whatever else is required."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        found = shipped.shipped()
+        width = max(map(len, found))
+        print("\n".join(f"{shipped.PREFIX}{name:<{width}}  {text}" for name, text in found.items()))
+        parser.exit()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 from glora._checks import choice, whole
 from glora.runs.settings import PRECISIONS
+from glora.runs.shipped import resolve
 
 MISSING = "needs lm-evaluation-harness; pip install 'rescale-and-adapt[lm]'"
 
@@ -41,7 +42,7 @@ def evaluate(
     Args:
         folder: of a run whose task is a language model's (instruct, multiple_choice).
         tasks: names of the harness's tasks or groups; patterns such as ``mmlu_*`` work.
-        include_path: folder with further task files (YAML).
+        include_path: folder with further task files (YAML); ``pkg:lm_eval`` is the one that comes with glora.
         limit: examples of each task; None takes all.
         few_shot: worked examples before each question; None takes what the task's file says.
         batch_size: sequences that go through the model at once.
@@ -80,7 +81,7 @@ def evaluate(
     from glora.tasks.text.causal import CausalTask
     from glora.tuning.restore import restore
 
-    manager = TaskManager(include_path=include_path)
+    manager = TaskManager(include_path=None if include_path is None else str(resolve(include_path)))
     names = {wanted: manager.match_tasks([wanted]) for wanted in tasks}
     unknown = [wanted for wanted, found in names.items() if not found]
     if unknown or not names:

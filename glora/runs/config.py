@@ -22,6 +22,7 @@ from typing import Any
 from glora._checks import of_kind, table
 from glora._files import read_text
 from glora.runs.settings import TrainingSettings, from_mapping
+from glora.runs.shipped import resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +95,12 @@ class RunConfig:
 
 def read(path: str | Path, changes: Sequence[str] = ()) -> RunConfig:
     """A run from a TOML file, with ``key=value`` changes (``training.lr=1e-3``; the value is TOML, or a plain
-    word).
+    word). ``pkg:NAME`` is a file that comes with the package, see `glora.runs.shipped`.
 
     Raises:
         ValueError: the file is missing or no TOML, a change cannot be read, or a value is impossible.
     """
-    path = Path(path)
+    path = resolve(path)
     try:
         values = tomllib.loads(read_text(path))
     except FileNotFoundError:

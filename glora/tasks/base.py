@@ -8,17 +8,18 @@ as a function of seed and step, so that a killed run continues exactly where it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:  # a task says what it is before PyTorch is loaded
+    import torch
+    from torch import Tensor, nn
 
 #: The splits that every task has. "validation" is cut from what the task calls its training data and serves all
 #: choices; "test" is for the final figure alone.
 SPLITS = ("train", "validation", "train+validation", "test")
 
 #: Tensors by name, the first dimension counting examples.
-Batch = dict[str, Tensor]
+Batch = dict[str, "Tensor"]
 
 
 @runtime_checkable
@@ -86,6 +87,8 @@ def chunks(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 def batches(task: Task, split: str, batch_size: int, *, generator: torch.Generator | None = None) -> Iterator[Batch]:
     """All examples of a split once: in order, or shuffled (and augmented) by `generator`."""
+    import torch
+
     size = task.size(split)
     order = range(size) if generator is None else torch.randperm(size, generator=generator).tolist()
     for indices in chunks(order, batch_size):

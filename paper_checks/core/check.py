@@ -166,6 +166,8 @@ class Check(ABC):
                 figures = self.compute(context, cell)
         except NotAvailable as reason:
             return str(reason)
+        except ModuleNotFoundError as error:
+            return _package_missing(error)
         record = {
             "check": self.id,
             "cell": cell,
@@ -232,6 +234,14 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _package_missing(error: ModuleNotFoundError) -> str:
+    """What to install for a package that is not there; the error itself if it is a module of this project."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "rmt", "glora", "paper_checks"):
+        raise error
+    return f"needs the package {package}; pip install 'rescale-and-adapt[demo]' brings all that the checks use"
 
 
 def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:

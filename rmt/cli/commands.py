@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import rmt
 from rmt import _checks
 from rmt._files import read_text, to_json, to_plain, write_atomic
 from rmt.cli import fit
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=form,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action="version", version=f"rmt {rmt.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     predict = commands.add_parser(
         "predict",
@@ -110,16 +111,6 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--format", default="csv", help="csv (default) or parquet")
     fit.add_parser(commands)
     return parser
-
-
-def _version() -> str:
-    """The installed version; a checkout that is not installed says so."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("rescale-and-adapt")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _scales(text: str) -> list[float]:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from glora._checks import choice, fraction, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
+from glora.tasks.intervals import bootstrap_interval
 from glora.tasks.rows import column_problems, expand, read_rows
 from glora.tasks.text.causal import CausalTask, Example, chat_prompt, encode, pad
 from glora.tasks.text.packing import share_prompts, why_not_packable
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 TEMPLATES = ("question", "chat")
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -192,16 +189,6 @@ class MultipleChoice(CausalTask):
             "accuracy_plain": 100.0 * sum(plain) / len(questions),
             "chance": 100.0 * sum(1 / len(question.choices) for question in questions) / len(questions),
         }
-
-
-def bootstrap_interval(correct: ArrayLike, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of an accuracy in percent, from resampled questions."""
-    import numpy as np
-
-    values = np.asarray(correct, dtype=float)
-    rows = np.random.default_rng(seed).integers(len(values), size=(_RESAMPLES, len(values)))
-    low, high = np.quantile(values[rows].mean(axis=1), (0.025, 0.975))
-    return 100.0 * float(low), 100.0 * float(high)
 
 
 def _is_question(row: dict[str, Any]) -> bool:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 import glora
 from glora import presets
 from glora.runs.settings import AlphaSettings
-from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.timing import ratio_error
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TARGET = r"(query|value)$"
 RANK = 8
@@ -91,6 +91,8 @@ def _roberta(**sizes: int) -> nn.Module:
 
 
 def _parameters() -> Figures:
+    import torch
+
     with torch.device("meta"):
         model = _roberta()
     return {
@@ -101,6 +103,8 @@ def _parameters() -> Figures:
 
 def _time(seed: int, rounds: int) -> Figures:
     """Interleaved training steps on two of roberta-base's twelve layers, CPU time on one thread."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(seed)
@@ -152,6 +156,8 @@ def _time(seed: int, rounds: int) -> Figures:
 
 
 def _step(model: nn.Module, ids: Any, labels: Any) -> Callable[[], None]:
+    import torch
+
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
     def step() -> None:
@@ -164,6 +170,8 @@ def _step(model: nn.Module, ids: Any, labels: Any) -> Callable[[], None]:
 
 def _alpha_step(model: nn.Module, ids: Any, labels: Any) -> Callable[[], None]:
     """The other half of Algorithm 1: Adam on α, nothing else moves."""
+    from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
+
     schedule = AlphaSchedule(alpha_parameters(model).values(), AlphaSettings(every=EVERY))
 
     def fill_gradients(parameters: Sequence[nn.Parameter]) -> float:

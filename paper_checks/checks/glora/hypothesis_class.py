@@ -4,13 +4,14 @@ larger."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from glora.config import LayerConfig
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.studies.published import LARGEST, adapted, difference, frozen_layer, inputs, methods
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glora.config import LayerConfig
 
 EXACT = 1e-12
 DRAWS = 20
@@ -36,6 +37,10 @@ class HypothesisClass(Check):
         return ["inclusion"]
 
     def compute(self, context: Context, cell: str) -> Figures:
+        import torch
+
+        from paper_checks.studies.published import LARGEST, adapted, difference, frozen_layer, inputs, methods
+
         worst: dict[str, float] = {}
         dimension: dict[str, int] = {}
         for index in range(DRAWS):
@@ -71,6 +76,10 @@ class HypothesisClass(Check):
 def _dimension(config: LayerConfig, parameters: dict[str, Tensor], seed: int) -> int:
     """Rank of the derivative of (outputs on random inputs) with respect to all parameters, at a random
     point."""
+    import torch
+
+    from paper_checks.studies.published import adapted, frozen_layer, inputs
+
     layer = adapted(frozen_layer(seed), config, parameters)
     values = {name: p.detach() for name, p in layer.named_parameters() if p.requires_grad}
     if not values:

@@ -9,12 +9,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 import numpy as np
-import torch
-from torch import nn
 
 import glora
 from glora.config import A_PRODUCTS, all_layer_configs
-from glora.layer.wrappers import AdaptedLayer
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.statistics.timing import ratio_error
 
@@ -44,7 +41,10 @@ class Merging(Check):
     def compute(self, context: Context, cell: str) -> Figures:
         seed = context.seed_for(self.id, cell)
         if cell == "exactness":
-            return _exactness(seed, every=12 if context.quick else 1)
+            import torch
+
+            with torch.no_grad():
+                return _exactness(seed, every=12 if context.quick else 1)
         return _latency(seed, 20 if context.quick else 200)
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
@@ -72,9 +72,13 @@ class Merging(Check):
         return Outcome(Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, "; ".join(said) + ".", tuple(rows))
 
 
-@torch.no_grad()
 def _exactness(seed: int, every: int) -> Figures:
     """Every structure (or every `every`-th) merged in float32 and held against float64."""
+    import torch
+    from torch import nn
+
+    from glora.layer.wrappers import AdaptedLayer
+
     generator = torch.Generator().manual_seed(seed)
     weight_error = output_error = 0.0
     restored, structures = True, 0
@@ -111,6 +115,8 @@ def _exactness(seed: int, every: int) -> Figures:
 
 
 def _latency(seed: int, rounds: int) -> Figures:
+    import torch
+    from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
     torch.manual_seed(seed)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from glora.config import all_layer_configs
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.studies.published import IN, OUT, RANK, adapted, difference, frozen_layer, inputs, methods
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 EXACT = 1e-12
 APART = 1e-2
@@ -46,8 +46,11 @@ class SpecialCases(Check):
         return ["exact", "not_exact"]
 
     def compute(self, context: Context, cell: str) -> Figures:
+        import torch
+
         seeds = [context.seed_for(self.id, str(index)) for index in range(DRAWS)]
-        return _exact(seeds) if cell == "exact" else _not_exact(seeds)
+        with torch.no_grad():
+            return _exact(seeds) if cell == "exact" else _not_exact(seeds)
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         exact = cells.get("exact", {}).get("difference", {})
@@ -72,9 +75,10 @@ class SpecialCases(Check):
         )
 
 
-@torch.no_grad()
 def _exact(seeds: Sequence[int]) -> Figures:
     """Largest relative difference between each method and our layer with its structure."""
+    from paper_checks.studies.published import adapted, difference, frozen_layer, inputs, methods
+
     worst: dict[str, float] = {}
     for seed in seeds:
         base, x = frozen_layer(seed), inputs(seed)
@@ -85,9 +89,13 @@ def _exact(seeds: Sequence[int]) -> Figures:
     return {"difference": worst, "draws": len(seeds)}
 
 
-@torch.no_grad()
 def _not_exact(seeds: Sequence[int]) -> Figures:
     """The property that tells a method from GLoRA: smallest over draws for the method, largest for GLoRA."""
+    import torch
+
+    from glora.config import all_layer_configs
+    from paper_checks.studies.published import IN, OUT, RANK, adapted, frozen_layer
+
     method: dict[str, float] = dict.fromkeys(NEAREST, float("inf"))
     ours = dict.fromkeys(NEAREST, 0.0)
     for seed in seeds:
@@ -117,18 +125,23 @@ def _not_exact(seeds: Sequence[int]) -> Figures:
 
 def curvature(function: Callable[[Tensor], Tensor], seed: int) -> float:
     """‖f(x + y) − f(x) − f(y) + f(0)‖ / ‖f(x + y)‖: zero exactly for affine functions."""
+    from paper_checks.studies.published import inputs
+
     x, y = inputs(seed), inputs(seed + 1)
     both = function(x + y)
-    return float((both - function(x) - function(y) + function(torch.zeros_like(x))).norm() / both.norm())
+    return float((both - function(x) - function(y) + function(x.new_zeros(x.shape))).norm() / both.norm())
 
 
 def _adaptformer(base: nn.Linear, down: Tensor, up: Tensor) -> Callable[[Tensor], Tensor]:
     """A layer with AdaptFormer's parallel bottleneck."""
-    return lambda x: base(x) + torch.relu(x @ down.T) @ up.T
+    return lambda x: base(x) + (x @ down.T).relu() @ up.T
 
 
 def _equal_tokens(layer: nn.Module, prompts: Tensor | None) -> Callable[[Tensor], Tensor]:
     """x (n, in) ↦ attention (one layer for q, k and v) of five tokens that all equal x, and of prompts (p, in)."""
+    import torch
+
+    from paper_checks.studies.published import OUT
 
     def attend(x: Tensor) -> Tensor:
         context = torch.stack([x] * 5, dim=1)
@@ -146,6 +159,10 @@ def _sharing(draw: Callable[..., Tensor], layers: int = 6) -> float:
     FacT writes ΔW_l = U Σ_l Vᵀ with U, V common to all layers.  Each ΔW_l alone is a low-rank B; together
     they lie in one r × r-dimensional space, which independent low-rank updates do not.
     """
+    import torch
+
+    from paper_checks.studies.published import IN, OUT, RANK
+
     left, _, right = torch.linalg.svd(sum(draw(OUT, RANK) @ draw(RANK, IN) for _ in range(layers)))
     u, v = left[:, :RANK], right[:RANK]
     updates = [draw(OUT, RANK) @ draw(RANK, IN) for _ in range(layers)]

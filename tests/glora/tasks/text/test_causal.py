@@ -19,7 +19,7 @@ from glora.tasks.base import Task
 from glora.tasks.text.causal import IGNORED, alpaca_prompt, chat_prompt, encode, token_losses
 from glora.tasks.text.instruct import Instruct
 from glora.tasks.text.loading import load_tokenizer
-from glora.tasks.text.multiple_choice import MultipleChoice, bootstrap_interval
+from glora.tasks.text.multiple_choice import MultipleChoice
 from glora.tasks.text.packing import check_packable, rows_of, share_prompts, why_not_packable
 from glora.training.loop import train
 from paper_checks.demo.tiny_text import save_model, save_tokenizer, write_jsonl
@@ -250,13 +250,6 @@ def test_bad_questions(llama: Path, tmp_path: Path) -> None:
         choice(llama, write_jsonl(tmp_path / "bad.jsonl", rows)).check()
     with pytest.raises(ValueError, match="needs model, file"):
         make_task("multiple_choice", {})
-
-
-def test_bootstrap_interval() -> None:
-    low, high = bootstrap_interval([True] * 60 + [False] * 40, seed=0)
-    assert low == pytest.approx(60 - 1.96 * 4.9, abs=1.5)
-    assert high == pytest.approx(60 + 1.96 * 4.9, abs=1.5)
-    assert bootstrap_interval([True] * 10, seed=0) == (100.0, 100.0)
 
 
 def test_padding_is_invisible(llama: Path, instructions: Path) -> None:
