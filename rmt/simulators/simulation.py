@@ -14,6 +14,8 @@ from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import check_jobs, run, stream
 from rmt.scores.estimates import Simulation
+from rmt.settings.classes import ClassTransfer
+from rmt.settings.elliptical import EllipticalTransfer
 from rmt.settings.filters import FilteredTransfer
 from rmt.settings.gaussian import GaussianTransfer
 from rmt.settings.isotropic import Transfer
@@ -80,6 +82,9 @@ def _drawing(
     from rmt.simulators.many_classes import draw_classes
 
     draws = _checks.whole("draws", draws)
+    if not isinstance(setting, _SETTINGS):
+        names = ", ".join(kind.__name__ for kind in _SETTINGS)
+        raise ValueError(f"simulate takes a setting (there is no model for {type(setting).__name__}): {names}")
     if method is not None:
         _checks.one_of("method", method, ("exact", "direct"))
     if isinstance(setting, MulticlassTransfer):
@@ -108,6 +113,17 @@ def _drawing(
     if isinstance(setting, MulticlassTransfer):
         return draw_classes(setting, alpha, draws, seed, loss=loss)
     return draw_fits(setting, alpha, draws, seed, loss=loss)
+
+
+_SETTINGS = (
+    Transfer,
+    GaussianTransfer,
+    ClassTransfer,
+    MulticlassTransfer,
+    EllipticalTransfer,
+    SubspaceTransfer,
+    FilteredTransfer,
+)
 
 
 def _only_square(setting: Any, loss: Any) -> None:

@@ -245,7 +245,7 @@ def test_regression():
         (lambda t: rmt.simulate(t, 10, seed=-1), "seed must be ≥ 0"),
         (lambda t: rmt.simulate(t, 10, gamma=[-1.0]), "gamma must be ≥ 0"),
         (lambda t: rmt.simulate(replace(t, gamma=[1, 2]), 10), "one setting, got arrays of shape"),
-        (lambda t: rmt.simulate("t", 10), "takes an isotropic rmt.Transfer, got str"),
+        (lambda t: rmt.simulate("t", 10), "takes a setting .there is no model for str.: Transfer, GaussianTransfer"),
         (lambda t: rmt.simulate(replace(t, n=2), 10), "needs n ≥ 3 here, got 2; use method='direct'"),
         (lambda t: rmt.simulate(replace(t, p=2), 10), "needs p ≥ 3"),
         (lambda t: rmt.simulate(replace(t, N=1), 10), "needs N ≥ 2"),
