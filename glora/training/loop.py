@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,27 +26,13 @@ from glora.tasks.base import Batch, Task, UnequalExamples, chunks, to_device
 from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
 from glora.training.averaging import Average
 from glora.training.batches import BatchOrder, mix, split_for_alpha
+from glora.training.divergence import TrainingDiverged, require_finite
 from glora.training.length import adapter_steps, learning_rate_factor
 from glora.training.processes import processes, sum_over_processes
-from glora.training.resume import load_weights, pack, unpack, weights_of
+from glora.training.resume import check_state, load_weights, pack, unpack, weights_of
 
 # Words that keep the streams of random numbers of a run apart.
 _ORDER, _ALPHA_ORDER, _ALPHA_SPLIT, _STEP, _ALPHA_STEP = range(5)
-
-
-class TrainingDiverged(RuntimeError):
-    """A loss or gradient is not finite; the message says where, and which checkpoint is good."""
-
-
-def require_finite(figures: Any, what: str) -> None:
-    """Raise TrainingDiverged if a figure of a (nested) table is NaN or infinite."""
-    for name, value in figures.items() if isinstance(figures, Mapping) else ():
-        require_finite(value, what)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise TrainingDiverged(
-                f"{name} of {what} is {value}: the weights have grown beyond what the model can compute with. "
-                "Train anew with a smaller lr, head_lr or weight_decay"
-            )
 
 
 @dataclass(frozen=True)
@@ -414,7 +400,7 @@ class _Loop:
             return
         stored = self.run_folder.load_checkpoint("last")
         if stored is not None:
-            self._check_state(stored[1])
+            check_state(stored[1], self.total)
         if self.accelerator.is_main_process:
             self.run_folder.rewind(stored[1]["step"] if stored else 0)
         self.accelerator.wait_for_everyone()
@@ -426,14 +412,3 @@ class _Loop:
         self.step, self.best, self.best_step = state["step"], state["best"], state["best_step"]
         self.without_gain, self.pending = state["without_gain"], state["pending"]
         self.history = self.run_folder.metrics
-
-    def _check_state(self, state: dict[str, Any]) -> None:
-        """Raise ValueError unless the loop can go on from a checkpoint's state."""
-        counts = (state.get("step"), state.get("without_gain"))
-        step, waited = (count if isinstance(count, int) else -1 for count in counts)
-        fits = 0 <= step <= self.total and waited >= 0 and isinstance(state.get("pending"), list)
-        if not fits or not {"best", "best_step"} <= state.keys():
-            raise ValueError(
-                f"the checkpoint's state {state} does not belong to a run of {self.total} steps; delete the checkpoint "
-                "to start anew"
-            )

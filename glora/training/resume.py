@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,3 +66,15 @@ def unpack(
     if average is not None:
         load_weights(average.tensors, parts["average"])
         average.load(parts["average"], step)
+
+
+def check_state(state: Mapping[str, Any], total: int) -> None:
+    """Raise ValueError unless a run of `total` steps can go on from a checkpoint's state."""
+    counts = (state.get("step"), state.get("without_gain"))
+    step, waited = (count if isinstance(count, int) else -1 for count in counts)
+    fits = 0 <= step <= total and waited >= 0 and isinstance(state.get("pending"), list)
+    if not fits or not {"best", "best_step"} <= state.keys():
+        raise ValueError(
+            f"the checkpoint's state {dict(state)} does not belong to a run of {total} steps; delete the checkpoint to "
+            "start anew"
+        )
