@@ -75,7 +75,9 @@ def toy_supernet(rank: int = 3, seed: int = 0, *, bias: bool = True, dtype: torc
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Net(bias).to(dtype)
-        supernet = SuperNet(model, rank, modules_to_save=["head"], generator=torch.Generator().manual_seed(seed))
+        supernet = SuperNet(
+            model, rank, modules_to_save=["head"], generator=torch.Generator().manual_seed(seed), steps="raw"
+        )
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = 0.5 * torch.randn_like(parameter)
