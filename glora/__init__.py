@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from glora.config import GLoRAConfig, LayerConfig, all_layer_configs
     from glora.model.attaching import alphas, attach, count_parameters, detach, disabled
     from glora.model.balancing import balance
-    from glora.model.certify import certify
     from glora.model.checkpoint import load, save
     from glora.model.merging import export, merge, merged, merged_copy, unmerge
     from glora.model.report import LayerReport, Report
     from glora.model.state import switch
     from glora.search.supernet import SuperNet
+    from glora.tuning.certify import certify
 
 _HOME = {
     "GLoRAConfig": "config",
@@ -33,7 +33,7 @@ _HOME = {
     "alphas": "model.attaching",
     "attach": "model.attaching",
     "balance": "model.balancing",
-    "certify": "model.certify",
+    "certify": "tuning.certify",
     "count_parameters": "model.attaching",
     "detach": "model.attaching",
     "disabled": "model.attaching",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rmt.linear.joint import JointOptimum, joint_optimum
     from rmt.linear.limits import Limit, few_samples, gamma_one, many_samples, many_source_samples, ridgeless
     from rmt.linear.regression import RegressionRisk
+    from rmt.losses import Loss
     from rmt.predict import theory
     from rmt.questions import SourcePenalty, TwoScales, samples_needed, source_penalty, two_scales
     from rmt.scores.estimates import Comparison, Estimate, RegressionSimulation, Simulation
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from rmt.settings.filters import FilteredTransfer, GradientFlow, PrincipalComponents, RidgeFilter, SpectralFilter
     from rmt.settings.gaussian import GaussianTransfer, RidgeSource, with_penalty
     from rmt.settings.isotropic import FixedSource, Transfer
-    from rmt.settings.losses import Loss
     from rmt.settings.many_classes import MulticlassTransfer
     from rmt.settings.regression import Regression
     from rmt.settings.spectrum import Spectrum
@@ -65,7 +65,7 @@ _HOME = {
     "GradientFlow": "settings.filters",
     "JointOptimum": "linear.joint",
     "Limit": "linear.limits",
-    "Loss": "settings.losses",
+    "Loss": "losses",
     "PrincipalComponents": "settings.filters",
     "QuadraticScore": "scores.quadratic",
     "Regression": "settings.regression",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rmt.losses import SQUARE, find_loss
 from rmt.settings.isotropic import Transfer
-from rmt.settings.losses import SQUARE, find_loss
 
 
 def theory(setting: Any, loss: Any = "square") -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from glora.model.probe import Batch
+    from glora.tuning.probe import Batch
 
 HELP = "prove on a probe batch that an adapter acts, merges, exports, reloads and leaves the base untouched"
 
@@ -36,8 +36,9 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     Raises:
         ValueError: there is no adapter, or no probe to certify it on.
     """
-    from glora.model import checkpoint, probe
-    from glora.model.certify import certify
+    from glora.model import checkpoint
+    from glora.tuning import probe
+    from glora.tuning.certify import certify
 
     if arguments.adapter is None:
         model, reference, folder, batch = _of_run(arguments.what)
@@ -65,8 +66,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _of_run(what: str) -> tuple[nn.Module, nn.Module, Path, Batch]:
     """The model of a run, its base, its adapter's folder, and examples of its task."""
-    from glora.model import probe
     from glora.runs.folder import Run
+    from glora.tuning import probe
     from glora.tuning.restore import restore
 
     run = Run.open(what)
@@ -94,7 +95,7 @@ def _read(file: str) -> Batch:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from glora.model import probe
+    from glora.tuning import probe
 
     try:
         return probe.batch_of(load_file(file))

@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from glora.model import checkpoint, probe
-from glora.model.certify import certify
+from glora.model import checkpoint
 from glora.model.state import get_state
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
 from glora.tasks import Task, make_task
 from glora.training.loop import check, require_finite, train
 from glora.training.processes import processes
-from glora.tuning import methods
+from glora.tuning import methods, probe
+from glora.tuning.certify import certify
 from glora.tuning.steps import measure_steps
 
 

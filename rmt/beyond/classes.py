@@ -20,9 +20,9 @@ from rmt._checks import BoolArray, FloatArray, IntArray
 from rmt.beyond.class_model import Components, resolver
 from rmt.convex.fixed_point import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_words
 from rmt.convex.iterate import iterate
+from rmt.losses import SQUARE, Loss
 from rmt.scores.solved import Solution, SolvedScore
 from rmt.settings.classes import ClassTransfer
-from rmt.settings.losses import SQUARE, Loss
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from scipy.special import ndtr
 from rmt._checks import FloatArray
 from rmt.convex.fixed_point import SpectralSolver, check_convex, point_words, source_unit
 from rmt.convex.mixture import Mixture
+from rmt.losses import SQUARE, Loss
 from rmt.scores.quadratic import QuadraticScore
 from rmt.scores.score import Score
 from rmt.scores.solved import SolvedScore, probe
 from rmt.settings.elliptical import EllipticalTransfer
-from rmt.settings.losses import SQUARE, Loss
 
 
 class _Elliptical(Score):

@@ -10,13 +10,13 @@ from rmt._checks import FloatArray, IntArray
 from rmt.convex.fixed_point import check_convex, point_words, solve
 from rmt.convex.mixture import flipped, plain_mixture
 from rmt.linear.forms import assemble
+from rmt.losses import SQUARE, Loss, Moments
 from rmt.resolvent import inverse_of, isotropic, spectral
 from rmt.scores.quadratic import QuadraticScore
 from rmt.scores.score import Score
 from rmt.scores.solved import FixedPoint, SolvedScore
 from rmt.settings.gaussian import GaussianTransfer, RidgeSource
 from rmt.settings.isotropic import Transfer, source_moments
-from rmt.settings.losses import SQUARE, Loss, Moments
 from rmt.settings.subspace import SubspaceTransfer
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-import rmt
-from rmt import _checks
+from rmt import __version__, _checks
 from rmt._files import read_text, to_json, to_plain, write_atomic
 from rmt.cli import fit
 from rmt.cli.exits import CODES, run
@@ -60,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=form,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"rmt {rmt.__version__}")
+    parser.add_argument("--version", action="version", version=f"rmt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     predict = commands.add_parser(
         "predict",

@@ -17,10 +17,10 @@ import numpy as np
 from rmt._checks import FloatArray, IntArray
 from rmt.convex.iterate import iterate
 from rmt.convex.mixture import Mixture, flipped, plain_mixture
+from rmt.losses import Loss, Moments
 from rmt.scores.solved import FixedPoint, SolvedScore
 from rmt.settings.gaussian import GaussianTransfer
 from rmt.settings.isotropic import Transfer, source_moments
-from rmt.settings.losses import Loss, Moments
 from rmt.settings.spectrum import BLOCK
 
 #: (positions of the points wanted, (e, v, τ)) → (κ, s, σ², ds/de), each of the length of the positions.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmt._checks import FloatArray, IntArray
-from rmt.settings.losses import Loss, Moments
+from rmt.losses import Loss, Moments
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import stream
+from rmt.losses import find_loss
 from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, Simulation, mean_estimate
 from rmt.scores.score import Score
-from rmt.settings.losses import find_loss
 from rmt.simulators.drawing import Drawing
 from rmt.simulators.model import model_of
 

@@ -11,12 +11,12 @@ from numpy.random import Generator
 from scipy.special import ndtr
 
 from rmt._checks import FloatArray
+from rmt.losses import SQUARE, Loss
 from rmt.settings.classes import ClassTransfer
 from rmt.settings.elliptical import EllipticalTransfer
 from rmt.settings.filters import FilteredTransfer
 from rmt.settings.gaussian import GaussianTransfer, RidgeSource
 from rmt.settings.isotropic import FixedSource, Transfer
-from rmt.settings.losses import SQUARE, Loss
 from rmt.settings.spectrum import Spectrum
 from rmt.settings.subspace import SubspaceTransfer
 from rmt.simulators.training import Filtered, Newton

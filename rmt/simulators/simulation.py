@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import check_jobs, run, stream
+from rmt.losses import SQUARE, find_loss
 from rmt.scores.estimates import Simulation
 from rmt.settings.classes import ClassTransfer
 from rmt.settings.elliptical import EllipticalTransfer
 from rmt.settings.filters import FilteredTransfer
 from rmt.settings.gaussian import GaussianTransfer
 from rmt.settings.isotropic import Transfer
-from rmt.settings.losses import SQUARE, find_loss
 from rmt.settings.many_classes import MulticlassTransfer
 from rmt.settings.regression import Regression
 from rmt.settings.subspace import SubspaceTransfer

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from rmt._checks import FloatArray
+from rmt.losses import Loss
 from rmt.scores.solved import ConvergenceError
 from rmt.settings.filters import PrincipalComponents
-from rmt.settings.losses import Loss
 
 _MAX_NEWTON = 100
 

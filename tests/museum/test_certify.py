@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 import glora
 from glora import GLoRAConfig, LayerConfig, all_layer_configs, presets
-from glora.model.certify import Certificate
+from glora.tuning.certify import Certificate
 from tests.glora.models import perturb
 from tests.museum import models
 from tests.museum.case import Case, parametrize
@@ -182,7 +182,7 @@ def test_certify_leaves_the_model_as_it_was():
 
 
 def test_a_stored_probe_certifies_again(tmp_path):
-    from glora.model import probe
+    from glora.tuning import probe
 
     model = models.trained(models.plain())
     glora.save(model, tmp_path)

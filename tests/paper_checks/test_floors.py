@@ -49,7 +49,7 @@ def test_imports_run_down_the_floors(path):
 
 
 def test_every_room_is_listed_and_no_folder_is_crowded():
-    entries = {path.stem for path in ROOT.iterdir() if path.name not in ("__pycache__", "results")}
+    entries = {path.stem for path in ROOT.iterdir() if path.name not in ("__pycache__", "results", "py.typed")}
     assert entries == set(ALLOWED)
     for folder in [ROOT, *(path for path in ROOT.rglob("*") if path.is_dir())]:
         if folder.parent.name == "checks" or {"results", "__pycache__"} & {folder.name, folder.parent.name}:

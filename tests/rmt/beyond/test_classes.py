@@ -20,7 +20,7 @@ from cases_beyond import (
 
 import rmt
 from rmt.beyond.classes import _Model
-from rmt.settings.losses import SQUARE
+from rmt.losses import SQUARE
 
 
 def two_classes(**change: object) -> rmt.ClassTransfer:

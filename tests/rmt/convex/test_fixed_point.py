@@ -12,7 +12,7 @@ from scipy.special import expit
 
 import rmt
 from rmt.convex.fixed_point import convex_score
-from rmt.settings.losses import SQUARE, find_loss
+from rmt.losses import SQUARE, find_loss
 from rmt.simulators.model import explicit
 
 CUSTOM = rmt.Loss(lambda x: -expit(-x), lambda x: expit(x) * expit(-x), name="logistic by hand")

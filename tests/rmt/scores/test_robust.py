@@ -9,7 +9,7 @@ import pytest
 from cases_beyond import MEAN, SECOND_SOURCE, SOURCE, D, J, random_gaussian, toeplitz
 
 import rmt
-from rmt.settings.losses import _tail_moment, find_loss
+from rmt.losses import _tail_moment, find_loss
 
 
 def classes(**change: object) -> rmt.ClassTransfer:

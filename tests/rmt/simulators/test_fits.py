@@ -11,7 +11,7 @@ from cases_beyond import random_gaussian
 from scipy.stats import ks_2samp
 
 import rmt
-from rmt.settings.losses import LOGISTIC, SQUARE, SQUARED_HINGE
+from rmt.losses import LOGISTIC, SQUARE, SQUARED_HINGE
 from rmt.simulators.model import explicit
 from rmt.simulators.training import Newton
 

@@ -27,7 +27,10 @@ from glora.layer.wrappers import SavedModule
 from glora.model import checkpoint
 from glora.model.attaching import detach, disabled
 from glora.model.merging import export, merged, merged_copy, unmerged
-from glora.model.probe import (
+from glora.model.state import adapted_modules, get_state, require_adapter, require_intact, require_state, switch, unwrap
+from glora.model.statistics import different, equal, tensors
+from glora.model.targets import base_modules
+from glora.tuning.probe import (
     Batch,
     Watch,
     call,
@@ -39,9 +42,6 @@ from glora.model.probe import (
     no_progress_bars,
     sampled,
 )
-from glora.model.state import adapted_modules, get_state, require_adapter, require_intact, require_state, switch, unwrap
-from glora.model.statistics import different, equal, tensors
-from glora.model.targets import base_modules
 
 #: Largest relative difference of outputs that rounding may make between ways to compute the same, by dtype.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -154,7 +154,7 @@ def certify(
         name: which adapter; the active one if None.
         reference: the base model as it was before `attach`, to compare with bit for bit; what stands in `model` if
             None.
-        stored: outputs as `glora.model.probe.load` gives them, from whoever certified the adapter before.
+        stored: outputs as `glora.tuning.probe.load` gives them, from whoever certified the adapter before.
         quick: leave out what copies the model (export, reload, detach).
 
     Raises:

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.special import expit
 
 import rmt
-from rmt.settings.losses import LOGISTIC, SQUARE, SQUARED_HINGE, find_loss
+from rmt.losses import LOGISTIC, SQUARE, SQUARED_HINGE, find_loss
 
 EXPONENTIAL = rmt.Loss(lambda x: -np.exp(-np.clip(x, -40, None)), lambda x: np.exp(-np.clip(x, -40, None)), name="exp")
 #: A loss whose curvature is no bell: Newton from one start may cycle on it.
