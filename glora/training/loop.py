@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,38 +25,13 @@ from glora.tasks.base import Batch, Task, UnequalExamples, chunks, to_device
 from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
 from glora.training.averaging import Average
 from glora.training.batches import BatchOrder, mix, split_for_alpha
-from glora.training.divergence import TrainingDiverged, require_finite
 from glora.training.length import adapter_steps, learning_rate_factor
+from glora.training.outcome import TrainingDiverged, TrainingResult, require_finite
 from glora.training.processes import processes, sum_over_processes
 from glora.training.resume import check_state, load_weights, pack, unpack, weights_of
 
 # Words that keep the streams of random numbers of a run apart.
 _ORDER, _ALPHA_ORDER, _ALPHA_SPLIT, _STEP, _ALPHA_STEP = range(5)
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training run did.
-
-    Attributes:
-        steps: adapter steps done.
-        alpha_steps: α steps done.
-        passes: examples sent forward and backward, α's included.
-        best: best main metric on validation (None without evaluation).
-        best_step: the step it was reached at.
-        stopped_early: whether patience ran out.
-        seconds: time in this process.
-        history: the lines of metrics, those before a resume included.
-    """
-
-    steps: int
-    alpha_steps: int
-    passes: int
-    best: float | None
-    best_step: int | None
-    stopped_early: bool
-    seconds: float
-    history: list[dict[str, Any]] = field(repr=False)
 
 
 def train(

@@ -18,7 +18,8 @@ from glora.integrations import peft_checkpoints
 from glora.layer import forward, geometry, wrappers
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import Adapted, AdaptedLayer
-from glora.model import attaching, certify, checkpoint, merging, state, statistics, targets
+from glora.model import attaching, checkpoint, merging, state, statistics, targets
+from glora.tuning import certify
 
 Patch = pytest.MonkeyPatch
 
