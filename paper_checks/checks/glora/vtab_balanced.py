@@ -57,7 +57,7 @@ class VtabBalanced(Study):
         verdict, summary = decide(difference, "searched GLoRA − LoRA", len(self.plan.tasks))
         rows = []
         if difference is not None:
-            above = "yes" if difference.low > GOAL else "no"
+            above = "yes" if difference.interval[0] > GOAL else "no"
             rows.append(Row("searched GLoRA − LoRA (points, 95 % interval)", None, difference.text))
             rows.append(Row(f"the interval lies above {GOAL:g} point", None, above))
         for (task, method), values in table(cells).items():
