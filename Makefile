@@ -3,32 +3,41 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= build/demo
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test attack lint format bench notebooks notebooks-fast claims mutants clean
+.PHONY: demo test test-fast wheel attack lint format bench notebooks notebooks-fast claims mutants clean
 
 # One stamp a set of extras, so that a second run installs nothing.
 $(VENV)/.python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24"
-	touch $@
+	@echo "making the environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade "pip>=24"
+	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
-	$(PIP) -e ".[demo]"
-	touch $@
+	@echo "installing what the demo needs (NumPy, SciPy, PyTorch, transformers …): about 1 GB, minutes the first time"
+	@$(PIP) -e ".[demo]"
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
-	$(PIP) -e ".[dev]"
-	touch $@ $(VENV)/.demo
+	@echo "installing what the tests need (as the demo, and pytest, PEFT, Jupyter …): minutes the first time"
+	@$(PIP) -e ".[dev]"
+	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## predict, simulate, check the papers' claims, write one page
 	$(BIN)/python -m paper_checks demo --out $(OUT)
 
 test: $(VENV)/.dev  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+test-fast: $(VENV)/.dev  ## without the tests marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+wheel: $(VENV)/.python  ## build the distribution and use it in a fresh environment without PyTorch
+	.ci/smoke $(BIN)/python
 
 attack: $(VENV)/.dev  ## random kills, bit flips, bad values for every key and every public function (at most 20 minutes)
 	ATTACK=whole $(BIN)/python -m pytest -q tests/attack

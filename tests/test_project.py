@@ -40,7 +40,7 @@ def test_readme_code_runs_and_its_figures_are_right(block, tmp_path, monkeypatch
 
 def test_readme_commands_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert {"demo", "test", "lint", "bench", "notebooks", "claims"} <= targets
+    assert {"demo", "test", "test-fast", "wheel", "lint", "bench", "notebooks", "claims"} <= targets
     for command in re.findall(r"`make ([a-z-]+)`", README) + re.findall(r"^make ([a-z-]+)", README, re.M):
         assert command in targets
 
