@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.threads import one_thread
 
 WITHIN, SHARE = 3.0, 0.95
@@ -39,6 +39,9 @@ class Steps(Check):
         f"of rank 4. Reproduced if in every model at least {SHARE:.0%} of the ratios lie within a factor {WITHIN:g} of "
         f"1, else not reproduced; the tensors outside are listed. Raw ratios (steps of 1) stand beside them."
     )
+    short = "With measured steps, AdamW's first step moves every tensor as far as LoRA's."
+    scale = "ViT-S/14 at 56 px, MiniLM-L6"
+    words = OURS
     needs = ("data/vtab", "data/glue", "models", "PyTorch, transformers and Pillow", "about a minute")
 
     def cells(self, context: Context) -> Sequence[str]:

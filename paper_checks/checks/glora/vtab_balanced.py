@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from paper_checks.core import Context, Figures, Outcome, Row
+from paper_checks.core import SMALL, Context, Figures, Outcome, Row
 from paper_checks.studies.vision.methods import label
 from paper_checks.studies.vision.statistics import decide, paired, table
 from paper_checks.studies.vision.study import Plan, Study
@@ -35,6 +35,10 @@ class VtabBalanced(Study):
         f"searched GLoRA minus LoRA, lies above (below) 0; else undecided. Whether it lies above {GOAL:g} point is "
         "reported, and whether each method's best rate lies within a factor 2.5 of LoRA's."
     )
+    short = "With balanced steps, searched GLoRA beats LoRA of the same size."
+    shown = ("searched GLoRA − LoRA", "points")
+    scale = "ViT-S/14 at 56 px (paper: ViT-B/16)"
+    words = SMALL
     needs = ("data/vtab", "models/vit-s14", "PyTorch, transformers and Pillow", "about 4 h of one core")
     plan = Plan(
         rates=(5e-4, 1e-3, 2e-3, 5e-3),

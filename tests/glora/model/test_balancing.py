@@ -12,6 +12,7 @@ from torch import nn
 
 import glora
 from glora import GLoRAConfig, LayerConfig, presets
+from glora._files import sealed
 from glora.layer.wrappers import AdaptedLayer
 from glora.model.balancing import restore_steps, steps_of
 from glora.model.checkpoint import adapter_tensors
@@ -143,7 +144,8 @@ def test_damaged_steps_are_refused_before_the_model_changes(tmp_path: Any, chang
     model = attached(presets.bitfit())
     glora.save(model, tmp_path)
     path = tmp_path / "adapter.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "steps": change}))
+    index = {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}
+    path.write_text(json.dumps(sealed({**index, "steps": change})))
     glora.detach(model)
     with pytest.raises(ValueError, match=message):
         glora.load(model, tmp_path)
