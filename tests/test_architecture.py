@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,10 @@ def test_files_that_contributing_names_exist():
     named = re.findall(r"`((?:rmt|glora|paper_checks|tests|docs)/[\w/.]*)`", text)
     assert named
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_the_citation_has_the_project_s_title_and_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\ntitle: {project['name']}\n" in citation
+    assert f"\nversion: {project['version']}\n" in citation
