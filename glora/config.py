@@ -31,6 +31,7 @@ from numbers import Real
 from typing import Any
 
 from glora._checks import of_kind, table
+from glora._files import DIGEST, unsealed
 
 TENSORS = ("A", "B", "C", "D", "E")
 STRUCTURES: dict[str, tuple[str, ...]] = {
@@ -297,7 +298,10 @@ class GLoRAConfig(LayerConfig):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GLoRAConfig:
         """Inverse of `to_dict`; unknown fields are an error, and without `steps` they are "raw", as before there were
-        any."""
+        any.  A ``digest`` that the file of a search carries must fit.
+        """
+        if DIGEST in values:
+            values = unsealed(values, "configuration")
         _known_fields(values, GLoRAConfig)
         table("overrides", values.get("overrides", {}))
         overrides = {key: LayerConfig.from_dict(layer) for key, layer in values.get("overrides", {}).items()}

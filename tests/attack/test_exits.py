@@ -49,7 +49,7 @@ def test_every_exception_has_its_code(exits, error, code, capsys):
     ("arguments", "message"),
     [
         (["simulate", *SIZES, "--draws", "1", "--json"], "--draws 1 has no standard error"),
-        (["simulate", *SIZES, "--draws", "1" + "0" * 21], "GB; give fewer draws"),
+        (["simulate", *SIZES, "--draws", "1" + "0" * 21], "draws must be ≤ 2^53"),
         (["simulate", *SIZES, "--jobs", "10000"], "n_jobs=10000 is more processes"),
         (["simulate", *SIZES, "--method", "direct", "--p", "1e9", "--n", "1e6"], "GB; lower p or n"),
         (["simulate", *SIZES, "--p", "10000000", "--n", "20000000000"], "GB; lower p or n"),
@@ -58,7 +58,7 @@ def test_every_exception_has_its_code(exits, error, code, capsys):
         (["sweep", *SIZES, "--grid", "gamma=1", "--grid", "gamma=2"], "--grid gamma is given twice"),
         (["sweep", *SIZES, "--grid", "gamma=1", "--out", ""], "--out is empty"),
         (["sweep", *SIZES, "--grid", "gamma=1", "--method", "direct", "--noise", "x"], "noise must be one of"),
-        (["predict", *SIZES, "--alpha", "inf"], "--alpha must be finite"),
+        (["predict", *SIZES, "--alpha", "inf"], "alpha must be finite"),
         (["fit", "--features", "/dev/zero", "--labels", "y.npy"], "pipe, socket or device"),
     ],
 )

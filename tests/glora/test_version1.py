@@ -49,6 +49,7 @@ def test_an_adapter(name: str) -> None:
         assert_alike(found[key], wanted[key])
 
 
+@pytest.mark.filterwarnings("ignore:.*without a digest:UserWarning")
 @pytest.mark.parametrize("name", [*scenes.RUNS, *scenes.SEARCHES])
 def test_a_half_done_run(tmp_path: Path, name: str) -> None:
     shutil.copytree(FOLDER / name, tmp_path / name)

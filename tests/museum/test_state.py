@@ -189,9 +189,9 @@ def test_older_adapters_load(tmp_path):
     model = models.trained(normed())
     glora.save(model, tmp_path)
     index = json.loads((tmp_path / "adapter.json").read_text())
-    assert index["version"] == 1
+    index = {key: value for key, value in index.items() if key not in ("digest", "steps", "buffers", "norms")}
     index["base"].pop("statistics")
-    (tmp_path / "adapter.json").write_text(json.dumps(index))
+    (tmp_path / "adapter.json").write_text(json.dumps({**index, "version": 1}))
     glora.load(normed(), tmp_path)
 
 

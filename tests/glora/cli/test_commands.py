@@ -80,6 +80,9 @@ def test_from_a_file_to_a_merged_model(config: Path, tmp_path: Path, capsys: pyt
     assert task.metrics(plain, "test")["accuracy"] == result["test"]["accuracy"]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:a step of 1 where nothing could be measured:UserWarning"
+)  # D of a zero bias has no step
 @pytest.mark.parametrize("method", ["full", "linear_probe", "glora", "custom"])
 def test_methods(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str) -> None:
     changes = [

@@ -186,6 +186,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match="solved for C = I: give a Transfer"):
         rmt.gamma_one(toeplitz(150, 0.2))
     with pytest.raises(ValueError, match=r"rmt\.simulate_fits fits at given"):
-        rmt.simulate(toeplitz(150, 0.2), 3)
+        rmt.sample_exact(toeplitz(150, 0.2), 3)
     with pytest.raises(ValueError, match="alpha must be finite"):
         rmt.theory(fixed(2.5, 0.1, *BASE), loss="logistic").mean(np.inf)

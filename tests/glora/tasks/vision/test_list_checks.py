@@ -192,10 +192,10 @@ def test_all_damaged_files_are_named(folder: Path, monkeypatch: pytest.MonkeyPat
     raised = {"00003.png": ValueError("bad value"), "00004.png": IndexError("index")}
     plain = Image.open
 
-    def opened(file: Path) -> Any:
+    def opened(file: Path, formats: Any = None) -> Any:
         if file.name in raised:
             raise raised[file.name]
-        return plain(file)
+        return plain(file, formats=formats)
 
     monkeypatch.setattr(Image, "open", opened)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
