@@ -36,7 +36,6 @@ class VtabBalanced(Study):
         "reported, and whether each method's best rate lies within a factor 2.5 of LoRA's."
     )
     short = "With balanced steps, searched GLoRA beats LoRA of the same size."
-    shown = ("searched GLoRA − LoRA", "points")
     scale = "ViT-S/14 at 56 px (paper: ViT-B/16)"
     words = SMALL
     needs = ("data/vtab", "models/vit-s14", "PyTorch, transformers and Pillow", "about 4 h of one core")
