@@ -39,7 +39,7 @@ test-fast: $(VENV)/.dev  ## without the tests marked slow
 wheel: $(VENV)/.python  ## build the distribution and use it in a fresh environment without PyTorch
 	.ci/smoke $(BIN)/python
 
-attack: $(VENV)/.dev  ## random kills, bit flips, bad values for every key and every public function (at most 20 minutes)
+attack: $(VENV)/.dev  ## random kills, bit flips, bad input (at most 20 minutes)
 	ATTACK=whole $(BIN)/python -m pytest -q tests/attack
 
 lint: $(VENV)/.dev  ## ruff (lint, format) and mypy

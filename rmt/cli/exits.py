@@ -1,6 +1,6 @@
 """How a command ends: which exception is which exit code, decided in this one place.
 
-The twin of `glora.cli.exits`. `paper_checks` uses this one.
+The twin of `glora.cli.exits`, since neither package may import the other.
 """
 
 from __future__ import annotations
