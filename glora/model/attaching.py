@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glora.config import GLoRAConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
-from glora.model import statistics
+from glora.model import first_calls, statistics
 from glora.model.balancing import estimate
 from glora.model.merging import unmerge, unmerged
 from glora.model.report import Report, describe
@@ -32,7 +32,6 @@ from glora.model.state import (
     require_state,
     switch,
     unwrap,
-    warn_of_aliases,
 )
 from glora.model.targets import Selection, base_modules, is_inside, select
 
@@ -108,7 +107,7 @@ def attach_selection(
     except BaseException:  # an interrupt too
         _remove(model, [name], before)
         raise
-    warn_of_aliases(model, {key: modules[key] for key in selection.layers})
+    first_calls.watch(model)
     return report
 
 
@@ -135,13 +134,13 @@ def _put(
     for key, adapter in adapters.items():
         layer = present.get(key)
         if layer is None:
-            layer = wrappers[modules[key]] = AdaptedLayer(modules[key])
+            layer = wrappers[modules[key]] = AdaptedLayer(modules[key], key)
             layer.train(modules[key].training)
         layer.adapters[name] = adapter.train(layer.training)
     for key in selection.saved:
         wrapper = present.get(key)
         if wrapper is None:
-            wrapper = wrappers[modules[key]] = SavedModule(modules[key])
+            wrapper = wrappers[modules[key]] = SavedModule(modules[key], key)
             wrapper.train(modules[key].training)
         assert isinstance(wrapper, SavedModule)
         wrapper.add(name)
@@ -217,6 +216,7 @@ def _remove(model: nn.Module, names: Iterable[str], active: str | None) -> None:
         return
     statistics.put(model, state.base_buffers, {})
     statistics.freeze_norms(model, False)
+    first_calls.stop(model)
     delattr(model, STATE)
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(key in state.trainable)

@@ -32,7 +32,7 @@ from glora.model.statistics import different, equal, tensors
 from glora.model.targets import base_modules
 from glora.tuning.probe import (
     Batch,
-    Watch,
+    Probe,
     call,
     cotangents,
     distance,
@@ -164,13 +164,15 @@ def certify(
     name = require_adapter(state, name or state.active)
     require_intact(model, name)
     model = unwrap(model)
-    before = state.active
+    before, unseen = state.active, state.unseen
     with unmerged(model), _as_it_was(model):
         switch(model, name)
         try:
             model.eval()
+            state.unseen = set()  # what the user's own first calls would be watched for is seen here
             return _Check(model, batch, name, reference, stored).run(quick)
         finally:
+            state.unseen = unseen
             switch(model, before)
 
 
@@ -186,7 +188,7 @@ class _Check:
     def run(self, quick: bool) -> Certificate:
         with torch.no_grad():
             # Watching keeps PyTorch from its fused paths, so the outputs to be compared come from unwatched runs.
-            watch = Watch(self.model, self.name)
+            watch = Probe(self.model, self.name)
             with watch.counting():
                 self.output = floats(call(self.model, self.batch))
             with watch:
@@ -228,7 +230,7 @@ class _Check:
 
     # ------------------------------------------------------------------------------------------------ the layers
 
-    def _layers(self, watch: Watch) -> list[LayerEffect]:
+    def _layers(self, watch: Probe) -> list[LayerEffect]:
         gradients, self.gradient_note = self._gradients(watch)
         found = []
         for key, layer in watch.layers.items():
@@ -252,7 +254,7 @@ class _Check:
         self.bypassed = watch.bypassed
         return found
 
-    def _gradients(self, watch: Watch) -> tuple[dict[str, float], str]:
+    def _gradients(self, watch: Probe) -> tuple[dict[str, float], str]:
         """Norm of the gradient of each layer's tensors, in training mode if the model can."""
         for training in (True, False):
             try:
@@ -261,7 +263,7 @@ class _Check:
                 note = f"{type(error).__name__}: {error}"
         return {}, f"; gradients could not be taken: {note}"
 
-    def _gradients_in(self, watch: Watch, training: bool) -> dict[str, float]:
+    def _gradients_in(self, watch: Probe, training: bool) -> dict[str, float]:
         parameters = {
             key: [p for p in layer.adapters[self.name].parameters() if p.requires_grad]
             for key, layer in watch.layers.items()
