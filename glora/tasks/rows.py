@@ -69,7 +69,7 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _read_tsv(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:  # without the mark that some editors put first
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
             return list(reader)
@@ -90,7 +90,7 @@ def _read_parquet(path: Path) -> list[Row]:
 
 def _read_jsonl(path: Path) -> list[Row]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -147,3 +147,38 @@ def column_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> 
 def _is_missing(value: Any) -> bool:
     """None, or the NaN that pandas writes for an empty cell."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def text_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:
+    """A sentence for every column whose value somewhere is no text (a list of words, say)."""
+    problems = []
+    for column in columns:
+        bad = [i for i, row in enumerate(rows) if isinstance(row.get(column), (list, tuple, dict, bool, bytes))]
+        if bad:
+            value = rows[bad[0]][column]
+            problems.append(
+                f"{where}: {column!r} of row {bad[0] + 1} is a {type(value).__name__}, {str(value)[:40]!r}, where a "
+                f"text should be ({len(bad)} rows); join it to one text"
+            )
+    return problems
+
+
+def repeated(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:
+    """A sentence if rows repeat the texts of another row, and how many of them with another label."""
+    labels: dict[tuple[Any, ...], Any] = {}
+    others = sum(labels.setdefault(_texts(row, columns), row["label"]) != row["label"] for row in rows)
+    count = len(rows) - len(labels)
+    if not count:
+        return []
+    unlike = f", {others} of them with another label" if others else ""
+    return [f"{where}: {count} of {len(rows)} rows repeat another row's text{unlike}"]
+
+
+def shared(train: Sequence[Row], test: Sequence[Row], columns: Sequence[str]) -> list[int]:
+    """Positions of the rows of `test` whose texts are those of a row of `train`."""
+    known = {_texts(row, columns) for row in train}
+    return [i for i, row in enumerate(test) if _texts(row, columns) in known]
+
+
+def _texts(row: Row, columns: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[column] for column in columns)

@@ -6,6 +6,7 @@ figure; "validation", for all choices, is cut from the training set.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from glora._checks import fraction, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
-from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split
+from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split, repeated, shared, text_problems
 from glora.tasks.text.encoder import build_classifier, head_names
 from glora.tasks.text.loading import check_inputs, load_tokenizer
 
@@ -141,6 +142,22 @@ class Glue:
             self._rows(split)
         _ = self.heads
         check_inputs(self._model_path, self._tokenizer, self.max_length)
+        notes = self._notes()
+        if notes:
+            warnings.warn("\n".join([f"{self.dataset}: look at the data before you train:", *notes]), stacklevel=2)
+
+    def _notes(self) -> list[str]:
+        """What is odd about the data and does not keep it from being used."""
+        pool, tested = self._rows("train+validation"), self._rows("test")
+        notes = repeated(pool, self.spec.columns, "train") + repeated(tested, self.spec.columns, "test")
+        both = shared(pool, tested, self.spec.columns)
+        if both:
+            notes.append(f"test: {len(both)} of {len(tested)} rows stand in train too, the first is row {both[0] + 1}")
+        known = {row["label"] for row in self._rows("train")}
+        for split in ("validation", "test") if self.spec.labels else ():
+            for label in sorted({row["label"] for row in self._rows(split)} - known):
+                notes.append(f"{split}: no training example is of class {self.spec.labels[label]!r}")
+        return [f"  {note}" for note in notes]
 
     def _rows(self, split: str) -> list[Row]:
         try:
@@ -156,15 +173,22 @@ class Glue:
         problems: list[str] = []
         for where, rows in (("train", pool), (test, tested)):
             found = column_problems(rows, (*self.spec.columns, "label"), f"{self.dataset}/{where}")
+            found = found or text_problems(rows, self.spec.columns, f"{self.dataset}/{where}")
             problems += found or self._label_problems(rows, f"{self.dataset}/{where}")
         if problems:
             raise ValueError("the data cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
         pool, tested = self._clean(pool), self._clean(tested)
-        if pool == tested:
+        known = len(shared(pool, tested, self.spec.columns))
+        if 2 * known > len(tested):
+            same = "the same rows as" if pool == tested else f"{known} rows of {len(tested)} from"
             raise ValueError(
-                f"{self.dataset}: the test file {test} holds the same rows as the training file; its figures would say "
-                "nothing"
+                f"{self.dataset}: the test file {test} holds {same} the training file; its figures would say "
+                "nothing: give it rows of its own"
             )
+        classes = {row["label"] for row in pool}
+        if len(classes) == 1:
+            one = self.spec.labels[pool[0]["label"]] if self.spec.labels else pool[0]["label"]
+            raise ValueError(f"{self.dataset}: every training example has the label {one!r}; there is nothing to learn")
         pool = self._subset(pool)
         order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(self.subset_seed)).tolist()
         cut = round(self.validation_fraction * len(pool))
@@ -193,7 +217,10 @@ class Glue:
             return []
         shown = ", ".join(f"{label!r} ({count}×)" for label, count in bad.most_common(5))
         wanted = f"0 to {len(labels) - 1} or {', '.join(labels)}" if labels else "a number from 0 to 5"
-        return [f"{where} has unknown labels {shown}; expected {wanted}"]
+        ones = {str(number) for number in range(1, len(labels) + 1)}
+        from_one = bool(labels) and {str(row["label"]) for row in rows} <= ones
+        hint = ": they count from 1, so subtract 1 from all of them" if from_one else ""
+        return [f"{where} has unknown labels {shown}; expected {wanted}{hint}"]
 
     def _clean(self, rows: Sequence[Row]) -> list[Row]:
         columns, labels = self.spec.columns, self.spec.labels

@@ -106,8 +106,8 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:
-        ValueError: there is none (transformers makes one of special tokens out of nothing), or the reader of its file
-            is not installed.
+        ValueError: there is none (transformers makes one of special tokens out of nothing), it has nothing to pad
+            with, or the reader of its file is not installed.
     """
     import transformers
 
@@ -121,5 +121,10 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
             "(tokenizer.json or a vocabulary) beside the model's"
         )
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(
+                f"the tokenizer of task.model={name!r} has neither a padding nor an end-of-text token, so texts of "
+                "unlike length cannot be put into a batch; name one in its tokenizer_config.json (pad_token)"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -14,6 +14,7 @@ Besides the four splits of `glora.tasks.base` there are further ones for what a 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,7 @@ from glora.tasks.vision.list_checks import (
     differs_from_union,
     labels_that_teach_nothing,
     leaving,
+    oddities,
     overlaps,
 )
 from glora.tasks.vision.lists import (
@@ -278,9 +280,14 @@ class Vtab:
             except DataProblems as error:
                 shift = f"{split}: {error.what}: " if split.startswith("shift:") else ""
                 problems += [shift + problem for problem in error.problems]
-        problems += self._between_lists({split: self._lists[split] for split in splits if split in self._lists})
+        lists = {split: self._lists[split] for split in splits if split in self._lists}
+        problems += self._between_lists(lists)
         if problems:
             raise DataProblems(str(self.folder), list(dict.fromkeys(problems)))
+        notes = oddities(lists)
+        if notes:
+            said = "\n".join(f"  {note}" for note in notes)
+            warnings.warn(f"{str(self.folder)!r}: look at the data before you train:\n{said}", stacklevel=3)
 
     def _between_lists(self, lists: Mapping[str, ImageList]) -> list[str]:
         """What is wrong between lists that may each be right; looks at paths and labels alone."""
