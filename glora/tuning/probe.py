@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,7 @@ class Probe(Watch):
         calls, reads: how often each was called, and how often its weight or bias was read.
         bypassed: layers whose frozen weight an operator took outside of the layer, with that operator's name.
         flops: operations of the base's matrix products in adapted layers.
+        acted: layers that acted at all while `counting`; None before.
     """
 
     def __init__(self, model: nn.Module, name: str) -> None:
@@ -112,14 +113,14 @@ class Probe(Watch):
         self.calls = dict.fromkeys(self.layers, 0)
         self.reads = dict.fromkeys(self.layers, 0)
         self.flops = 0
-        self._acted: set[str] | None = None
+        self.acted: set[str] | None = None
         self._squares: dict[str, list[float]] = {key: [0.0, 0.0] for key in self.layers}
 
     def __exit__(self, *error: Any) -> None:
         """Stop."""
         super().__exit__(*error)
         for key in self.layers:
-            if self._acted is not None and key not in self._acted and self.calls[key] + self.reads[key]:
+            if self.acted is not None and key not in self.acted and self.calls[key] + self.reads[key]:
                 self.bypassed.setdefault(key, "a fused operator")
 
     @contextmanager
@@ -128,14 +129,14 @@ class Probe(Watch):
 
         A layer that acts when it is watched and did not here is bypassed.
         """
-        self._acted = set()
+        self.acted = set()
 
         def forward(key: str, adapter: Adapter, x: Tensor, base: nn.Module) -> Tensor:
-            self._acted.add(key)  # type: ignore[union-attr]
+            self.acted.add(key)  # type: ignore[union-attr]
             return type(adapter).forward(adapter, x, base)
 
         def read(key: str, make: Callable[[], Tensor]) -> Tensor:
-            self._acted.add(key)  # type: ignore[union-attr]
+            self.acted.add(key)  # type: ignore[union-attr]
             return make()
 
         try:
@@ -238,6 +239,10 @@ def outputs(model: nn.Module, batch: Batch) -> list[Tensor]:
         model.train(training)
 
 
+class _Seen(Exception):
+    """The model is about to be called; its work is not needed."""
+
+
 def of_task(model: nn.Module, task: Any, size: int = 4) -> Batch:
     """What a task gives to its model for its first validation (or training) examples.
 
@@ -247,11 +252,16 @@ def of_task(model: nn.Module, task: Any, size: int = 4) -> Batch:
     split = "validation" if task.size("validation") else "train"
     examples = task.batch(split, range(min(size, task.size(split))))
     seen: list[tuple[Any, Any]] = []
-    hook = model.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+
+    def stop(_: nn.Module, args: Any, kwargs: Any) -> None:
+        seen.append((args, kwargs))
+        raise _Seen
+
+    hook = model.register_forward_pre_hook(stop, with_kwargs=True, prepend=True)
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), suppress(_Seen):
             device = next(model.parameters()).device
             task.loss(model, {key: value.to(device) for key, value in examples.items()})
     finally:

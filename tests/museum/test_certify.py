@@ -9,7 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 import glora
 from glora import GLoRAConfig, LayerConfig, all_layer_configs, presets
-from glora.tuning.certify import Certificate
+from glora.layer.wrappers import AdaptedLayer
+from glora.tuning import certify
+from glora.tuning.certificate import Certificate
 from tests.glora.models import perturb
 from tests.museum import models
 from tests.museum.case import Case, parametrize
@@ -221,3 +223,46 @@ def test_the_command_certifies_a_model_and_an_adapter(tmp_path, capsys):
     assert "with the base, and the outputs" in str(answer["statements"])
     assert main(words) == 0  # on the probe that the first certification left there
     assert "outputs = those stored with the adapter" in capsys.readouterr().out
+
+
+class Slow(nn.Module):
+    """A model whose calls take a second each on a clock of its own."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.now = body, 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.now += 1.0
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done"),
+    [(1.5, 1), (2.5, 2), (5, 3), (30, 5)],
+)
+def test_what_does_not_fit_into_the_time_is_said(seconds, done, monkeypatch):
+    model = models.trained(Slow(models.plain()))
+    monkeypatch.setattr(certify, "monotonic", lambda: model.now)
+    certificate = glora.certify(model, models.points(), quick=True, seconds=seconds)
+    assert model.now <= seconds
+    left = {statement.claim for statement in certificate.statements if "left out" in statement.detail}
+    assert len(certificate.statements) == 4
+    assert len(left) == {1: 3, 2: 2, 3: 1, 5: 0}[done], str(certificate)
+    assert certificate.holds is (None if left else True)
+    assert all(claim in str(certificate) for claim in left)
+
+
+def test_the_time_of_large_weights_is_judged_before_merging(monkeypatch):
+    model = models.trained(Slow(models.plain()))
+    original = AdaptedLayer.merged_parameters
+
+    def merged_parameters(self, name):
+        model.now += 4.0
+        return original(self, name)
+
+    monkeypatch.setattr(AdaptedLayer, "merged_parameters", merged_parameters)
+    monkeypatch.setattr(certify, "monotonic", lambda: model.now)
+    certificate = glora.certify(model, models.points(), quick=True, seconds=16)
+    assert model.now <= 16
+    assert [s.claim for s in certificate.statements if s.holds is None] == ["merged = unmerged"]
