@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from glora.tuning.certificate import Certificate
 from tests.glora.models import perturb
 from tests.museum import models
 from tests.museum.case import Case, parametrize
+from tests.museum.reports import REPORTS, UNSTATED
 
 
 class Checkpointed(nn.Module):
@@ -116,8 +119,9 @@ CASES = [
         "movement in certify",
     ),
     Case(
-        "tloen/alpaca-lora#352",
-        "training runs with 0 trainable parameters",
+        "huggingface/trl#6700",
+        "no parameter trains before the trainer is made, training ends as if all were well, and the saved file is the "
+        "one it began with",
         gpt2_without_training,
         "movement in certify",
         "GPT2",
@@ -141,9 +145,19 @@ def test_the_museum_is_large_enough():
     from tests.museum import test_loading, test_merging, test_parents, test_state, test_wrappers
 
     cases = [c for m in (test_loading, test_merging, test_parents, test_state, test_wrappers) for c in m.CASES] + CASES
-    assert len({case.report for case in cases}) >= 40
+    names = [case.report for case in cases]
+    assert len(names) == len(set(names)) >= 40
     assert len({case.without for case in cases}) >= 15
-    assert len([case for case in cases if case.model]) >= 10
+    assert len({case.model for case in cases} - {""}) >= 10
+    assert set(names) == REPORTS.keys()
+    assert all(report.title and report.version for report in REPORTS.values())
+    assert all(len(case.said) > 30 and case.said != REPORTS[case.report].title for case in cases)
+    whole = sum(report.whole for report in REPORTS.values())
+    page = (Path(__file__).parents[2] / "docs" / "silent.md").read_text(encoding="utf-8")
+    stated = sum(report.version != UNSTATED for report in REPORTS.values())
+    assert f"{len(REPORTS)} reports" in page
+    assert f"{whole} were read whole" in page
+    assert f"{stated} state a version" in page
 
 
 class Shared(nn.Module):

@@ -220,7 +220,10 @@ CASES = [
     ),
     Case("huggingface/peft#1355", "calling merge again adds the difference again", twice_is_once, "exact merging"),
     Case(
-        "huggingface/peft#3650", "a merge and an unmerge leave other base weights", unmerging_restores, "exact merging"
+        "huggingface/peft#3482",
+        "unmerging after merges in a row gives other base weights than there were before",
+        unmerging_restores,
+        "exact merging",
     ),
     Case(
         "huggingface/peft#3498",
@@ -249,7 +252,7 @@ CASES = [
     ),
     Case(
         "huggingface/peft#2213",
-        "merging ends in a bare KeyError with a layer's name",
+        "loading an adapter for a merged export ends in a bare KeyError with a layer's name",
         computed_weights_are_refused,
         "refusal at attach",
     ),
@@ -261,8 +264,8 @@ CASES = [
         "Qwen2",
     ),
     Case(
-        "hiyouga/LlamaFactory#10832",
-        "modules_to_save unties lm_head; the export still says tied and one of the two is lost",
+        "unslothai/unsloth#9331",
+        "on a tied model the two copies of modules_to_save drift apart, and the trained output layer is lost in the merge",
         ties_of_saved_modules_are_told,
         "report of ties",
         "Qwen2",
