@@ -27,6 +27,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -240,17 +241,39 @@ class GLoRAConfig(LayerConfig):
         object.__setattr__(self, "modules_to_save", tuple(self.modules_to_save))
         object.__setattr__(self, "overrides", dict(self.overrides))
 
-    @property
+    @cached_property
     def layer(self) -> LayerConfig:
         """The configuration of a targeted layer without an override."""
         return LayerConfig(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(LayerConfig)})
 
     def layer_for(self, name: str) -> LayerConfig:
         """The configuration of the targeted layer called `name`."""
-        for pattern, layer in self.overrides.items():
-            if re.search(pattern, name):
-                return layer
-        return self.layer
+        pattern = self.override_for(name)
+        return self.layer if pattern is None else self.overrides[pattern]
+
+    def override_for(self, name: str) -> str | None:
+        """The first pattern of `overrides` that is found in a layer's name, or None."""
+        exact, others = self._patterns
+        found = exact.get(name, (len(self.overrides), None))
+        for place, pattern in others:
+            if place > found[0]:
+                break
+            if pattern.search(name):
+                return pattern.pattern
+        return found[1]
+
+    @cached_property
+    def _patterns(self) -> tuple[dict[str, tuple[int, str]], list[tuple[int, re.Pattern[str]]]]:
+        """Overrides of one layer, by its name (`explicit` writes thousands), and all others, each with its place."""
+        exact: dict[str, tuple[int, str]] = {}
+        others: list[tuple[int, re.Pattern[str]]] = []
+        for place, pattern in enumerate(self.overrides):
+            name = re.sub(r"\\(.)", r"\1", pattern[1:-1])
+            if pattern == f"^{re.escape(name)}$":
+                exact.setdefault(name, (place, pattern))
+            else:
+                others.append((place, re.compile(pattern)))
+        return exact, others
 
     @classmethod
     def explicit(

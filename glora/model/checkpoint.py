@@ -19,7 +19,7 @@ from glora._digests import not_finite
 from glora._files import read_text, require_regular, sealed, unsealed, write_atomic, write_json
 from glora.config import LayerConfig
 from glora.layer.adapter import Adapter
-from glora.layer.geometry import op_for
+from glora.layer.geometry import is_plain, op_for
 from glora.model.attaching import attach_selection
 from glora.model.balancing import check_steps, restore_steps, steps_of
 from glora.model.merging import unmerged
@@ -256,13 +256,17 @@ def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tenso
     modules = dict(base_modules(model))
     problems: list[str] = []
     expected: dict[str, torch.Size] = {}
+    parts: dict[Any, dict[str, torch.Size]] = {}  # layers that are alike have the same ones
     for key, config in selection.layers.items():
         module = modules.get(key)
         if module is None or op_for(module) is None:
             problems.append(f"layer {key}: " + ("missing" if module is None else f"is {type(module).__name__}"))
             continue
-        adapter = Adapter(config, module, torch.Generator())
-        expected |= {f"{key}.{part}": tensor.shape for part, tensor in adapter.state_dict().items()}
+        kind = config, type(module), is_plain(module), module.weight.shape, module.bias is None
+        if kind not in parts:
+            found = Adapter(config, module, torch.Generator()).state_dict()
+            parts[kind] = {part: tensor.shape for part, tensor in found.items()}
+        expected |= {f"{key}.{part}": shape for part, shape in parts[kind].items()}
     for key in selection.saved:
         if key not in modules:
             problems.append(f"module {key}: missing")

@@ -13,6 +13,7 @@ from glora.model.state import get_state
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
 from glora.tasks import Task, make_task
+from glora.tasks.hub import commit
 from glora.training.loop import check, require_finite, train
 from glora.training.processes import processes
 from glora.tuning import methods, probe
@@ -84,6 +85,8 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "seconds": round(done.seconds, 2),
             "certificate": certificate,
         }
+        if commit(model) is not None:
+            result["model_commit"] = commit(model)
         if lock is not None:
             lock.require()
             run.finish(result)

@@ -37,6 +37,9 @@ _INTERVAL = re.compile(r"([+-]\d+\.\d+)(?: points)?(?:, 95 % interval)? (\[[^\]]
 #: The committed results of full runs.
 COMMITTED = Path(__file__).parents[1] / "results"
 
+#: What transformers is told where it reads a folder: to run no code that lies in it, and to ask no one else.
+LOCAL = {"trust_remote_code": False, "local_files_only": True}
+
 
 @dataclass(frozen=True)
 class Context:
