@@ -31,7 +31,7 @@ from functools import cached_property
 from numbers import Real
 from typing import Any
 
-from glora._checks import of_kind, table
+from glora._checks import of_kind, table, whole
 from glora._files import DIGEST, unsealed
 
 TENSORS = ("A", "B", "C", "D", "E")
@@ -47,6 +47,9 @@ NORMS = ("trained", "frozen")
 INITS = ("kaiming", "xavier", "gaussian")
 #: Where the step of each support tensor comes from, see `GLoRAConfig`.
 STEPS = ("balanced", "data-free", "raw")
+
+#: Larger than any layer.
+MOST_RANK = 10**6
 
 Target = str | Sequence[str] | Callable[[str, Any], bool]
 
@@ -98,8 +101,7 @@ class LayerConfig:
             _one_of(name, getattr(self, name), STRUCTURES[name])
         _one_of("a_product", self.a_product, A_PRODUCTS)
         _one_of("init", self.init, INITS)
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise ValueError(f"rank must be a positive integer, got {self.rank!r}")
+        whole("rank", self.rank, 1, MOST_RANK)
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         for name in ("tie_a_d", "train_alpha", "recompute"):
