@@ -9,7 +9,7 @@ from typing import Any
 import glora
 from glora._files import to_json
 from glora.cli import certify, search
-from glora.cli.exits import CODES, run
+from glora.cli.exits import CODES, Parser, run
 from glora.runs import shipped
 
 EXAMPLES = """examples:
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         "epilog": EXAMPLES,
         "allow_abbrev": False,
     }
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="glora", description="Adapters for pretrained models: GLoRA, α-LoRA, LoRA and relatives.", **shape
     )
     parser.add_argument("--version", action="version", version=f"glora {glora.__version__}")

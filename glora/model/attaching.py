@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from glora._checks import fits_memory
 from glora.config import GLoRAConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
@@ -95,6 +96,10 @@ def attach_selection(
     _check_overlap(selection, present)
     report = describe(model, selection)
     modules = dict(base_modules(model))
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        fits_memory(
+            f"an adapter of {report.adapter_parameters:,} numbers", 4.0 * report.adapter_parameters, "lower rank"
+        )
     # Everything that can fail comes before the first change.
     adapters = {key: Adapter(layer, modules[key], generator) for key, layer in selection.layers.items()}
     before = None if state is None else state.active

@@ -152,7 +152,7 @@ def require_adapter(state: State, name: str | None) -> str:
     """
     if name is None:
         raise ValueError(f"no adapter is active; name one of {sorted(state.adapters)}")
-    if name not in state.adapters:
+    if not isinstance(name, str) or name not in state.adapters:
         raise ValueError(f"no adapter is called {name!r}; attached are {sorted(state.adapters)}")
     return name
 

@@ -296,7 +296,7 @@ class _Check:
             export(self.model, folder, self.name)
             if callable(getattr(self.model, "save_pretrained", None)):
                 kind: Any = type(self.model)
-                plain = kind.from_pretrained(folder, dtype=next(self.model.parameters()).dtype)
+                plain = kind.from_pretrained(folder, dtype=next(self.model.parameters()).dtype, trust_remote_code=False)
             else:
                 from safetensors.torch import load_model
 

@@ -14,6 +14,7 @@ from glora.model.state import get_state
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
 from glora.tasks import Task, make_task
+from glora.tasks.hub import commit
 from glora.training.loop import check, require_finite, train
 from glora.training.outcome import TrainingResult
 from glora.training.processes import processes
@@ -86,6 +87,8 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "seconds": round(done.seconds, 2),
             "certificate": certificate,
         }
+        if commit(model) is not None:
+            result["model_commit"] = commit(model)
         if lock is not None:
             lock.require()
             run.finish(result)

@@ -75,7 +75,10 @@ def history(folder: Path = COMMITTED) -> dict[str, list[Frozen]]:
     path = folder / FILE
     if not path.exists():
         return {}
-    return {name: [Frozen(**entry) for entry in entries] for name, entries in read_json(path).items()}
+    try:
+        return {name: [Frozen(**entry) for entry in entries] for name, entries in read_json(path).items()}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"file {str(path)!r} is damaged ({error}); restore it from the repository") from None
 
 
 def freeze(checks: Mapping[str, Check], why: str, folder: Path = COMMITTED) -> list[str]:

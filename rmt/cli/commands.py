@@ -14,7 +14,7 @@ import numpy as np
 from rmt import __version__, _checks
 from rmt._files import read_text, to_json, to_plain, write_atomic
 from rmt.cli import fit
-from rmt.cli.exits import CODES, run
+from rmt.cli.exits import CODES, Parser, run
 from rmt.scores.score import QUANTITIES
 from rmt.settings.isotropic import Transfer, from_dict
 from rmt.sweep import MOST_POINTS
@@ -52,7 +52,7 @@ A sweep that was interrupted keeps its finished points: run the same command aga
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the ``rmt`` command."""
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="rmt",
         description="Theory and simulation of α-rescaled fine-tuning.",
         epilog=EXAMPLES,

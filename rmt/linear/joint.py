@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
+from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.linear.gaussian import GaussianScore
 from rmt.linear.limits import one_source
@@ -49,6 +50,7 @@ def joint_optimum(setting: Transfer | GaussianTransfer, *, source_gamma: bool = 
     Raises:
         ValueError: K sources of a ``Transfer``, or ``source_gamma`` without its ridge source.
     """
+    _checks.flag("source_gamma", source_gamma)
     if isinstance(setting, GaussianTransfer):
         if source_gamma:
             raise ValueError("source_gamma=True is solved for C = I only; search over RidgeSource(gamma=…) instead")

@@ -83,6 +83,7 @@ def ridgeless(setting: Transfer) -> Limit:
     p > n: α* stays finite. p < n: α* → ±∞ while α*θ tends to ``scaled_star`` and SNR*² to (1−η)·(value at h = 1).
     p = n: the SNR falls to 0, double descent that no α removes.
     """
+    one_source(setting)
     peak = np.asarray(setting.p) == np.asarray(setting.n)
     tiny = np.where(peak, 1.0, 0.0)  # γ = 0 is refused at the peak, whose limit is known
     score = one_source(replace(setting, gamma=tiny))
@@ -99,6 +100,7 @@ def ridgeless(setting: Transfer) -> Limit:
 
 def many_source_samples(setting: Transfer) -> Limit:
     """N → ∞ at the setting's γ: the source is κ̃μ/(μ² + 1 + γ̃), without noise."""
+    one_source(setting)
     score = one_source(replace(setting, N=math.inf))
     return _limit(setting, score.alpha_star, score.scaled_star, score.best_snr)
 

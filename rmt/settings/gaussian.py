@@ -152,6 +152,7 @@ def with_penalty(setting: GaussianTransfer, penalty: Any) -> GaussianTransfer:
         setting: with fixed sources. penalty: Γ as (p, p) matrix, (p,) diagonal, or :class:`Spectrum`, all of its
             eigenvalues > 0.
     """
+    _checks.of_type("setting", setting, GaussianTransfer)
     check_dimension("penalty", penalty, setting.p)
     if any(isinstance(source, RidgeSource) for source in setting.sources):
         raise ValueError("with_penalty takes fixed sources; give FixedSource(vector=w) with the learned weights")

@@ -81,13 +81,14 @@ def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, 
 
 def draw_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> Drawing:
     """The blocks of :func:`simulate_fits`, fitted one after the other as they are asked for."""
-    scales = np.atleast_1d(_checks.finite("alpha", alpha))
+    scales = _checks.line("alpha", _checks.finite("alpha", alpha))
     draws, seed, loss = _checks.whole("draws", draws), _checks.whole("seed", seed, low=0), find_loss(loss)
     model = model_of(setting)
     if len(model.sources) > 1:
         raise ValueError("a fit at given scales takes one source, given plainly, not a sequence")
     if model.gamma <= 0:
         raise ValueError("gamma must be > 0 in simulate_fits")
+    _checks.fits_memory(f"draws={draws}", 3.0 * draws * len(scales), "give fewer draws")
     block = max(1, _BLOCK // (model.n * model.p))
 
     def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> FitSimulation:

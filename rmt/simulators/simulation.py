@@ -100,6 +100,7 @@ def _drawing(
     if linear and alpha is not None:
         raise ValueError(f"{words} gives every alpha from the same fits; leave alpha out and ask the result")
     if isinstance(setting, Transfer) and linear:
+        check_options(method or "exact", options)
         chosen = draw_direct if method == "direct" else draw_exact
         return chosen(setting, draws, seed, **options)
     if method == "exact":
@@ -189,7 +190,7 @@ def draw_exact(
     """The blocks of :func:`sample_exact`, as they are made."""
     single_setting(setting)
     draws = _checks.whole("draws", draws)
-    gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
+    gammas = _checks.line("gamma", _checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
     check_jobs("n_jobs", n_jobs)
     check_draws(setting, draws, len(gammas))
     sizes = [int(setting.p), int(setting.n)]
@@ -200,6 +201,7 @@ def draw_exact(
         2.0 * band * largest * block_size(setting),
         "lower p or n, or take theory alone",
     )
+    _checks.flag("progress", progress)
     pieces = [
         (setting, _checks.whole("seed", seed, low=0), index, gammas)
         for index in range(-(-draws // block_size(setting)))
@@ -238,6 +240,7 @@ def simulate_running(
     Each is yielded as soon as its draws are made. Every one extends the one before: nothing is drawn twice, and the
     last equals one call of :func:`simulate` with that many draws and the same options.
     """
+    steps = _checks.listed("steps", steps, "counts of draws")
     counts = [_checks.whole("steps", step) for step in steps]
     if not counts or any(later <= earlier for earlier, later in itertools.pairwise(counts)):
         raise ValueError(f"steps must be increasing counts of draws, got {_checks.shown(list(steps))}")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from glora._checks import fraction, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
+from glora.tasks.hub import check_revision
 from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split, repeated, shared, text_problems
 from glora.tasks.text.encoder import build_classifier, head_names
 from glora.tasks.text.loading import check_inputs, load_tokenizer
@@ -37,6 +38,8 @@ class GlueSpec:
     tests: tuple[str, ...] = ("validation",)
 
 
+#: The data set on the hub.
+HUB = "nyu-mll/glue"
 _PAIR = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
 DATASETS = {
@@ -74,6 +77,8 @@ class Glue:
         shots: the same, but so many of each class.
         validation_fraction: part of those examples that "validation" gets.
         subset_seed: of both draws.
+        revision: commit, tag or branch of the model on the hub; None takes the newest.
+        data_revision: the same of the data set, where `folder` is None.
     """
 
     dataset: str
@@ -86,6 +91,8 @@ class Glue:
     shots: int | None = None
     validation_fraction: float = 0.2
     subset_seed: int = 0
+    revision: str | None = None
+    data_revision: str | None = None
 
     greater_is_better = True
 
@@ -105,6 +112,7 @@ class Glue:
                 whole(f"task.{name}", getattr(self, name), 1)
         whole("task.subset_seed", self.subset_seed, 0)
         fraction("task.validation_fraction", self.validation_fraction)
+        check_revision("task.data_revision", self.data_revision, HUB if self.folder is None else None)
 
     @property
     def spec(self) -> GlueSpec:
@@ -119,7 +127,7 @@ class Glue:
     @cached_property
     def heads(self) -> tuple[str, ...]:
         """The classification head, and a pooler that the checkpoint lacks."""
-        return head_names(self._model_path, self.outputs, self.pooling)
+        return head_names(self._model_path, self.outputs, self.pooling, self.revision)
 
     @property
     def outputs(self) -> int:
@@ -128,11 +136,13 @@ class Glue:
 
     @cached_property
     def _model_path(self) -> str:
-        return expand("task.model", self.model)
+        found = expand("task.model", self.model)
+        check_revision("task.revision", self.revision, found)
+        return found
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(self._model_path)
+        return load_tokenizer(self._model_path, revision=self.revision)
 
     # ------------------------------------------------------------------------------------------------ data
 
@@ -141,7 +151,7 @@ class Glue:
         for split in ("train", "test"):
             self._rows(split)
         _ = self.heads
-        check_inputs(self._model_path, self._tokenizer, self.max_length)
+        check_inputs(self._model_path, self._tokenizer, self.max_length, self.revision)
         notes = self._notes()
         if notes:
             warnings.warn("\n".join([f"{self.dataset}: look at the data before you train:", *notes]), stacklevel=2)
@@ -207,7 +217,7 @@ class Glue:
 
     def _read(self, split: str) -> list[Row]:
         if self.folder is None:
-            return hub_split("nyu-mll/glue", self.dataset, split)
+            return hub_split(HUB, self.dataset, split, self.data_revision)
         return read_split(expand("task.folder", self.folder), split)
 
     def _label_problems(self, rows: Sequence[Row], where: str) -> list[str]:
@@ -272,7 +282,7 @@ class Glue:
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model with a new head."""
-        return build_classifier(self._model_path, self.outputs, self.pooling, seed)
+        return build_classifier(self._model_path, self.outputs, self.pooling, seed, self.revision)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or squared error for STS-B; a mean over examples."""

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from glora.tasks.hub import from_hub
+
 #: A tokenizer with fewer tokens, special ones not counted, has lost its vocabulary.
 FEWEST_TOKENS = 10
 
@@ -45,7 +47,7 @@ def loading(what: str) -> Iterator[None]:
         raise ValueError(f"{what} cannot be loaded: {reason}") from None
 
 
-def check_inputs(name: str, tokenizer: Any, max_length: int) -> None:
+def check_inputs(name: str, tokenizer: Any, max_length: int, revision: str | None = None) -> None:
     """Raise ValueError if a text model cannot take what its tokenizer makes of texts, cut to `max_length` tokens.
 
     Tokens must be in its table of embeddings, and positions in its table of positions, if it has one: a model that
@@ -55,8 +57,9 @@ def check_inputs(name: str, tokenizer: Any, max_length: int) -> None:
         name: hub name or folder of the model.
         tokenizer: from `load_tokenizer`.
         max_length: the task's.
+        revision: of the model on the hub.
     """
-    sketch = _sketch(name)
+    sketch = _sketch(name, revision)
     words = sketch.get_input_embeddings()
     if isinstance(words, nn.Embedding) and len(tokenizer) > words.num_embeddings:
         raise ValueError(
@@ -79,12 +82,12 @@ def _first_position(table: nn.Embedding) -> int:
     return int(getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1))
 
 
-def _sketch(name: str) -> Any:
+def _sketch(name: str, revision: str | None) -> Any:
     """The model without weights."""
     import transformers
 
     with loading(f"task.model={name!r}"):
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(name, **from_hub(revision))
         with torch.device("meta"):
             return transformers.AutoModel.from_config(config)
 
@@ -102,7 +105,7 @@ def gguf_options(gguf_file: str | None) -> dict[str, str]:
     return {"gguf_file": gguf_file}
 
 
-def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
+def load_tokenizer(name: str, gguf_file: str | None = None, revision: str | None = None) -> Any:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:
@@ -111,9 +114,9 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
     """
     import transformers
 
-    extra = gguf_options(gguf_file)
+    extra = {**from_hub(revision), **gguf_options(gguf_file)}
     with loading(f"the tokenizer of task.model={name!r}"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False, **extra)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
     known = len(tokenizer) - len(set(tokenizer.all_special_ids))
     if known < FEWEST_TOKENS:
         raise ValueError(

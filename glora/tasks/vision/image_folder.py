@@ -81,6 +81,7 @@ class Vtab:
             a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``. Without
             a mapping, class folders bear the names of train/'s folders or those in ``classes.txt``.
         most_pixels: larger pictures are refused; see `images.Transform`.
+        revision: commit, tag or branch of a model of the hub; None takes the newest.
         outside: allow lists whose paths leave the data folder (absolute, or with ``..``).
         test_limit: use only so many images of the test list, evenly spread (None: all of them).
 
@@ -103,6 +104,7 @@ class Vtab:
     test_limit: int | None = None
     most_pixels: int = MOST_PIXELS
     outside: bool = False
+    revision: str | None = None
 
     main_metric = "accuracy"
     greater_is_better = True
@@ -138,7 +140,16 @@ class Vtab:
     def class_number(self) -> int:
         """Number of classes: the field, ``classes.txt``, VTAB's table, or the largest training label."""
         known = self.classes or class_count(self.folder)
-        return known or max(*self.image_list("train").labels, *self.image_list("validation").labels) + 1
+        if known:
+            return known
+        labels = {*self.image_list("train").labels, *self.image_list("validation").labels}
+        if max(labels) >= 10 * len(labels):
+            warnings.warn(
+                f"the largest label in the lists of {self.folder!r} is {max(labels):,}, but only {len(labels)} labels "
+                f"occur: the head gets {max(labels) + 1:,} outputs; number the classes from 0 on, or give task.classes",
+                stacklevel=2,
+            )
+        return max(labels) + 1
 
     @property
     def outputs(self) -> int:
@@ -303,7 +314,12 @@ class Vtab:
 
         generator = torch.Generator().manual_seed(seed)
         return load_classifier(
-            self.model, self.class_number, side=self.side, generator=generator, drop_path=self.drop_path
+            self.model,
+            self.class_number,
+            side=self.side,
+            generator=generator,
+            drop_path=self.drop_path,
+            revision=self.revision,
         )
 
     def size(self, split: str) -> int:
