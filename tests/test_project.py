@@ -40,7 +40,7 @@ def test_readme_code_runs_and_its_figures_are_right(block, tmp_path, monkeypatch
 
 def test_readme_commands_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert {"demo", "test", "test-fast", "wheel", "lint", "bench", "notebooks", "claims"} <= targets
+    assert {"demo", "test", "test-fast", "test-all", "docs", "wheel", "lint", "bench", "notebooks", "claims"} <= targets
     for command in re.findall(r"`make ([a-z-]+)`", README) + re.findall(r"^make ([a-z-]+)", README, re.M):
         assert command in targets
 
@@ -55,10 +55,20 @@ def test_console_scripts_have_help(script, capsys):
 
 
 def test_every_dependency_has_a_tested_version():
-    pinned = {re.split("[=<>]", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    def plain(requirement: str) -> str:
+        return re.split(r"[\[<>=]", requirement)[0].lower().replace("_", "-")
+
+    pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
     wanted = PROJECT["dependencies"] + [d for extra in PROJECT["optional-dependencies"].values() for d in extra]
-    names = {re.split(r"[\[<>=]", requirement)[0].lower() for requirement in wanted} - {PROJECT["name"]}
+    names = {plain(requirement) for requirement in wanted} - {PROJECT["name"]}
     assert names - pinned <= {"timm"}, "timm needs torchvision, which the tested CPU build of torch does not go with"
+
+
+def test_the_source_distribution_is_the_repository():
+    carried = set((ROOT / "MANIFEST.in").read_text().split()) | {"rmt", "glora", "paper_checks", "notebooks"}
+    own = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("**/*.py"))} - {"build", "dist"}
+    assert {name for name in own if not name.startswith((".", "venv"))} <= carried
+    assert {".ci", ".github", "mkdocs.yml", ".pre-commit-config.yaml"} <= carried
 
 
 def test_benchmarks_can_be_run_by_name():
