@@ -1,4 +1,4 @@
-"""What the README promises: its code runs, its figures are right, its commands exist."""
+"""What README and the pages for readers promise: their code runs, its figures are right, its commands exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,23 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "start").glob("*.md")),
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.strip().splitlines()[-1][:40])
-def test_readme_code_runs_and_its_figures_are_right(block, tmp_path, monkeypatch):
+def blocks(language: str) -> list[Any]:
+    return [
+        pytest.param(block, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
+    ]
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_code_runs_and_its_figures_are_right(block, tmp_path, monkeypatch):
     """Every line runs; where a line's comment starts with numbers, they are the values of its expression."""
     monkeypatch.chdir(tmp_path)
     space: dict = {}
