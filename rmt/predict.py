@@ -30,6 +30,12 @@ def theory(setting: Any, loss: Any = "square") -> Any:
 
     Raises:
         ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> score = rmt.theory(setting)
+    >>> score.accuracy([0.0, 1.0, 2.0]).round(4)
+    array([0.7997, 0.8559, 0.8627])
     """
     from rmt.beyond.classes import ClassScore
     from rmt.beyond.elliptical import elliptical_score

@@ -61,6 +61,15 @@ def balance(model: nn.Module, data: Any, name: str | None = None, *, forward: Fo
     Warns:
         UserWarning: once, for layers that no input reached or whose inputs were all zero or not finite (their tensors
             have step 1), and tensors that move nothing (D on a zero bias).
+
+    >>> import glora
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.GLoRAConfig(A="vector", B="lora", rank=4, target=["0"]))
+    >>> steps = glora.balance(model, torch.randn(8, 16))
+    >>> sorted(steps["0"]), steps["0"]["B"]
+    (['A', 'B'], 1.0)
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)

@@ -60,6 +60,15 @@ def switch(model: nn.Module, name: str | None, *, trainable: bool = True) -> Non
 
     Raises:
         ValueError: there is no such adapter, or one is merged.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> other = glora.attach(model, glora.presets.lora(2, target=["0"]), "second")
+    >>> glora.switch(model, "default")
+    >>> glora.count_parameters(model).trainable
+    192
     """
     state = require_state(model)
     if name is not None:

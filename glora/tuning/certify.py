@@ -79,6 +79,15 @@ def certify(
 
     Raises:
         ValueError: there is no such adapter, or one of its layers was replaced since `attach`.
+
+    >>> import glora
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> certificate = glora.certify(model, torch.randn(8, 16))
+    >>> print(str(certificate).splitlines()[0])
+    adapter 'default': 1 of 2 layers adapted (50 %, 80 % of its matrix products)
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)

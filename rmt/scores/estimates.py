@@ -21,7 +21,13 @@ ALLOWANCE = 2.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over draws with its standard error; arrays of one shape."""
+    """A mean over draws with its standard error; arrays of one shape.
+
+    >>> import numpy as np
+    >>> import rmt
+    >>> rmt.Estimate(value=np.array(0.8), stderr=np.array(0.01)).stderr
+    array(0.01)
+    """
 
     value: FloatArray
     stderr: FloatArray
@@ -56,6 +62,12 @@ class Comparison:
     """Theory beside simulation, entry by entry.
 
     ``raw_z`` is (value − theory)/stderr; ``z`` is the same after the finite-size allowance was taken off.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> found = rmt.simulate(setting, draws=200, seed=0).compare(rmt.theory(setting), alpha=[0.0, 1.0])
+    >>> found.worst < 5
+    True
     """
 
     quantities: tuple[str, ...]
@@ -120,6 +132,12 @@ class Simulation:
 
     Methods take ``alpha`` as those of :class:`rmt.Score` do (broadcasting against the G penalties) and return
     :class:`Estimate`.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> draws = rmt.simulate(setting, draws=500, seed=0)
+    >>> abs(float(draws.accuracy(1.0).value) - 0.8559) < 5 * float(draws.accuracy(1.0).stderr) + 1e-3
+    True
     """
 
     c: FloatArray
@@ -246,6 +264,11 @@ class RegressionSimulation:
     """Draws of the risk of a rescaled and adapted regression matrix, quadratic in the scale of each output.
 
     ``rows``: (D, d, 3) coefficients of 1, α, α² of the excess risk of each output; ``noise2`` = dσ₀².
+
+    >>> import rmt
+    >>> setting = rmt.Regression(n=40, gamma=0.1, target=[[1.0, 0.0, 0.5]], source=[[0.5, 0.1, 0.2]], noise=0.3)
+    >>> rmt.simulate(setting, draws=50, seed=0).risk(1.0).value.shape
+    ()
     """
 
     rows: FloatArray

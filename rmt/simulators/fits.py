@@ -28,7 +28,14 @@ _BLOCK = 2**21
 
 @dataclass(frozen=True)
 class FitSimulation:
-    """What independent fits give at each α: (D, A) mean, variance and accuracy of the score of a fresh point."""
+    """What independent fits give at each α: (D, A) mean, variance and accuracy of the score of a fresh point.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=20, n=30, N=50, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> fits = rmt.simulate_fits(setting, [0.0, 1.0], draws=20, seed=0, loss="logistic")
+    >>> fits.accuracy.value.shape
+    (2,)
+    """
 
     alpha: FloatArray  #: (A,)
     means: FloatArray
@@ -74,6 +81,11 @@ def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, 
 
     Raises:
         ValueError: arrays of settings, several sources, or γ = 0.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=20, n=30, N=50, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> rmt.simulate_fits(setting, [1.0], draws=10, seed=0, loss="logistic").accuracy.value > 0.6
+    array([ True])
     """
     drawing = draw_fits(setting, alpha, draws, seed, loss=loss)
     return drawing.finish(list(drawing.parts), draws)

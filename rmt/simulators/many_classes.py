@@ -24,7 +24,20 @@ _FRESH = 4000
 
 @dataclass(frozen=True)
 class MulticlassSimulation:
-    """What independent fits give at each α."""
+    """What independent fits give at each α.
+
+    >>> import rmt
+    >>> setting = rmt.MulticlassTransfer(
+    ...     n=90,
+    ...     gamma=0.5,
+    ...     means=[[2.0, 0.0], [0.0, 2.0], [-1.0, -1.0]],
+    ...     covariances=[[1.0, 1.0]] * 3,
+    ...     source=[[1, 0], [0, 1], [-1, -1]],
+    ... )
+    >>> fits = rmt.simulate(setting, draws=20, seed=0, alpha=[0.0, 1.0])
+    >>> fits.accuracy.value.shape
+    (2,)
+    """
 
     alpha: FloatArray  #: (A,) or (A, K)
     accuracies: FloatArray  #: (D, A)
@@ -83,7 +96,8 @@ def _draw(setting: MulticlassTransfer, scales: FloatArray, loss: str, rng: Gener
         for c, spectrum in enumerate(setting.spectra):
             centre = weights @ means[c] + offset
             form = spectrum.colour(weights)
-            scores = centre + fresh @ np.linalg.qr(form.T, mode="r")  # RᵀR = WCWᵀ
+            root = np.linalg.qr(form.T, mode="r")  # (min(p, K), K), RᵀR = WCWᵀ
+            scores = centre + fresh[:, : len(root)] @ root
             accuracies[index, c], own[index, c] = np.mean(scores.argmax(axis=1) == c), centre[c]
     return accuracies, own
 

@@ -58,6 +58,28 @@ def test_page_is_self_contained_escaped_and_says_everything(results):
     assert "full run, 3 cells, seed 0" in text
 
 
+def test_the_report_keeps_plots_in_files_of_their_own(results, tmp_path):
+    (tmp_path / "claims").mkdir()
+    for name in ("alpha_lora.gone.png", "mine.png"):
+        (tmp_path / "claims" / name).touch()
+    out = claims.write_report([Fake("one"), Drawn("two")], results, tmp_path / "claims.html")
+    text = out.read_text(encoding="utf-8")
+    assert "data:image" not in text
+    assert text.count('<a href="claims/alpha_lora.two.png"><img loading="lazy"') == 1
+    assert {path.name for path in (tmp_path / "claims").iterdir()} == {"alpha_lora.two.png", "mine.png"}
+    assert (tmp_path / "claims" / "alpha_lora.two.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_committed_page_is_light_and_its_plots_are_there():
+    page = ROOT / "docs" / "claims.html"
+    text = page.read_text(encoding="utf-8")
+    assert len(text.encode()) < 300_000
+    shown = re.findall(r'src="([^"]+)"', text)
+    assert len(shown) > 20
+    for source in shown:
+        assert (page.parent / source).is_file(), f"{source}: run `make claims`"
+
+
 def test_same_results_give_the_same_bytes(results):
     checks = [Fake("one"), Drawn("two")]
     assert claims.claims_page(checks, results) == claims.claims_page(checks, results)

@@ -85,6 +85,14 @@ def test_classes_without_a_common_basis():
         rmt.theory(dense, loss="softmax")
 
 
+def test_simulation_of_more_classes_than_dimensions():
+    plane = rmt.MulticlassTransfer(
+        n=500, gamma=0.5, means=np.array([[2, 0], [0, 2], [-1, -1]]), covariances=np.ones(2), source=np.eye(3, 2)
+    )
+    simulation = rmt.simulate(plane, 10, 0, alpha=[0.0, 1.0])
+    assert simulation.compare(rmt.theory(plane)).worst <= 4
+
+
 def test_winning_probabilities():
     """Independent equal scores win equally often; three scores against counting; the chances sum to 1."""
     for count in (2, 3, 5, 10):

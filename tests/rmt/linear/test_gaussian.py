@@ -18,7 +18,7 @@ from cases_beyond import (
     random_gaussian,
     toeplitz,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rmt
@@ -69,7 +69,6 @@ def test_spectral_resolvent_is_the_isotropic_one_when_all_eigenvalues_are_one():
     n=st.integers(1, 60),
     log_gamma=st.floats(-20, 20),
 )
-@settings(deadline=None, max_examples=150)
 def test_theta_solves_its_equation(values, n, log_gamma):
     gamma = float(np.exp(log_gamma))
     values = np.array(values)
@@ -341,7 +340,6 @@ WILD = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(-1.0,
     ridge=st.booleans(),
     loss=st.sampled_from(["square", "logistic"]),
 )
-@settings(deadline=None, max_examples=300)
 def test_any_input_is_refused_by_name_or_answered(n, gamma, label_noise, values, mean, weights, ridge, loss):
     try:
         source = (
