@@ -201,8 +201,7 @@ def _unmoved(places: Iterable[Place], moments: Mapping[str, Moments]) -> Iterato
         known = moments.get(place.name)
         for tensor, structure in place.adapter.step_names.items():
             if known is not None and known.usable and "." not in tensor:
-                moved, _ = rule.own(place.adapter, place.base, tensor, structure, known)
-                if not 0 < moved < math.inf:
+                if not rule.moves(place.adapter, place.base, tensor, structure, known):
                     yield place.name, tensor
 
 
