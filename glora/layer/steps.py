@@ -52,9 +52,9 @@ from glora.layer.tensors import LowRank, SupportTensor
 RANK = 4
 #: What acts through a sum that cancels is taken to move the output by at least this share of what it would if nothing
 #: cancelled: Σ_i x_i in B (zero behind a LayerNorm), W0 x in A. Training changes the input x, and with it the sum: ten
-#: steps of LoRA at 3e-3 change the output of a layer, the next one's input, by 10 · 3e-3 · 2/√3 of it. Without the share
-#: a step would be set by a cancellation that those ten steps undo. What acts through W0 or b0 alone (C, D) needs none,
-#: whatever their size: they are frozen, so a D on a small bias does from the first step to the last what E does.
+#: steps of LoRA at 3e-3 change the output of a layer, the next one's input, by 10 · 3e-3 · 2/√3 of it. Without the
+#: share a step would be set by a cancellation that those ten steps undo. What acts through W0 or b0 alone (C, D) needs
+#: none, whatever their size: they are frozen, so D on a small bias does from the first step to the last what E does.
 DRIFT = 1 / 32
 #: A bias below this share of the reference is rounding: D moves nothing there.
 NOTHING = 1e-7

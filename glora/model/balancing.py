@@ -200,9 +200,10 @@ def _unmoved(places: Iterable[Place], moments: Mapping[str, Moments]) -> Iterato
     for place in places:
         known = moments.get(place.name)
         for tensor, structure in place.adapter.step_names.items():
-            if known is not None and known.usable and "." not in tensor:
-                if not rule.moves(place.adapter, place.base, tensor, structure, known):
-                    yield place.name, tensor
+            whole = "." not in tensor  # a supernet's slices follow it
+            if known is not None and known.usable and whole:
+                moved = rule.moves(place.adapter, place.base, tensor, structure, known)
+                yield from [] if moved else [(place.name, tensor)]
 
 
 def _batches(data: Any) -> Iterator[Any]:

@@ -149,7 +149,7 @@ BENT = {
     "test_suggested_alpha.py": "suggested_alpha",
     "test_glue_analyses.py": "glue_sensitivity",
     "test_alpha_overhead.py": "alpha_overhead",
-    "test_steps.py": "steps",
+    "test_steps.py": "steps one_rate",
     "test_study.py": "vtab_layers vtab_merging vtab_paper vtab_gpu",
     "test_comparison.py": "glue_recipe glue_full",
     "test_layer_claims.py": "hypothesis_class merging parameter_counts special_cases",

@@ -161,7 +161,9 @@ def test_a_small_bias_needs_no_cap_and_the_cases_without_an_answer() -> None:
         tiny.bias.mul_(1e-6)  # type: ignore[operator, union-attr]
     adapter = Adapter(LayerConfig(A="vector", D="vector"), tiny)
     shift = steps.factors(adapter, tiny, plain)["D"] * tiny.bias.detach().square().mean().sqrt()  # type: ignore[operator, union-attr]
-    assert float(shift) == pytest.approx(steps.reference(plain), rel=1e-3)  # b0 is frozen: D is what E is, however small
+    assert float(shift) == pytest.approx(
+        steps.reference(plain), rel=1e-3
+    )  # b0 is frozen: D is what E is, however small
     with torch.no_grad():
         tiny.bias.zero_()  # type: ignore[operator, union-attr]
     assert steps.factors(adapter, tiny, plain)["D"] == 1.0
