@@ -110,6 +110,13 @@ def restore_steps(model: nn.Module, steps: Mapping[str, Mapping[str, float]], na
         place.adapter.stepped = place.name in steps
 
 
+def adopt_steps(model: nn.Module, steps: Mapping[str, Mapping[str, float]]) -> None:
+    """Set steps that another process measured on its copy of the model; what the model computes stays what it is."""
+    seen: set[int] = set()
+    for place in places_of(model, str(require_state(model).active)):
+        rule.apply(place.adapter, place.base, steps.get(place.name, {}), seen)
+
+
 def check_steps(layers: Mapping[str, LayerConfig], steps: Mapping[str, Any]) -> None:
     """Raise ValueError unless `steps` are positive numbers for tensors of these layers."""
     for key, values in steps.items():
