@@ -14,11 +14,12 @@ grid; two more seeds, and random subnets; a third task that nobody tuned on, wit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from paper_checks.core import Context, Figures
+from paper_checks.core import COMMITTED, Context, Figures, Outcome, Verdict
 from paper_checks.statistics.rates import settle
 from paper_checks.studies.vision.study import STUDY, Plan, Study
 from rmt._files import read_json
@@ -88,9 +89,10 @@ class BalancedStudy(Study):
             return self._design(context, task, words[0])
         if kind == "best":
             return self._best(context, task, words[0])
-        if kind in ("rate", "final") and words[0] == "lora":
+        if kind in ("rate", "final", "few") and words[0] in ("lora", "probe"):
             found = self._borrowed(context, "-".join([kind, task, *words]))
-            if found is not None and (kind == "rate" or found["lr"] == self._best_rate(context, task, "lora")):
+            free = kind == "rate" or words[0] == "probe"
+            if found is not None and (free or found["lr"] == self._best_rate(context, task, "lora")):
                 return {**found, "computed_by": STUDY}
         return super().cell(context, kind, task, words)
 
@@ -188,3 +190,27 @@ class BalancedStudy(Study):
             for method in ("lora", "glora_searched")
         ]
         return here, [cell for cell in wanted if cell not in cells]
+
+
+class SecondRow(BalancedStudy):
+    """A claim of the first study again: the same rule on the balanced study's cells, on its first seeds.
+
+    Before the class of the claim among the bases, whose rule this one completes.
+    """
+
+    plan = replace(BALANCED, seeds=FIRST)
+    kind: str  #: of the cells that the verdict rests on
+
+    def judge(self, cells: Mapping[str, Figures]) -> Outcome:
+        outcome: Outcome = super().judge(cells)  # type: ignore[safe-super]
+        wanted = [cell for cell in self.cells(Context(out=COMMITTED)) if cell.startswith(f"{self.kind}-")]
+        missing = [cell for cell in wanted if cell not in cells]
+        if not missing:
+            return outcome
+        summary = f"{outcome.summary}; {len(missing)} of {len(wanted)} runs are missing, from {missing[0]} on"
+        return replace(outcome, verdict=Verdict.UNDECIDED, summary=summary)
+
+
+def again(rule: str) -> str:
+    """The rule of a second row."""
+    return f"{rule} GLoRA has balanced steps here, LoRA raw ones; three seeds, and undecided while a run is missing."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from paper_checks.checks.glora.one_rate import CHECK as RATE
 from paper_checks.checks.glora.steps import CHECK as STEPS
 from paper_checks.checks.glora.vtab_balanced import CHECK as BALANCED
+from paper_checks.checks.glora.vtab_layers import SECOND as LAYERS
 from paper_checks.core import COMMITTED, Context, Verdict
 from paper_checks.studies.vision.balanced import ONE_RATE
 
@@ -58,3 +59,17 @@ def test_the_balanced_study_can_be_stopped_anywhere() -> None:
     ):
         assert order.index(one) < order.index(other)
     assert "is missing" in BALANCED.judge({}).summary or "no pair" in BALANCED.judge({}).summary
+
+
+def test_a_second_row_has_the_firsts_rule_and_waits_for_all_its_cells() -> None:
+    def cell(share: float) -> dict:
+        return {"layers": {"mlp_share": share, "random_mlp_share": 0.55, "random_spread": 0.02}}
+
+    for check, share, verdict in ((LAYERS, 0.6, Verdict.REPRODUCED), (LAYERS, 0.5, Verdict.NOT_REPRODUCED)):
+        cells = dict.fromkeys(check.cells(Context(out=COMMITTED)), cell(share))
+        assert len(cells) == 6
+        assert check.judge(cells).verdict is verdict
+        cells.popitem()
+        outcome = check.judge(cells)
+        assert outcome.verdict is Verdict.UNDECIDED
+        assert "1 of 6 runs are missing" in outcome.summary
