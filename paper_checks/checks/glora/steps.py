@@ -126,15 +126,17 @@ def ratios(task: Any) -> dict[str, dict[str, Any]]:
     lora = dict(moved(task, {"B": "lora", "rank": 4}, "raw"))
     found: dict[str, dict[str, Any]] = {}
     for fields in STRUCTURES:
-        for steps in ("raw", "balanced"):
-            for (layer, tensor), change in moved(task, fields, steps):
-                rank = fields.get("rank", 4)
-                choice = f"{tensor} {fields[tensor]}" + (f" of rank {rank}" if rank != 4 else "")
-                one = found.setdefault(choice, {"layers": [], "raw": [], "balanced": []})
-                if change > 0:  # D on a bias of zeros does nothing
-                    one[steps].append(round(change / lora[layer, "B"], 4))
-                    if steps == "raw":
-                        one["layers"].append(layer)
+        raw, balanced = (dict(moved(task, fields, steps)) for steps in ("raw", "balanced"))
+        for (layer, tensor), change in raw.items():
+            # Nothing: D on a bias of zeros, and (but for rounding) one shift of all keys, which softmax ignores.
+            if not change > 0 or not balanced[layer, tensor] > 0:
+                continue
+            rank = fields.get("rank", 4)
+            choice = f"{tensor} {fields[tensor]}" + (f" of rank {rank}" if rank != 4 else "")
+            one = found.setdefault(choice, {"layers": [], "raw": [], "balanced": []})
+            one["layers"].append(layer)
+            one["raw"].append(round(change / lora[layer, "B"], 4))
+            one["balanced"].append(round(balanced[layer, tensor] / lora[layer, "B"], 4))
     return found
 
 
