@@ -13,6 +13,7 @@ member. This is the only global state of the package.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
@@ -126,6 +127,14 @@ class GLoRAPeftModel(BaseTuner):
     prefix = f"{NAME}_"
     tuner_layer_cls = Tuned
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING  # type: ignore[assignment]
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """PEFT's, on a copy of the configuration: steps are this model's, and the caller's stays what it was."""
+        config = copy.copy(self.peft_config[adapter_name])
+        if isinstance(config, GLoRAPeftConfig):
+            config.step_factors = dict(config.step_factors)
+        self.peft_config[adapter_name] = config
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
 
     def _create_and_replace(
         self,

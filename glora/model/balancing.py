@@ -119,6 +119,13 @@ def restore_steps(model: nn.Module, steps: Mapping[str, Mapping[str, float]], na
         place.adapter.stepped = place.name in steps
 
 
+def adopt_steps(model: nn.Module, steps: Mapping[str, Mapping[str, float]]) -> None:
+    """Set steps that another process measured on its copy of the model; what the model computes stays what it is."""
+    seen: set[int] = set()
+    for place in places_of(model, str(require_state(model).active)):
+        rule.apply(place.adapter, place.base, steps.get(place.name, {}), seen)
+
+
 def check_steps(layers: Mapping[str, LayerConfig], steps: Mapping[str, Any]) -> None:
     """Raise ValueError unless `steps` are positive numbers for tensors of these layers."""
     for key, values in steps.items():
@@ -209,10 +216,10 @@ def _unmoved(places: Iterable[Place], moments: Mapping[str, Moments]) -> Iterato
     for place in places:
         known = moments.get(place.name)
         for tensor, structure in place.adapter.step_names.items():
-            if known is not None and known.usable and "." not in tensor:
-                moved, _ = rule.own(place.adapter, place.base, tensor, structure, known)
-                if not 0 < moved < math.inf:
-                    yield place.name, tensor
+            whole = "." not in tensor  # a supernet's slices follow it
+            if known is not None and known.usable and whole:
+                moved = rule.moves(place.adapter, place.base, tensor, structure, known)
+                yield from [] if moved else [(place.name, tensor)]
 
 
 def _batches(data: Any) -> Iterator[Any]:

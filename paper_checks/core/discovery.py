@@ -1,7 +1,8 @@
 """Finding the checks.
 
 To add one: a module in ``paper_checks/checks/alpha_lora`` or ``paper_checks/checks/glora`` with one :class:`Check`
-subclass and ``CHECK = ThatClass()``. Discovery finds it; ``list``, ``run``, ``report`` and the README table follow.
+subclass and ``CHECK = ThatClass()``, and ``SECOND`` where the claim is judged a second time under other conditions.
+Discovery finds it; ``list``, ``run``, ``report`` and the README table follow.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ def all_checks() -> dict[str, Check]:
         first = [name for name in getattr(package, "ORDER", ()) if name in names]
         for name in [*first, *(name for name in names if name not in first)]:
             module = importlib.import_module(f"paper_checks.checks.{group}.{name}")
-            check = getattr(module, "CHECK", None)
-            if isinstance(check, Check):
-                if check.id in found:
-                    raise ValueError(f"two checks have the id {check.id!r}; rename one")
-                found[check.id] = check
+            for check in (getattr(module, name, None) for name in ("CHECK", "SECOND")):
+                if isinstance(check, Check):
+                    if check.id in found:
+                        raise ValueError(f"two checks have the id {check.id!r}; rename one")
+                    found[check.id] = check
     return found
 
 

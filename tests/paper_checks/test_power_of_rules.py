@@ -138,6 +138,9 @@ SIMULATED: dict[str, tuple[Callable[[Draw, float], Cells], float, float]] = {
     "glora.vtab_corruptions": (vision("final", "glora_searched", "lora"), 0.08, -0.08),
     "glora.vtab_fewshot": (few_shot, 0.07, -0.07),
     "glora.vtab_search": (vision("own", "glora_searched", "glora_random"), 0.07, -0.07),
+    "glora.vtab_corruptions_balanced": (vision("final", "glora_searched", "lora"), 0.08, -0.08),
+    "glora.vtab_fewshot_balanced": (few_shot, 0.07, -0.07),
+    "glora.vtab_search_balanced": (vision("own", "glora_searched", "glora_random"), 0.07, -0.07),
     "glora.vtab_leak": (leak, 0.07, -0.07),
     "glora.language_model": (language, 0.09, -0.09),
 }
@@ -149,7 +152,7 @@ BENT = {
     "test_suggested_alpha.py": "suggested_alpha",
     "test_glue_analyses.py": "glue_sensitivity",
     "test_alpha_overhead.py": "alpha_overhead",
-    "test_steps.py": "steps",
+    "test_steps.py": "steps one_rate vtab_layers_balanced",
     "test_study.py": "vtab_layers vtab_merging vtab_paper vtab_gpu",
     "test_comparison.py": "glue_recipe glue_full",
     "test_layer_claims.py": "hypothesis_class merging parameter_counts special_cases",

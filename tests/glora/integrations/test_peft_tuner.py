@@ -93,6 +93,24 @@ def test_steps_are_measured_stored_and_read_again(fields, tmp_path):
     torch.testing.assert_close(logits(again.merge_and_unload().eval()), output, rtol=1e-4, atol=1e-5)
 
 
+def test_a_configuration_used_again_knows_nothing_of_the_first_models_steps():
+    config = GLoRAPeftConfig(target_modules=["query"], B="vector", D="vector", steps="balanced", task_type="SEQ_CLS")
+    first = peft.get_peft_model(bert(), config)
+    assert config.step_factors == {}
+    other = bert()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.copy_(3 * parameter + 0.1)
+    found, fresh = (peft.get_peft_model(m, c).peft_config["default"].step_factors for m, c in (
+        (other, config), (copy.deepcopy(other), copy.deepcopy(config))
+    ))  # fmt: skip
+    assert found == fresh
+    assert found != first.peft_config["default"].step_factors
+    first.add_adapter("second", config)
+    assert first.peft_config["second"].step_factors == first.peft_config["default"].step_factors
+    assert config.step_factors == {}
+
+
 def test_a_raw_adapter_has_no_steps_to_measure():
     with pytest.raises(ValueError, match="has no steps to measure; give GLoRAPeftConfig steps='balanced'"):
         glora.peft.balance(wrapped(B="lora"), {"input_ids": torch.ones(1, 3, dtype=torch.long)})
