@@ -65,7 +65,7 @@ class Frozen:
 def digest(check: Check) -> str:
     """SHA-256 (16 hex digits) of the rule's words, its numbers, and the syntax of its verdict."""
     parts: list[Any] = [" ".join(check.rule.split())]
-    for function, owner in _followed(check):
+    for function, owner in followed(check):
         parts.append([_syntax(function), _numbers(function, owner)])
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:16]
 
@@ -110,7 +110,7 @@ def older_cells(check: Check, records: Mapping[str, Mapping[str, Any]], entries:
     return [cell for cell, record in records.items() if str(record.get("time", "")) < entries[-1].time]
 
 
-def _followed(check: Check) -> Iterator[tuple[types.FunctionType, type | None]]:
+def followed(check: Check) -> Iterator[tuple[types.FunctionType, type | None]]:
     """``judge`` and every function of ``paper_checks`` that it reaches, each once, in the order of use."""
     seen: set[Any] = set()
     waiting: list[tuple[types.FunctionType, type | None]] = [(type(check).judge, type(check))]  # type: ignore[list-item]
@@ -180,13 +180,17 @@ def _ours(thing: Any) -> bool:
 
 def _tree(function: types.FunctionType) -> ast.FunctionDef:
     code = function.__code__
-    return _definitions(code.co_filename)[code.co_firstlineno]
+    return definitions(code.co_filename)[code.co_firstlineno]
 
 
 @functools.cache
-def _definitions(path: str) -> dict[int, ast.FunctionDef]:
-    """Functions of a file by their first line, decorators included."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+def definitions(path: str) -> dict[int, ast.FunctionDef]:
+    """Functions of a file by their first line."""
+    return by_line(ast.parse(Path(path).read_text(encoding="utf-8")))
+
+
+def by_line(tree: ast.Module) -> dict[int, ast.FunctionDef]:
+    """Functions of a syntax tree by their first line, decorators included."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     return {min([node.lineno, *(one.lineno for one in node.decorator_list)]): node for node in nodes}
 

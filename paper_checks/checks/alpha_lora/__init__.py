@@ -3,6 +3,7 @@
 #: Theorems, then figures, then data, as in the paper; then what it leaves open, and networks.
 ORDER = (
     "arbitrary_source",
+    "several_sources",
     "ridge_source",
     "figure1",
     "figure2",
@@ -14,6 +15,7 @@ ORDER = (
     "digits",
     "digits_alpha_star",
     "universality",
+    "beyond",
     "choose_alpha",
     "real_curves",
     "suggested_alpha",
