@@ -199,11 +199,13 @@ def _history(check: Check, records: Mapping[str, Mapping[str, Any]], folder: Pat
     entries = rules.history(folder).get(check.id, [])
     if not entries:
         return []
-    older, now = len(rules.older_cells(check, records, entries)), entries[-1]
+    older, now = len(rules.older_cells(check, records, entries)), rules.present_form(entries)
     before = f"{older} of its {len(records)} cells were there before" if older else "all of its cells came after"
     lines = [f"Rule frozen on {now.time[:10]}; {before}."]
     if len(entries) > 1:
-        lines += [f"Rule changed on {entry.time[:10]}: {entry.why}" for entry in entries[1:]]
+        words = {True: "Note of", False: "Rule changed on"}
+        lines += [f"{words[entry.same]} {entry.time[:10]}: {entry.why}" for entry in entries[1:]]
+    if any(not entry.same for entry in entries[1:]):
         lines.append(f"First rule ({entries[0].time[:10]}): {entries[0].rule}")
     return lines
 

@@ -33,8 +33,9 @@ class Beyond(Check):
     where = "Not in the papers: what the toolkit predicts beyond them"
     rule = (
         "Reproduced if in every random setting mean, variance and accuracy at α = −1, 0, 1, 2.5 have "
-        f"|z| ≤ {Z_LIMIT:g} against fits on drawn data, else not reproduced. z is the difference in standard errors after a finite-size "
-        "allowance is taken off: 2.5/p of the value, a fifth of that for accuracies (rmt.Simulation.compare)."
+        f"|z| ≤ {Z_LIMIT:g} against fits on drawn data, else not reproduced. z is the difference in standard errors "
+        "after a finite-size allowance is taken off: 2.5/p of the value, a fifth of that for accuracies "
+        "(rmt.Simulation.compare)."
     )
 
     def cells(self, context: Context) -> Sequence[str]:

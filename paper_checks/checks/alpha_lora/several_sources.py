@@ -62,8 +62,8 @@ class SeveralSources(Check):
         return Outcome(
             Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED,
             f"{passed} of {len(records)} settings lie within |z| ≤ {Z_LIMIT:g} (largest {max(worst.values()):.2f}); "
-            f"the two forms of α* differ by {closed:.0e} at most; all sources gain {gain:.2f} points of accuracy over the "
-            "best one of them in the median.",
+            f"the two forms of α* differ by {closed:.0e} at most; all sources gain {gain:.2f} points of accuracy over "
+            "the best one of them in the median.",
             (
                 Row("settings within the limit", None, f"{passed} of {len(records)}"),
                 *(Row(f"largest |z| of {NAMES.get(name, name)}", None, worst[name]) for name in QUANTITIES),
