@@ -1,5 +1,8 @@
 """The claims of the α-LoRA paper."""
 
+NAME = "α-LoRA"
+PAPER = "α-LoRA: Effective Fine-Tuning via Base Model Rescaling (arXiv 2510.21345)"
+
 #: Theorems, then figures, then data, as in the paper; then what it leaves open, and networks.
 ORDER = (
     "arbitrary_source",

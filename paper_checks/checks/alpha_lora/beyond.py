@@ -56,7 +56,9 @@ class Beyond(Check):
         return {"draws": draws, "worst": worst, "losses": names}
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
-        worst = {cell: max(max(one.values()) for one in figures["worst"]) for cell, figures in cells.items()}
+        worst = {
+            cell: float(np.max([list(one.values()) for one in figures["worst"]])) for cell, figures in cells.items()
+        }
         settings = sum(len(figures["worst"]) for figures in cells.values())
         off = [cell for cell, z in worst.items() if not z <= Z_LIMIT]
         verdict = Verdict.NOT_REPRODUCED if off else Verdict.REPRODUCED
