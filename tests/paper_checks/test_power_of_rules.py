@@ -122,7 +122,7 @@ def variants(draw: Draw, gain: float) -> Cells:
         for seed in range(SEEDS):
             luck = draw.random(len(hard))
             for method in homes:
-                right = luck < hard + gain * (method != "lora") + 0.001 * draw.standard_normal()
+                right = luck < hard + gain * (method != "lora") + 0.0003 * draw.standard_normal()
                 language = "." in run_name(task, method, seed)
                 cells[run_name(task, method, seed)] = {"correct": bits(right)} if language else {"right": pack(right)}
     return cells
