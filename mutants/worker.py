@@ -68,13 +68,14 @@ class Asked:
     def _seconds(self, items: list[Any]) -> dict[str, float]:
         """Processor time of every test that passes on sound code within `ITEM`; measured once, kept in a file."""
         path = self.out / f"tests-{self.kind}.json"
-        known = read_json(path) if path.exists() else {}
-        ids = {item.nodeid for item in items}
-        if set(known.get("collected", [])) != ids:
-            found = forked(lambda: dict(self._time(items)), cpu=1e5, wall=3600.0)
+        known = read_json(path) if path.exists() else {"collected": [], "seconds": {}}
+        new = [item for item in items if item.nodeid not in known["collected"]]
+        if new:
+            found = forked(lambda: dict(self._time(new)), cpu=1e5, wall=3600.0)
             if not isinstance(found, dict):
-                raise pytest.UsageError(f"the sound code's tests {found}")
-            known = {"collected": sorted(ids), "seconds": found}
+                raise pytest.UsageError(f"the sound code's tests: {found}")
+            known["seconds"].update(found)
+            known["collected"] = sorted({*known["collected"], *(item.nodeid for item in new)})
             write_json(path, known)
         return dict(known["seconds"])
 
