@@ -27,13 +27,13 @@ def plant(mutant: Mutant) -> None:
     tree = mutated(mutant)
     codes = {(code.co_qualname, code.co_firstlineno): code for code in _codes(compile(tree, path, "exec"))}
     planted = 0
-    for thing in gc.get_objects():
-        if isinstance(thing, types.FunctionType) and thing.__code__.co_filename == path:
+    for thing in gc.get_objects():  # by type(): isinstance asks proxies of other libraries, and some of them warn
+        if type(thing) is types.FunctionType and thing.__code__.co_filename == path:
             new = codes.get((thing.__code__.co_qualname, thing.__code__.co_firstlineno))
             if new is not None and new.co_freevars == thing.__code__.co_freevars:
                 planted += thing.__code__ != new
                 thing.__code__ = new
-        elif isinstance(thing, functools._lru_cache_wrapper):
+        elif type(thing) is functools._lru_cache_wrapper:
             thing.cache_clear()
     if not planted:
         raise ValueError(f"no loaded function of {mutant.path} holds the fault in line {mutant.line}")

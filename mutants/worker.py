@@ -14,6 +14,8 @@ import select
 import signal
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,7 @@ class Asked:
 
     def _flips(self, mutant: Mutant, checks: list[str]) -> list[str]:
         """The first verdict that is another one than the sound code's, and on what study."""
+        warnings.simplefilter("ignore")  # they are errors to the tests alone
         if TARGETS[self.kind].modules:
             sound = dict(self._sound(mutant.path, lambda: list(studies.quick(mutant.path))))
             plant(mutant)
@@ -177,7 +180,10 @@ def forked(question: Callable[[], Any], cpu: float = LIMIT, wall: float | None =
             os.setsid()
             resource.setrlimit(resource.RLIMIT_CPU, (int(cpu), int(cpu) + 10))
             os.write(write, json.dumps(question()).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(0)
     os.close(write)
     text, end = b"", time.monotonic() + (WALL * cpu if wall is None else wall)
