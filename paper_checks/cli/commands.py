@@ -79,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("freeze", help="put changed rules into the history beside the committed results")
     one.add_argument("--why", required=True, metavar="TEXT", help="why they changed: readers see it beside the verdict")
+    one.add_argument("--same", action="store_true", help="the rules decide as before; only their digests changed")
+    one.add_argument("--note", nargs="+", default=[], metavar="ID", help="say it of these rules, which did not change")
     one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
 
     one = commands.add_parser("demo", help="predict, simulate, run all checks quickly, write one page")
@@ -181,7 +183,9 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _freeze(arguments: argparse.Namespace) -> int:
-    changed = rules.freeze({check.id: check for check in select([])}, arguments.why, arguments.results)
+    checks = {check.id: check for check in select([])}
+    noted = [check.id for check in select(arguments.note)] if arguments.note else []
+    changed = rules.freeze(checks, arguments.why, arguments.results, same=arguments.same, noted=noted)
     print("\n".join(changed) or "no rule differs from its last entry")
     return DONE
 
