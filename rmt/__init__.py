@@ -47,9 +47,12 @@ if TYPE_CHECKING:
     from rmt.simulators.fits import FitSimulation, simulate_fits
     from rmt.simulators.many_classes import MulticlassSimulation
     from rmt.simulators.simulation import sample_exact, simulate, simulate_running
+    from rmt.sizes import agreement, doubled
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
+    "agreement": "sizes",
+    "doubled": "sizes",
     "AlphaRidgeClassifier": "choosing.classifier",
     "ClassScore": "beyond.classes",
     "ClassTransfer": "settings.classes",
@@ -144,6 +147,8 @@ __all__ = [
     "SubspaceTransfer",
     "Transfer",
     "TwoScales",
+    "agreement",
+    "doubled",
     "few_samples",
     "gamma_one",
     "grid",

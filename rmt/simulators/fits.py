@@ -17,7 +17,7 @@ from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import stream
 from rmt.losses import find_loss
-from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, Simulation, mean_estimate
+from rmt.scores.estimates import Comparison, Estimate, Simulation, mean_estimate
 from rmt.scores.score import Score
 from rmt.simulators.drawing import Drawing
 from rmt.simulators.model import model_of
@@ -58,15 +58,16 @@ class FitSimulation:
         """(A,) accuracy."""
         return mean_estimate(self.accuracies)
 
-    def compare(self, score: Score, *, allowance: float = ALLOWANCE) -> Comparison:
-        """z-scores against ``score``, after the finite-size allowance of :meth:`rmt.Simulation.compare`."""
-        theory, simulated, raw, z = {}, {}, {}, {}
-        for name in ("mean", "variance", "accuracy"):
-            expected, estimate = np.asarray(getattr(score, name)(self.alpha)), getattr(self, name)
-            scale = 0.2 if name == "accuracy" else np.abs(expected)
-            theory[name], simulated[name] = expected, estimate
-            raw[name], z[name] = estimate.z(expected), estimate.z(expected, allowance / self.p * scale)
-        return Comparison(tuple(theory), self.alpha, theory, simulated, raw, z)
+    def compare(self, score: Score, *, doubled: FitSimulation | None = None, allowance: float = 0.0) -> Comparison:
+        """z-scores against ``score``; ``doubled`` and ``allowance`` as in :meth:`rmt.Simulation.compare`."""
+        names = ("mean", "variance", "accuracy")
+        return Comparison.of(
+            self.alpha,
+            {name: np.asarray(getattr(score, name)(self.alpha)) for name in names},
+            {name: getattr(self, name) for name in names},
+            doubled=None if doubled is None else {name: getattr(doubled, name) for name in names},
+            allowance=allowance / self.p,
+        )
 
 
 def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> FitSimulation:

@@ -30,6 +30,7 @@ FLOORS = {
     "symbolic": {*GROUND},
     "datasets": {*GROUND},
     "sweep": {*GROUND, "settings", "scores", "simulators", "predict"},
+    "sizes": {*GROUND, "losses", "settings", "scores", "simulators", "predict"},
     "plot": {*GROUND, "settings", "scores", "predict"},
     "cli": {
         *GROUND,
@@ -39,6 +40,7 @@ FLOORS = {
         "scores",
         "simulators",
         "choosing",
+        "sizes",
         "sweep",
         "plot",
         "predict",
