@@ -16,7 +16,7 @@ from glora.tasks.own.images import PATHS, Images, part_folders
 from glora.tasks.own.sources import files_of
 from glora.tasks.own.text import Text
 from glora.tasks.rows import SUFFIXES, Row, stream_rows
-from glora.tasks.text.loading import load_tokenizer
+from glora.tasks.text.loading import load_tokenizer, most_tokens
 from glora.tasks.vision.lists import IMAGE_SUFFIXES
 
 #: Models that are taken where none is given, small ones that the hub has.
@@ -125,7 +125,8 @@ def _texts(task: dict[str, Any]) -> Look:
     pooled = _pooling(options["model"])
     options |= {"pooling": pooled} if pooled is not None else {}
     lengths, exact = _lengths(Text(**options))
-    options["max_length"] = next((n for n in LENGTHS if np.mean(lengths > n) <= CUT), LENGTHS[-1])
+    wanted = next((n for n in LENGTHS if np.mean(lengths > n) <= CUT), LENGTHS[-1])
+    options["max_length"] = min(wanted, (most_tokens(plain._model_path) if exact else None) or wanted)
     own = Text(**options)
     sizes = {split: own.size(split) for split in ("train", "validation", "test") if split != "test" or own.has_test}
     seen = {

@@ -231,7 +231,7 @@ class Text(SequenceTask):
             for name, rows in splits.items()
         }
         learned = {row["label"] for row in splits["train"]}
-        for name in ("validation", "test"):
+        for name, before in (("validation", "train"), ("test", "train+validation")):
             if name not in splits:
                 continue
             foreign = {row["label"] for row in splits[name]} - learned if self.class_names else set()
@@ -240,12 +240,14 @@ class Text(SequenceTask):
                 raise ValueError(
                     f"{self.where}: no training row has the class {shown}, which {name} has; give such rows, or drop it"
                 )
-            shared = texts["train"].keys() & texts[name].keys()
+            shared = texts[before].keys() & texts[name].keys()
             if len(shared) == len(texts[name]):
-                raise ValueError(f"{self.where}: every text of {name} is in train too; its figures would say nothing")
+                raise ValueError(
+                    f"{self.where}: every text of {name} is in {before} too, so its figures say nothing"
+                )
             if shared:
                 warnings.warn(
-                    f"{self.where}: {len(shared)} texts are in both train and {name}, for instance {min(shared)[0]!r}",
+                    f"{self.where}: {len(shared)} texts are in {before} and in {name}, for instance {min(shared)[0]!r}",
                     stacklevel=3,
                 )
         known = texts["train+validation"]
