@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -95,7 +96,7 @@ class ServedPictures:
 
     def inputs(self, pixels: Sequence[Any]) -> Batch:
         """Resized pictures as a batch."""
-        return {"pixel_values": self.transform.normalise(torch.stack([torch.from_numpy(p) for p in pixels]))}
+        return {"pixel_values": self.transform.normalise(torch.from_numpy(np.stack(pixels)))}
 
     def outputs_of(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits (n, classes)."""
