@@ -141,7 +141,7 @@ class Images(Vtab):
         for split, part in parts_of(self.folder, load(self.folder, None, self.revision)).items():
             columns = [name for name, kind in part.features.items() if isinstance(kind, datasets.Image)]
             column = self.path if self.path is not None else columns[0] if len(columns) == 1 else None
-            if column not in columns:
+            if column is None or column not in columns:
                 there = ", ".join(part.features)
                 raise DataProblems(self.folder, [f"which column is the picture cannot be told from {there}; task.path"])
             label = found.label_column([dict(part.features)], self.label, (column,), self.folder)
