@@ -13,7 +13,7 @@ from glora.model import checkpoint
 from glora.model.state import get_state
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.tasks import Task, make_task
+from glora.tasks import Task, make_task, served
 from glora.tasks.hub import commit
 from glora.training.loop import check, require_finite, train
 from glora.training.outcome import TrainingResult
@@ -71,6 +71,7 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         certificate = None
         if get_state(model) is not None and state.is_main_process:
             checkpoint.save(model, run.adapter)
+            served.write(run.adapter, task)
             certificate = _certificate(model, task, run, done)
         result = {
             "task": config.task["name"],
@@ -85,6 +86,7 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "stopped_early": done.stopped_early,
             "parameters": trained,
             "seconds": round(done.seconds, 2),
+            "classes": list(getattr(task, "class_names", ())) or None,
             "certificate": certificate,
         }
         if commit(model) is not None:

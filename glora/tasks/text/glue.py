@@ -11,20 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from glora._checks import fraction, whole
-from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.hub import check_revision
 from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split, repeated, shared, text_problems
-from glora.tasks.text.encoder import build_classifier, head_names
-from glora.tasks.text.loading import check_inputs, load_tokenizer
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from glora.tasks.text.loading import check_inputs
+from glora.tasks.text.sequences import SequenceTask
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ DATASETS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glue:
+class Glue(SequenceTask):
     """A GLUE task; the fields are the keys of ``[task]`` with ``name = "glue"``. See `glora.tasks.base.Task`.
 
     Args:
@@ -94,8 +89,6 @@ class Glue:
     revision: str | None = None
     data_revision: str | None = None
 
-    greater_is_better = True
-
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
             raise ValueError(f"task.dataset must be one of {', '.join(DATASETS)}; got {self.dataset!r}")
@@ -120,29 +113,19 @@ class Glue:
         return DATASETS[self.dataset]
 
     @property
-    def main_metric(self) -> str:
-        """accuracy; matthews for CoLA, pearson for STS-B."""
-        return self.spec.metrics[0]
-
-    @cached_property
-    def heads(self) -> tuple[str, ...]:
-        """The classification head, and a pooler that the checkpoint lacks."""
-        return head_names(self._model_path, self.outputs, self.pooling, self.revision)
+    def columns(self) -> tuple[str, ...]:
+        """The text columns."""
+        return self.spec.columns
 
     @property
-    def outputs(self) -> int:
-        """Number of the model's outputs."""
-        return max(1, len(self.spec.labels))
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels; none: a regression."""
+        return self.spec.labels
 
-    @cached_property
-    def _model_path(self) -> str:
-        found = expand("task.model", self.model)
-        check_revision("task.revision", self.revision, found)
-        return found
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(self._model_path, revision=self.revision)
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """accuracy first; matthews for CoLA, pearson for STS-B."""
+        return self.spec.metrics
 
     # ------------------------------------------------------------------------------------------------ data
 
@@ -255,94 +238,6 @@ class Glue:
                 raise ValueError(f"task.shots={self.shots}, but class {name!r} has {len(members)} examples")
             chosen += members[: self.shots]
         return [pool[i] for i in chosen]
-
-    def size(self, split: str) -> int:
-        """Number of examples of a split."""
-        return len(self._rows(split))
-
-    def length(self, split: str, index: int) -> int:
-        """Number of characters of an example."""
-        row = self._rows(split)[index]
-        return sum(len(row[column]) for column in self.spec.columns)
-
-    def labels(self, split: str) -> list[Any]:
-        """The labels of a split, in order."""
-        return [row["label"] for row in self._rows(split)]
-
-    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
-        """Token ids padded to the longest of these examples, and labels; there is no augmentation."""
-        rows = [self._rows(split)[i] for i in indices]
-        texts = [[row[column] for row in rows] for column in self.spec.columns]
-        encoded = self._tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True)
-        dtype = torch.long if self.spec.labels else torch.float32
-        tensors = {key: torch.tensor(value) for key, value in encoded.items()}
-        return {**tensors, "labels": torch.tensor([row["label"] for row in rows], dtype=dtype)}
-
-    # ------------------------------------------------------------------------------------ model, loss, metrics
-
-    def build_model(self, seed: int) -> nn.Module:
-        """The pretrained model with a new head."""
-        return build_classifier(self._model_path, self.outputs, self.pooling, seed, self.revision)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy, or squared error for STS-B; a mean over examples."""
-        logits = _logits(model, batch).float()
-        if self.spec.labels:
-            return nn.functional.cross_entropy(logits, batch["labels"])
-        return nn.functional.mse_loss(logits[:, 0], batch["labels"])
-
-    def weight(self, batch: Batch) -> float:
-        """Number of examples."""
-        return len(batch["labels"])
-
-    @torch.no_grad()
-    def logits(self, model: nn.Module, split: str, *, first: int | None = None, batch_size: int = 64) -> Tensor:
-        """Outputs of the model in evaluation mode on the (`first`) examples of a split, shape (examples, labels)."""
-        device, training = device_of(model), model.training
-        size = self.size(split) if first is None else min(first, self.size(split))
-        order = sorted(range(size), key=lambda i: self.length(split, i))
-        model.eval()
-        parts = [
-            _logits(model, to_device(self.batch(split, part), device)).float().cpu()
-            for part in chunks(order, batch_size)
-        ]
-        model.train(training)
-        return torch.cat(parts)[torch.tensor(order).argsort()]
-
-    def metrics(self, model: nn.Module, split: str, *, batch_size: int = 64) -> dict[str, float]:
-        """The task's metrics in percent, and the loss."""
-        outputs = self.logits(model, split, batch_size=batch_size)
-        labels = torch.tensor(self.labels(split))
-        if not self.spec.labels:
-            predictions, loss = outputs[:, 0], nn.functional.mse_loss(outputs[:, 0], labels.float())
-        else:
-            predictions, loss = outputs.argmax(1), nn.functional.cross_entropy(outputs, labels)
-        return {**score(self.spec.metrics, labels.numpy(), predictions.numpy()), "loss": float(loss)}
-
-
-def score(names: Sequence[str], labels: NDArray[Any], predictions: NDArray[Any]) -> dict[str, float]:
-    """Metrics by name, in percent; a correlation with a constant is 0.
-
-    Args:
-        names: of accuracy, f1 (of class 1), matthews, pearson, spearman.
-        labels, predictions: classes or numbers, shape (n,).
-    """
-    from scipy import stats
-    from sklearn import metrics
-
-    constant = min(len(set(values.tolist())) for values in (labels, predictions)) < 2
-    functions = {
-        "accuracy": lambda: metrics.accuracy_score(labels, predictions),
-        "f1": lambda: metrics.f1_score(labels, predictions, zero_division=0.0),
-        "matthews": lambda: metrics.matthews_corrcoef(labels, predictions),
-        "pearson": lambda: 0.0 if constant else stats.pearsonr(labels, predictions).statistic,
-        "spearman": lambda: 0.0 if constant else stats.spearmanr(labels, predictions).statistic,
-    }
-    return {name: 100.0 * float(functions[name]()) for name in names}
-
-
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    return model(**{key: tensor for key, tensor in batch.items() if key != "labels"}).logits
 
 
 def _label(value: Any, names: Sequence[str]) -> int | float | None:

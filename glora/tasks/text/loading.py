@@ -66,15 +66,29 @@ def check_inputs(name: str, tokenizer: Any, max_length: int, revision: str | Non
             f"task.model={name!r} has embeddings of {words.num_embeddings} tokens, but its tokenizer has "
             f"{len(tokenizer)}; give the tokenizer that the model was trained with"
         )
+    limit = _positions(sketch)
+    if limit is not None and max_length > limit:
+        raise ValueError(
+            f"task.max_length={max_length} is more than the {limit} positions of task.model={name!r}; lower it"
+        )
+
+
+def most_tokens(name: str) -> int | None:
+    """Number of tokens that a text model has positions for; None where it has no such limit.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    return _positions(_sketch(name))
+
+
+def _positions(sketch: Any) -> int | None:
     limits = [
         table.num_embeddings - _first_position(table)
         for key, table in sketch.named_modules()
         if isinstance(table, nn.Embedding) and key.rpartition(".")[2] in POSITIONS
     ]
-    if limits and max_length > min(limits):
-        raise ValueError(
-            f"task.max_length={max_length} is more than the {min(limits)} positions of task.model={name!r}; lower it"
-        )
+    return min(limits, default=None)
 
 
 def _first_position(table: nn.Embedding) -> int:

@@ -16,7 +16,8 @@ from glora.runs.settings import TrainingSettings
 from glora.tasks import make_task
 from glora.tasks.base import Task, batches
 from glora.tasks.rows import hub_split, read_rows
-from glora.tasks.text.glue import DATASETS, Glue, score
+from glora.tasks.text.glue import DATASETS, Glue
+from glora.tasks.text.sequences import score
 from glora.training.loop import train
 from paper_checks.demo.tiny_text import reviews, save_model, save_reviews, write_jsonl
 
