@@ -128,14 +128,6 @@ class GLoRAPeftModel(BaseTuner):
     tuner_layer_cls = Tuned
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING  # type: ignore[assignment]
 
-    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """PEFT's, on a copy of the configuration: steps are this model's, and the caller's stays what it was."""
-        config = copy.copy(self.peft_config[adapter_name])
-        if isinstance(config, GLoRAPeftConfig):
-            config.step_factors = dict(config.step_factors)
-        self.peft_config[adapter_name] = config
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
-
     def _create_and_replace(
         self,
         peft_config: PeftConfig,
@@ -158,7 +150,14 @@ class GLoRAPeftModel(BaseTuner):
             self._replace_module(parent, target_name, layer, target)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Put an adapter into the model, all of it or nothing; normalisations get statistics for it too."""
+        """Put an adapter into the model, all of it or nothing; normalisations get statistics for it too.
+
+        It works on a copy of the configuration: steps are this model's, and the caller's stays what it was.
+        """
+        config = copy.copy(self.peft_config[adapter_name])
+        if isinstance(config, GLoRAPeftConfig):
+            config.step_factors = dict(config.step_factors)
+        self.peft_config[adapter_name] = config
         before = {id(parent): dict(parent._modules) for parent in model.modules()}
         flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
         try:
