@@ -17,6 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ class Asked:
                 if verdict != sound[name]:
                     return [f"{name}, quick cells: {sound[name]} -> {verdict}"]
             return []
-        said = {name: self._sound(name, lambda name=name: list(studies.verdicts(name))) for name in checks}
+        said = {name: self._sound(name, partial(_listed, name)) for name in checks}
         plant(mutant)
         for name in checks:
             for (source, was), (_, verdict) in zip(said[name], studies.verdicts(name), strict=True):
@@ -164,6 +165,11 @@ class Asked:
         if not path.exists():
             write_json(path, {"said": find()})
         return read_json(path)["said"]
+
+
+def _listed(name: str) -> list[tuple[str, str]]:
+    """All that a check says of its studies."""
+    return list(studies.verdicts(name))
 
 
 def is_digest(test: str) -> bool:

@@ -2,8 +2,8 @@
 
 To add one: a module in a folder of ``paper_checks/checks``, one a paper, with one :class:`Check` subclass and
 ``CHECK = ThatClass()``, and ``SECOND`` where the claim is judged a second time under other conditions. Discovery finds
-it; ``list``, ``run``, ``report`` and the README table follow. To add a paper: a folder whose ``__init__`` has `NAME` and
-`PAPER`, the short name and the title.
+it; ``list``, ``run``, ``report`` and the README table follow. To add a paper: a folder whose ``__init__`` has `NAME`
+and `PAPER`, the short name and the title.
 """
 
 from __future__ import annotations

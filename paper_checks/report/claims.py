@@ -104,7 +104,7 @@ class Plots:
         folder = page_file.parent / self.folder
         for name, data in self.files.items():
             write_atomic(folder / name, data)
-        for group in PAPERS:
+        for group in papers():
             for old in folder.glob(f"{group}.*.png"):
                 if old.name not in self.files:
                     old.unlink()

@@ -73,13 +73,13 @@ def check_inputs(name: str, tokenizer: Any, max_length: int, revision: str | Non
         )
 
 
-def most_tokens(name: str) -> int | None:
+def most_tokens(name: str, revision: str | None = None) -> int | None:
     """Number of tokens that a text model has positions for; None where it has no such limit.
 
     Raises:
         ValueError: there is no such model.
     """
-    return _positions(_sketch(name))
+    return _positions(_sketch(name, revision))
 
 
 def _positions(sketch: Any) -> int | None:

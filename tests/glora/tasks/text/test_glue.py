@@ -172,7 +172,7 @@ def test_damaged_files_are_named(bert: Path, tmp_path: Path, suffix: str, conten
 def test_paths(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         sst2(bert, tmp_path / "nowhere").check()
-    with pytest.raises(ValueError, match=r"has no train.jsonl, train.parquet or train.tsv; it holds none"):
+    with pytest.raises(ValueError, match=r"has no train.jsonl, train.parquet, train.tsv or train.csv; it holds none"):
         sst2(bert, tmp_path).check()
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(ValueError, match="the environment variable NOT_SET is not set"):
