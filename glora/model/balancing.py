@@ -21,6 +21,7 @@ from glora.layer import steps as rule
 from glora.layer.adapter import Adapter
 from glora.layer.steps import Moments
 from glora.layer.wrappers import AdaptedLayer
+from glora.model import first_calls
 from glora.model.state import adapted_modules, get_state, require_adapter, require_state, unwrap
 
 #: Steps by layer and tensor, ``{"blocks.0.attn.qkv": {"A": 31.2, "B": 1.0}}``.
@@ -163,7 +164,7 @@ def measure(model: nn.Module, places: Iterable[Place], data: Any, forward: Forwa
     hooks = [watch(place) for place in places]
     empty = True
     try:
-        with _undisturbed(model), torch.no_grad():
+        with _undisturbed(model), first_calls.unwatched(model), torch.no_grad():
             for batch in _batches(data):
                 (forward or _call)(model, _to(batch, device))
                 empty = False

@@ -7,6 +7,8 @@ are those of evaluation in a model whose fused attention a watch would keep from
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +30,20 @@ def watch(model: nn.Module) -> None:
     require_state(model).unseen = {True, False}
     model.register_forward_pre_hook(_before)
     model.register_forward_hook(_after, always_call=True)
+
+
+@contextmanager
+def unwatched(model: nn.Module) -> Iterator[None]:
+    """Inside the ``with`` block calls are not watched: whoever measures a model works with its weights."""
+    state = get_state(model)
+    unseen = set() if state is None else state.unseen
+    if state is not None:
+        state.unseen = set()
+    try:
+        yield
+    finally:
+        if state is not None:
+            state.unseen = unseen
 
 
 def stop(model: nn.Module) -> None:

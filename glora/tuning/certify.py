@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
-from glora.model import checkpoint
+from glora.model import checkpoint, first_calls
 from glora.model.attaching import detach, disabled
 from glora.model.merging import export, merged, merged_copy, unmerged
 from glora.model.state import adapted_modules, get_state, require_adapter, require_intact, require_state, switch, unwrap
@@ -93,15 +93,13 @@ def certify(
     name = require_adapter(state, name or state.active)
     require_intact(model, name)
     model = unwrap(model)
-    before, unseen = state.active, state.unseen
-    with unmerged(model), _as_it_was(model):
+    before = state.active
+    with unmerged(model), _as_it_was(model), first_calls.unwatched(model):
         switch(model, name)
         try:
             model.eval()
-            state.unseen = set()  # what the user's own first calls would be watched for is seen here
             return _Check(model, batch, name, reference, stored, seconds).run(quick)
         finally:
-            state.unseen = unseen
             switch(model, before)
 
 
