@@ -64,8 +64,7 @@ class BlockedScore(IsotropicScore):
         scales = _checks.real("alpha", alpha)
         found = np.empty(np.broadcast_shapes(self.setting.shape, scales.shape))
         for axis, place, part in self._blocks():
-            index = (..., place, *(slice(None) for _ in range(-axis - 1)))
-            found[index] = ask(isotropic_score(part), _cut(scales, axis, place))
+            found[_index(axis, place)] = ask(isotropic_score(part), _cut(scales, axis, place))
         return found
 
 
@@ -74,7 +73,11 @@ def _cut(value: Any, axis: int, place: slice) -> Any:
     array = np.asarray(value)
     if array.ndim < -axis or array.shape[axis] == 1:
         return value
-    return array[(..., place, *(slice(None) for _ in range(-axis - 1)))]
+    return array[_index(axis, place)]
+
+
+def _index(axis: int, place: slice) -> tuple[Any, ...]:
+    return (..., place, *(slice(None) for _ in range(-axis - 1)))
 
 
 def _property(name: str) -> property:
