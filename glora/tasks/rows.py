@@ -144,6 +144,24 @@ def column_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> 
     return problems
 
 
+def text_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:
+    """What is wrong with columns whose cells must be texts (or numbers), where they are there."""
+    problems = []
+    for column in columns:
+        bad = [i for i, row in enumerate(rows) if not (_is_missing(row.get(column)) or is_text(row[column]))]
+        if bad:
+            problems.append(
+                f"{where}: {len(bad)} rows have no text as {column!r}, the first is row {bad[0] + 1}: "
+                f"{rows[bad[0]][column]!r:.60}"
+            )
+    return problems
+
+
+def is_text(value: Any) -> bool:
+    """A text, or a number that stands for one; a list or an object would be trained on as Python writes it."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
 def _is_missing(value: Any) -> bool:
     """None, or the NaN that pandas writes for an empty cell."""
     return value is None or (isinstance(value, float) and math.isnan(value))

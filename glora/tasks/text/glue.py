@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from glora._checks import fraction, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.hub import check_revision
-from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split
+from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split, text_problems
 from glora.tasks.text.encoder import build_classifier, head_names
 from glora.tasks.text.loading import check_inputs, load_tokenizer
 
@@ -166,6 +166,7 @@ class Glue:
         problems: list[str] = []
         for where, rows in (("train", pool), (test, tested)):
             found = column_problems(rows, (*self.spec.columns, "label"), f"{self.dataset}/{where}")
+            found = found or text_problems(rows, self.spec.columns, f"{self.dataset}/{where}")
             problems += found or self._label_problems(rows, f"{self.dataset}/{where}")
         if problems:
             raise ValueError("the data cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
