@@ -44,7 +44,7 @@ def _no_number(value: Any) -> bool:
 def line(name: str, array: FloatArray) -> FloatArray:
     """``array`` as one dimension: one number or a list of them."""
     if array.ndim > 1:
-        raise ValueError(f"{name} must be a number or a list of numbers, got shape {array.shape}")
+        raise ValueError(f"{name} must be a list of numbers, or one, got shape {array.shape}")
     return np.atleast_1d(array)
 
 
@@ -58,7 +58,7 @@ def finite(name: str, value: Any, *, largest: float = np.inf, remedy: str = "") 
     array = real(name, value)
     if np.isinf(array).any():
         raise ValueError(f"{name} must be finite, got {shown(value)}{'; ' + remedy if remedy else ''}")
-    if (np.abs(array) > largest).any():
+    if (array > largest).any() or (array < -largest).any():
         raise ValueError(
             f"{name} must not exceed {largest:g} in size, got {shown(value)}; "
             f"{remedy or 'choose units in which it is of moderate size'}"

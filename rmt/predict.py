@@ -42,9 +42,10 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     from rmt.beyond.many_classes import multiclass_score
     from rmt.beyond.subspace import subspace_score
     from rmt.convex.fixed_point import convex_score
+    from rmt.linear.blocks import isotropic_score
     from rmt.linear.filters import filtered_score
     from rmt.linear.gaussian import GaussianScore
-    from rmt.linear.isotropic import IsotropicScore, several_sources
+    from rmt.linear.isotropic import several_sources
     from rmt.linear.regression import RegressionRisk
     from rmt.settings.classes import ClassTransfer
     from rmt.settings.elliptical import EllipticalTransfer
@@ -60,7 +61,7 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:
         return convex_score(setting, loss)
     if isinstance(setting, Transfer):
-        return IsotropicScore(setting) if setting.source_count is None else several_sources(setting)
+        return isotropic_score(setting) if setting.source_count is None else several_sources(setting)
     if isinstance(setting, GaussianTransfer):
         return GaussianScore(setting)
     if isinstance(setting, ClassTransfer):

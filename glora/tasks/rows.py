@@ -177,23 +177,27 @@ def column_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> 
     return problems
 
 
+def text_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:
+    """What is wrong with columns whose cells must be texts (or numbers), where they are there."""
+    problems = []
+    for column in columns:
+        bad = [i for i, row in enumerate(rows) if not (_is_missing(row.get(column)) or is_text(row[column]))]
+        if bad:
+            problems.append(
+                f"{where}: {len(bad)} rows have no text as {column!r}, the first is row {bad[0] + 1}: "
+                f"{rows[bad[0]][column]!r:.60}"
+            )
+    return problems
+
+
+def is_text(value: Any) -> bool:
+    """A text, or a number that stands for one; a list or an object would be trained on as Python writes it."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
 def _is_missing(value: Any) -> bool:
     """None, or the NaN that pandas writes for an empty cell."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def text_problems(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:
-    """A sentence for every column whose value somewhere is no text (a list of words, say)."""
-    problems = []
-    for column in columns:
-        bad = [i for i, row in enumerate(rows) if isinstance(row.get(column), (list, tuple, dict, bool, bytes))]
-        if bad:
-            value = rows[bad[0]][column]
-            problems.append(
-                f"{where}: {column!r} of row {bad[0] + 1} is a {type(value).__name__}, {str(value)[:40]!r}, where a "
-                f"text should be ({len(bad)} rows); join it to one text"
-            )
-    return problems
 
 
 def repeated(rows: Sequence[Row], columns: Sequence[str], where: str) -> list[str]:

@@ -148,7 +148,7 @@ def test_bad_rows_are_named(bert: Path, tmp_path: Path, content: str, message: s
 
 def test_a_list_where_a_text_should_be(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_text('{"text": ["a"], "label": 0}\n{"text": "b", "label": 1}\n')
-    with pytest.raises(ValueError, match="'text' of row 1 is a list"):
+    with pytest.raises(ValueError, match="1 rows have no text as 'text', the first is row 1"):
         task(bert, file=str(tmp_path / "e.jsonl")).check()
 
 

@@ -320,7 +320,7 @@ GOOD_ROWS = rows_of(*((f"text {i}", i % 2) for i in range(10)))
     ("train_rows", "test_rows", "words"),
     [
         (rows_of(*((f"text {i}", 0) for i in range(10))), None, ["every training example has the label 'negative'"]),
-        (GOOD_ROWS + rows_of((["a", "list"], 1)), None, ["row 11 is a list", "where a text should be", "join it"]),
+        (GOOD_ROWS + rows_of((["a", "list"], 1)), None, ["1 rows have no text as 'sentence'", "the first is row 11"]),
         (rows_of(*((f"text {i}", 1 + i % 2) for i in range(9))), None, ["'2'", "count from 1", "subtract 1"]),
         (GOOD_ROWS, GOOD_ROWS[:3] + rows_of(("new", 0)), ["holds 3 rows of 4 from the training file", "of its own"]),
     ],
