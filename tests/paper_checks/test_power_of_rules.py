@@ -40,6 +40,18 @@ def glue(draw: Draw, gain: float) -> Cells:
     return cells
 
 
+def glue_balanced(draw: Draw, gain: float) -> Cells:
+    cells: Cells = {}
+    for task in ("mrpc", "sst2"):
+        hard = 0.6 + 0.3 * draw.random(1000)
+        for seed in range(3):
+            for method, more in (("glora_balanced", gain), ("lora_all", 0.0)):
+                right = coins(draw, hard, more)
+                figures = {"accuracy": 100 * right.mean(), "correct": bits(right), "rate": 2e-3, "parameters": 1}
+                cells[f"{task}.{method}.seed{seed}"] = figures
+    return cells
+
+
 def affine(draw: Draw, gain: float) -> Cells:
     from paper_checks.checks.alpha_lora.glue_affine import TESTED
     from paper_checks.studies.glue.study import AFFINE
@@ -149,6 +161,7 @@ SIMULATED: dict[str, tuple[Callable[[Draw, float], Cells], float, float]] = {
     "alpha_lora.glue_affine": (affine, 0.07, 0.0),
     "alpha_lora.glue_alpha": (scales, 0.6, 0.07),
     "alpha_lora.digits_alpha_star": (digits, 0.01, -0.01),
+    "glora.glue_balanced": (glue_balanced, 0.08, -0.08),
     "glora.vtab": (vision("final", "glora_searched", "lora"), 0.07, -0.07),
     "glora.vtab_balanced": (vision("final", "glora_searched", "lora"), 0.07, -0.07),
     "glora.vtab_corruptions": (vision("final", "glora_searched", "lora"), 0.08, -0.08),
