@@ -22,7 +22,7 @@ def combined(check: str, cells: Cells) -> Iterator[float]:
 
 
 def t_interval(mean: float, parts: list[tuple[float, float]]) -> Iterator[float]:
-    """A mean, the ends of its 95 % interval (Student's and 1.96 errors) and its error, from parts of its variance with their degrees of freedom."""
+    """A mean, the ends of its 95 % interval (Student's t, and 1.96 errors) and its error, from the variance's parts."""
     from scipy.stats import t as student
 
     variance = sum(part for part, _ in parts)
@@ -114,7 +114,7 @@ def pooled(groups: list[Any]) -> Iterator[float]:
 
 
 def _affine(cells: Cells) -> Iterator[float]:
-    """Loss at a = 2/3, 4/3 and b = ±1/3: mean over the points, then over tasks; each alone, if others decide nothing."""
+    """Loss at a = 2/3, 4/3 and b = ±1/3: mean over the points, then over tasks, or of a task alone."""
     found = []
     for task in sorted({name.partition(".")[0] for name in cells}):
         lost = []
