@@ -11,8 +11,9 @@ import functools
 import gc
 import types
 from pathlib import Path
+from typing import Any
 
-from mutants.plan import Mutant, mutated
+from mutants.plan import ROOT, Mutant, mutated
 
 
 def plant(mutant: Mutant) -> None:
@@ -26,18 +27,33 @@ def plant(mutant: Mutant) -> None:
     path = str(importlib.import_module(mutant.module).__file__)
     tree = mutated(mutant)
     codes = {(code.co_qualname, code.co_firstlineno): code for code in _codes(compile(tree, path, "exec"))}
+    functions, caches = loaded()
     planted = 0
-    for thing in gc.get_objects():  # by type(): isinstance asks proxies of other libraries, and some of them warn
-        if type(thing) is types.FunctionType and thing.__code__.co_filename == path:
-            new = codes.get((thing.__code__.co_qualname, thing.__code__.co_firstlineno))
-            if new is not None and new.co_freevars == thing.__code__.co_freevars:
-                planted += thing.__code__ != new
-                thing.__code__ = new
-        elif type(thing) is functools._lru_cache_wrapper:
-            thing.cache_clear()
+    for thing in functions.get(path, ()):
+        new = codes.get((thing.__code__.co_qualname, thing.__code__.co_firstlineno))
+        if new is not None and new.co_freevars == thing.__code__.co_freevars:
+            planted += thing.__code__ != new
+            thing.__code__ = new
+    for cache in caches:
+        cache.cache_clear()
     if not planted:
         raise ValueError(f"no loaded function of {mutant.path} holds the fault in line {mutant.line}")
     _digests(path, tree)
+
+
+@functools.cache
+def loaded() -> tuple[dict[str, list[types.FunctionType]], list[Any]]:
+    """Functions by file, and caches, of this project; looked for once, before any fork."""
+    functions: dict[str, list[types.FunctionType]] = {}
+    caches = []
+    for thing in gc.get_objects():  # by type(): isinstance asks proxies of other libraries, and some of them warn
+        if type(thing) is types.FunctionType and thing.__code__.co_filename.startswith(str(ROOT)):
+            functions.setdefault(thing.__code__.co_filename, []).append(thing)
+        elif type(thing) is functools._lru_cache_wrapper and thing.__module__.startswith(
+            ("rmt", "glora", "paper_checks")
+        ):
+            caches.append(thing)
+    return functions, caches
 
 
 def _codes(code: types.CodeType) -> list[types.CodeType]:

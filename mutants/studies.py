@@ -18,11 +18,11 @@ import numpy as np
 from paper_checks.core import Check, Context, all_checks
 
 #: Module -> quick cells that show a fault in it, fastest first: (check, its cells; all of them for none).
-_SQUARE = (("alpha_lora.beyond", ("covariance",)), ("alpha_lora.several_sources", ()))
+_SQUARE = (("alpha_lora.beyond", ("optima", "covariance")), ("alpha_lora.several_sources", ()))
 _RIDGE = (("alpha_lora.arbitrary_source", ()), ("alpha_lora.ridge_source", ()), ("alpha_lora.regularisation", ()))
 _LAYERS = (("glora.special_cases", ()), ("glora.hypothesis_class", ()), ("glora.merging", ()))
 QUICK: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "rmt/linear/isotropic.py": (_SQUARE[1], *_RIDGE),
+    "rmt/linear/isotropic.py": (*_SQUARE, *_RIDGE),
     "rmt/linear/gaussian.py": (_SQUARE[0],),
     "rmt/linear/regression.py": (("alpha_lora.regression", ()),),
     "rmt/linear/forms.py": (*_SQUARE, *_RIDGE),

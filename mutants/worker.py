@@ -7,6 +7,8 @@ so that a mutant costs neither imports nor files, and cannot outlive or harm the
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import json
 import os
 import resource
@@ -25,12 +27,13 @@ import pytest
 
 from mutants import studies
 from mutants.plan import COMMON, ROOT, TARGETS, Mutant, draw, functions
-from mutants.plant import plant
+from mutants.plant import loaded, plant
 from paper_checks.core import all_checks
 from rmt._files import read_json, write_json
 
 ITEM = 6.0  #: seconds of processor time; tests that take longer on sound code are left out
-LIMIT = 150.0  #: seconds of processor time for one question to one mutant
+BUDGET = 25.0  #: seconds of processor time that the tests asked of one mutant take on sound code, the nearest first
+LIMIT = 100.0  #: seconds of processor time for one question to one mutant
 WALL = 8.0  #: a question ends after that many times its limit on a busy machine
 SLOW, DIED = "slow", "died"
 
@@ -56,6 +59,12 @@ class Asked:
         todo = [m for m in draw() if m.kind == self.kind and not (self.out / f"{m.name}.json").exists()]
         if not todo or session.testsfailed:
             return True
+        for path in {mutant.module for mutant in todo}:
+            importlib.import_module(path)
+        loaded()
+        gc.collect()
+        gc.disable()  # so that forks share the memory of what is loaded
+        gc.freeze()
         seconds = self._seconds(session.items)
         items = [item for item in session.items if item.nodeid in seconds]
         homes = functions(self.kind) if not TARGETS[self.kind].modules else {}
@@ -99,7 +108,7 @@ class Asked:
         item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
 
     def _ask(self, mutant: Mutant, items: list[Any], seconds: dict[str, float], checks: list[str]) -> None:
-        begun = time.monotonic()
+        begun = processor_time()
         tests = forked(lambda: self._tests(mutant, self._order(mutant, items, seconds, checks)))
         flips = forked(lambda: self._flips(mutant, checks))
         record: dict[str, Any] = {
@@ -109,7 +118,7 @@ class Asked:
             "what": mutant.what,
             "flips": flips if isinstance(flips, str) else "; ".join(flips),
             "fails": tests if isinstance(tests, str) else "; ".join(tests),
-            "seconds": round(time.monotonic() - begun, 1),
+            "seconds": round(processor_time() - begun, 1),
         }
         write_json(self.out / f"{mutant.name}.json", record)
         print(
@@ -117,7 +126,7 @@ class Asked:
         )
 
     def _order(self, mutant: Mutant, items: list[Any], seconds: dict[str, float], checks: list[str]) -> list[Any]:
-        """Tests of the module first, then file by file, the quick ones first; digests of rules last."""
+        """Tests of the module first, then file by file, the quick ones first, up to `BUDGET`; digests of rules last."""
         stems = {Path(mutant.path).stem, *(name.partition(".")[2] for name in checks)}
         files: dict[str, float] = {}
         for item in items:
@@ -129,7 +138,12 @@ class Asked:
             mirrors = any(stem in item.nodeid for stem in stems)
             return is_digest(item.nodeid), not mirrors, files[name], seconds[item.nodeid]
 
-        return sorted(items, key=place)
+        found, spent = [], 0.0
+        for item in sorted(items, key=place):
+            spent += seconds[item.nodeid]
+            if spent <= BUDGET or is_digest(item.nodeid):
+                found.append(item)
+        return found
 
     def _tests(self, mutant: Mutant, items: list[Any]) -> list[str]:
         """The first test that fails, and a digest's if another failed before it."""
@@ -172,6 +186,23 @@ def _listed(name: str) -> list[tuple[str, str]]:
     return list(studies.verdicts(name))
 
 
+def processor_time() -> float:
+    """Seconds of processor time of the questions so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _end(*_: Any) -> None:
+    """End the worker and the question in progress, which is a session of its own."""
+    if RUNNING:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(RUNNING.pop(), signal.SIGKILL)
+    os._exit(1)
+
+
+RUNNING: list[int] = []  #: the question in progress
+
+
 def is_digest(test: str) -> bool:
     """Whether a test only says that the text of a rule has changed."""
     return "core/test_rules.py" in test
@@ -183,6 +214,7 @@ def forked(question: Callable[[], Any], cpu: float = LIMIT, wall: float | None =
     child = os.fork()
     if child == 0:
         try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.setsid()
             resource.setrlimit(resource.RLIMIT_CPU, (int(cpu), int(cpu) + 10))
             os.write(write, json.dumps(question()).encode())
@@ -191,6 +223,7 @@ def forked(question: Callable[[], Any], cpu: float = LIMIT, wall: float | None =
         finally:
             sys.stderr.flush()
             os._exit(0)
+    RUNNING[:] = [child]
     os.close(write)
     text, end = b"", time.monotonic() + (WALL * cpu if wall is None else wall)
     while (left := end - time.monotonic()) > 0 and select.select([read], [], [], left)[0]:
@@ -202,6 +235,7 @@ def forked(question: Callable[[], Any], cpu: float = LIMIT, wall: float | None =
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
+    RUNNING.clear()
     try:
         return json.loads(text)
     except ValueError:
@@ -214,6 +248,7 @@ def forked(question: Callable[[], Any], cpu: float = LIMIT, wall: float | None =
 def main() -> int:
     """Collect the tests and ask."""
     kind, out, minutes = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+    signal.signal(signal.SIGTERM, _end)
     all_checks()
     tests = [*TARGETS[kind].tests, *(COMMON if not TARGETS[kind].modules else ())]
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "--rootdir", str(ROOT)]

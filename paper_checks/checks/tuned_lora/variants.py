@@ -59,6 +59,7 @@ class Variants(Check):
     id = "tuned_lora.variants"
     claim = "With its learning rate tuned, plain LoRA ends within 1 to 2 % of its variants, tuned as well."
     short = "With tuned rates, LoRA ends within two points of its variants."
+    shown = ("mrpc: α-LoRA, α trained along", "points, α-LoRA on MRPC")
     scale = "MiniLM and ViT-S/14, four tasks (paper: language models)"
     where = "arXiv 2602.04998, abstract"
     words = SMALL

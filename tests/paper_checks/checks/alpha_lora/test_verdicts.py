@@ -49,13 +49,13 @@ def test_several_sources(quantity):
     assert verdict("several_sources", cells) == NOT
 
 
-@pytest.mark.parametrize("cell", ["covariance", "losses", "classes", "elliptical", "subspace"])
+@pytest.mark.parametrize("cell", ["covariance", "losses", "optima", "classes", "elliptical", "subspace"])
 @pytest.mark.parametrize(("z", "expected"), [(3.9, REPRODUCED), (4.1, NOT), (float("nan"), NOT)])
 def test_beyond(cell, z, expected):
     cells = figures("beyond")
     for figure in cells.values():
         figure["worst"] = [dict.fromkeys(one, 1.0) for one in figure["worst"]]
-    cells[cell]["worst"][-1]["variance"] = z
+    cells[cell]["worst"][-1]["alpha_risk" if cell == "optima" else "variance"] = z
     assert verdict("beyond", cells) == expected
 
 
