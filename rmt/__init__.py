@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rmt.choosing.classifier import AlphaRidgeClassifier
     from rmt.choosing.ridge_path import RidgePath
     from rmt.datasets import load_amazon
+    from rmt.evidence import TransferEvidence, transfer_evidence
+    from rmt.learning import LearningCurve, learning_curve, learning_exponent, power_law
     from rmt.linear.gaussian import GaussianScore
     from rmt.linear.joint import JointOptimum, joint_optimum
     from rmt.linear.limits import Limit, few_samples, gamma_one, many_samples, many_source_samples, ridgeless
@@ -51,6 +53,12 @@ if TYPE_CHECKING:
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
+    "LearningCurve": "learning",
+    "TransferEvidence": "evidence",
+    "learning_curve": "learning",
+    "learning_exponent": "learning",
+    "power_law": "learning",
+    "transfer_evidence": "evidence",
     "agreement": "sizes",
     "doubled": "sizes",
     "AlphaRidgeClassifier": "choosing.classifier",
@@ -125,6 +133,7 @@ __all__ = [
     "GaussianTransfer",
     "GradientFlow",
     "JointOptimum",
+    "LearningCurve",
     "Limit",
     "Loss",
     "MulticlassScore",
@@ -146,6 +155,7 @@ __all__ = [
     "Spectrum",
     "SubspaceTransfer",
     "Transfer",
+    "TransferEvidence",
     "TwoScales",
     "agreement",
     "doubled",
@@ -153,9 +163,12 @@ __all__ = [
     "gamma_one",
     "grid",
     "joint_optimum",
+    "learning_curve",
+    "learning_exponent",
     "load_amazon",
     "many_samples",
     "many_source_samples",
+    "power_law",
     "ridgeless",
     "run_sweep",
     "sample_exact",
@@ -166,6 +179,7 @@ __all__ = [
     "simulate_running",
     "source_penalty",
     "theory",
+    "transfer_evidence",
     "two_scales",
     "with_penalty",
 ]

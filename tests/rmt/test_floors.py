@@ -30,6 +30,8 @@ FLOORS = {
     "symbolic": {*GROUND},
     "datasets": {*GROUND},
     "sweep": {*GROUND, "settings", "scores", "simulators", "predict"},
+    "learning": {*GROUND, "settings", "scores", "predict"},
+    "evidence": {*GROUND, "resolvent", "settings", "scores", "linear"},
     "sizes": {*GROUND, "losses", "settings", "scores", "simulators", "predict"},
     "plot": {*GROUND, "settings", "scores", "predict"},
     "cli": {
