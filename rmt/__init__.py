@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rmt.choosing.ridge_path import RidgePath
     from rmt.datasets import load_amazon
     from rmt.evidence import TransferEvidence, transfer_evidence
+    from rmt.features import RandomFeatures
     from rmt.learning import LearningCurve, learning_curve, learning_exponent, power_law
     from rmt.linear.gaussian import GaussianScore
     from rmt.linear.joint import JointOptimum, joint_optimum
@@ -79,6 +80,7 @@ _HOME = {
     "Loss": "losses",
     "PrincipalComponents": "settings.filters",
     "QuadraticScore": "scores.quadratic",
+    "RandomFeatures": "features",
     "Regression": "settings.regression",
     "RegressionRisk": "linear.regression",
     "RegressionSimulation": "scores.estimates",
@@ -141,6 +143,7 @@ __all__ = [
     "MulticlassTransfer",
     "PrincipalComponents",
     "QuadraticScore",
+    "RandomFeatures",
     "Regression",
     "RegressionRisk",
     "RegressionSimulation",

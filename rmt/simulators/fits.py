@@ -109,7 +109,8 @@ def draw_affine(setting: Any, draws: int, seed: int = 0) -> Drawing:
     base = getattr(setting, "base", setting)
 
     def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> Simulation:
-        c, V = (np.concatenate([part[i] for part in parts])[:count] for i in range(2))
-        return Simulation(c=c, V=V, p=model.p, vector_alpha=base.source_count is not None)
+        c, V, *points = (np.concatenate([part[i] for part in parts])[:count] for i in range(len(parts[0])))
+        several = base.source_count is not None
+        return Simulation(c=c, V=V, p=model.p, vector_alpha=several, points=points[0] if points else None)
 
     return Drawing((model.affine_block(stream(seed, i), block) for i in range(-(-draws // block))), finish)

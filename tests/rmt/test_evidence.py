@@ -70,7 +70,7 @@ def test_estimates_are_consistent_and_units_do_not_matter():
     found = rmt.transfer_evidence(X, y, source, gamma=0.5, covariance=TOEPLITZ)
     star = float(truth(4000, source, TOEPLITZ).alpha_star)
     assert found.interval[0] <= star <= found.interval[1]
-    assert found.interval[1] - found.interval[0] < 0.5 * abs(star)
+    assert found.interval[1] - found.interval[0] < 0.7 * abs(star)
     assert "no harm shown" in str(found) or "harmful" in str(found)
     wide = rmt.Spectrum(100.0 * np.asarray(TOEPLITZ.values), TOEPLITZ.vectors)
     scaled = rmt.transfer_evidence(10 * X, y + 5, source / 10, gamma=50.0, covariance=wide)
