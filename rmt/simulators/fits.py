@@ -51,6 +51,13 @@ class FitSimulation:
         """(A,) accuracy."""
         return mean_estimate(self.accuracies)
 
+    def _repr_html_(self) -> str:
+        from rmt._html import table
+
+        columns = (self.alpha, self.mean.value, self.variance.value, self.accuracy.value, self.accuracy.stderr)
+        title = f"FitSimulation: {len(self.means)} draws at p = {self.p}"
+        return table(("α", "mean", "variance", "accuracy", "± stderr"), zip(*columns, strict=True), title)
+
     def compare(self, score: Score, *, doubled: FitSimulation | None = None, allowance: float = 0.0) -> Comparison:
         """z-scores against ``score``; ``doubled`` and ``allowance`` as in :meth:`rmt.Simulation.compare`."""
         names = ("mean", "variance", "accuracy")

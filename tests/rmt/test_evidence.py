@@ -36,8 +36,15 @@ def harmless(n: int, spectrum: rmt.Spectrum) -> float:
     return float(brentq(harm, -0.3, 0.9))
 
 
-@pytest.mark.parametrize("spectrum", [FLAT, TOEPLITZ], ids=["isotropic", "Toeplitz"])
-@pytest.mark.parametrize("less", [0.0, 0.3], ids=["boundary", "harmful"])
+@pytest.mark.parametrize(
+    ("spectrum", "less"),
+    [
+        pytest.param(FLAT, 0.0, id="isotropic, boundary", marks=pytest.mark.slow),
+        pytest.param(TOEPLITZ, 0.0, id="Toeplitz, boundary"),
+        pytest.param(FLAT, 0.3, id="isotropic, harmful"),
+        pytest.param(TOEPLITZ, 0.3, id="Toeplitz, harmful", marks=pytest.mark.slow),
+    ],
+)
 def test_coverage_false_alarms_and_power(spectrum, less):
     """95 % intervals cover (within 3 s.e. of 100 samples); alarms ≤ 5 % + 3 s.e. where the source does no harm, and
     ≥ 80 % at an overlap that is .3·‖m‖ less, where it costs about 3 points of accuracy (‖m‖ = 1.4, n = 80)."""

@@ -10,7 +10,7 @@ import pytest
 import rmt
 
 PACKAGE = Path(rmt.__file__).parent
-GROUND = {"_checks", "_files", "_parallel"}
+GROUND = {"_checks", "_files", "_html", "_parallel"}
 THEORY = {"linear", "convex", "beyond", "predict"}
 #: floor: the floors it may import, beside itself.
 FLOORS = {
