@@ -14,7 +14,7 @@ import rmt
 
 P, N_ROWS = 12, 9
 RNG = np.random.default_rng(3)
-MEAN, OTHER, THIRD = RNG.standard_normal((3, P)) / 3
+MEAN, OTHER = RNG.standard_normal((2, P)) / 3
 BASIS = np.linalg.qr(RNG.standard_normal((P, 4)))[0]
 COVARIANCE = np.linspace(0.5, 1.5, P)
 FIXED = rmt.FixedSource(vector=OTHER)
@@ -50,7 +50,7 @@ def classes(source: str, noise: float) -> rmt.ClassTransfer:
 
 
 def many(source: str, noise: float) -> rmt.MulticlassTransfer:
-    rows: Any = np.stack([MEAN, OTHER, THIRD])
+    rows: Any = np.stack([MEAN, OTHER])
     made: dict[str, Any] = {"fixed": rows, "ridge": RIDGE, "two": (rows, rows)}
     if noise:
         raise ValueError("a MulticlassTransfer has no label_noise")

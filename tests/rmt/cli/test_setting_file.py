@@ -62,7 +62,7 @@ def test_simulate_compares_at_both_sizes(capsys, file):
 def test_fields_of_norms_may_stand_in_a_file_and_flags_win(capsys, tmp_path):
     path = tmp_path / "s.toml"
     path.write_text("[setting]\np = 40\nn = 20\ngamma = 1.0\nmu_target = 1.5\nsource = {overlap = 0.6, norm2 = 0.5}\n")
-    code, out, _ = run(capsys, "predict", "--setting", str(path), "--n", "80", "--json")
+    out = run(capsys, "predict", "--setting", str(path), "--n", "80", "--json")[1]
     setting = rmt.Transfer(p=40, n=80, gamma=1.0, mu_target=1.5, source=rmt.FixedSource(overlap=0.6, norm2=0.5))
     assert json.loads(out)["accuracy"] == pytest.approx([float(rmt.theory(setting).accuracy(1.0))])
 
