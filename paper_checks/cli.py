@@ -1,7 +1,8 @@
 """``paper-checks``: list, run and report the checks; ``demo`` for ``make demo``.
 
 Results go to stdout, progress and messages to stderr. Exit codes:
-0 fine; 1 a check crashed; 2 bad usage; 3 something could not run for lack of data, a package or hardware.
+0 fine; 1 a check crashed, or `verify` found a number that does not follow from the cells; 2 bad usage; 3 something
+could not run for lack of data, a package or hardware.
 A verdict, whatever it says, is a result and not a failure. 130 after Ctrl-C; finished cells are kept.
 """
 
@@ -22,6 +23,7 @@ from paper_checks.core import COMMITTED, RENAMED, Check, Context, Outcome, Verdi
 from rmt._files import to_plain
 
 FINE, CRASHED, BAD_USAGE, LACKING, INTERRUPTED = 0, 1, 2, 3, 130
+MISSED = 1  #: verify: a number of the page does not follow from the cells
 
 EXAMPLES = """examples:
   paper-checks list                                     every claim, and the verdict of the committed results
@@ -31,7 +33,8 @@ EXAMPLES = """examples:
   paper-checks verify                                   figures of the page, derived from the cells once more
   paper-checks report                                   docs/claims.html and the README table from them
 
-exit codes: 0 fine; 1 a check crashed; 2 bad usage; 3 something could not run for lack of data, a package or hardware
+exit codes: 0 fine; 1 a check crashed, or verify missed a number; 2 bad usage; 3 something could not run for lack of
+data, a package or hardware
 """
 
 
@@ -75,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("freeze", help="put changed rules into the history beside the committed results")
     one.add_argument("--why", required=True, metavar="TEXT", help="why they changed: readers see it beside the verdict")
+    one.add_argument("--same", action="store_true", help="the rules decide as before; only their digests changed")
+    one.add_argument("--note", nargs="+", default=[], metavar="ID", help="say it of these rules, which did not change")
     one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
 
     one = commands.add_parser("demo", help="predict, simulate, run all checks quickly, write one page")
@@ -170,20 +175,27 @@ def _verify(arguments: argparse.Namespace) -> int:
     from paper_checks.report.verify import verify
 
     found = verify(select([]), arguments.page, arguments.results)
+    code = MISSED if any(one.left for one in found.values()) else FINE
     if arguments.json:
         print(json.dumps({name: asdict(one) for name, one in found.items()}, ensure_ascii=False, indent=1))
-        return FINE
+        return code
     for name, one in found.items():
-        print(f"{name}: {one.derived} of {one.shown} figures derived")
+        print(f"{name}: {one.shown - len(one.left)} of {one.shown} numbers derived")
         for line in one.left[:5]:
             print(f"    not derived: {line}")
-    shown, derived = (sum(getattr(one, key) for one in found.values()) for key in ("shown", "derived"))
-    print(f"{derived} of {shown} figures of the page derived from the cells")
-    return FINE
+    total = sum(one.shown for one in found.values())
+    parts = {kind: sum(one.derived[kind] for one in found.values()) for kind in next(iter(found.values())).derived}
+    print(
+        f"{sum(parts.values())} of {total} numbers of the page derived: "
+        + ", ".join(f"{n} {k}" for k, n in parts.items())
+    )
+    return code
 
 
 def _freeze(arguments: argparse.Namespace) -> int:
-    changed = rules.freeze({check.id: check for check in select([])}, arguments.why, arguments.results)
+    checks = {check.id: check for check in select([])}
+    noted = [check.id for check in select(arguments.note)] if arguments.note else []
+    changed = rules.freeze(checks, arguments.why, arguments.results, same=arguments.same, noted=noted)
     print("\n".join(changed) or "no rule differs from its last entry")
     return FINE
 
