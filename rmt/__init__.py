@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rmt.choosing.classifier import AlphaRidgeClassifier
     from rmt.choosing.ridge_path import RidgePath
     from rmt.datasets import load_amazon
+    from rmt.evidence import TransferEvidence, transfer_evidence
+    from rmt.features import RandomFeatures
+    from rmt.learning import LearningCurve, learning_curve, learning_exponent, power_law
     from rmt.linear.gaussian import GaussianScore
     from rmt.linear.joint import JointOptimum, joint_optimum
     from rmt.linear.limits import Limit, few_samples, gamma_one, many_samples, many_source_samples, ridgeless
@@ -51,6 +54,12 @@ if TYPE_CHECKING:
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
+    "LearningCurve": "learning",
+    "TransferEvidence": "evidence",
+    "learning_curve": "learning",
+    "learning_exponent": "learning",
+    "power_law": "learning",
+    "transfer_evidence": "evidence",
     "agreement": "sizes",
     "doubled": "sizes",
     "AlphaRidgeClassifier": "choosing.classifier",
@@ -71,6 +80,7 @@ _HOME = {
     "Loss": "losses",
     "PrincipalComponents": "settings.filters",
     "QuadraticScore": "scores.quadratic",
+    "RandomFeatures": "features",
     "Regression": "settings.regression",
     "RegressionRisk": "linear.regression",
     "RegressionSimulation": "scores.estimates",
@@ -125,6 +135,7 @@ __all__ = [
     "GaussianTransfer",
     "GradientFlow",
     "JointOptimum",
+    "LearningCurve",
     "Limit",
     "Loss",
     "MulticlassScore",
@@ -132,6 +143,7 @@ __all__ = [
     "MulticlassTransfer",
     "PrincipalComponents",
     "QuadraticScore",
+    "RandomFeatures",
     "Regression",
     "RegressionRisk",
     "RegressionSimulation",
@@ -146,6 +158,7 @@ __all__ = [
     "Spectrum",
     "SubspaceTransfer",
     "Transfer",
+    "TransferEvidence",
     "TwoScales",
     "agreement",
     "doubled",
@@ -153,9 +166,12 @@ __all__ = [
     "gamma_one",
     "grid",
     "joint_optimum",
+    "learning_curve",
+    "learning_exponent",
     "load_amazon",
     "many_samples",
     "many_source_samples",
+    "power_law",
     "ridgeless",
     "run_sweep",
     "sample_exact",
@@ -166,6 +182,7 @@ __all__ = [
     "simulate_running",
     "source_penalty",
     "theory",
+    "transfer_evidence",
     "two_scales",
     "with_penalty",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from rmt import _checks
 from rmt._checks import FloatArray
+from rmt.features import RandomFeatures
 from rmt.losses import SQUARE, find_loss
 from rmt.predict import theory
 from rmt.scores.estimates import Comparison
@@ -25,7 +26,7 @@ from rmt.settings.subspace import SubspaceTransfer
 from rmt.simulators.simulation import simulate
 
 #: Settings whose square-loss fits give every scale at once.
-_AFFINE = (Transfer, GaussianTransfer, SubspaceTransfer, FilteredTransfer)
+_AFFINE = (Transfer, GaussianTransfer, SubspaceTransfer, FilteredTransfer, RandomFeatures)
 
 
 def doubled(setting: Any) -> Any:
@@ -53,7 +54,13 @@ def doubled(setting: Any) -> Any:
         if setting.rank is not None:
             return replace(setting, base=doubled(setting.base), rank=2 * np.asarray(setting.rank))
         return replace(setting, base=doubled(setting.base), basis=np.kron(np.asarray(setting.basis), np.eye(2)))
+    source: Any
     n: dict[str, Any] = {"n": 2 * np.asarray(getattr(setting, "n", 0))[()]}
+    if isinstance(setting, RandomFeatures):
+        source = setting.source
+        source = _source(source) if isinstance(source, FixedSource) else (_vectors(source[0]), 2 * source[1], source[2])
+        weights = np.kron(np.asarray(setting.weights), np.eye(2))
+        return replace(setting, **n, weights=weights, mean=_vectors(setting.mean), source=source)
     if isinstance(setting, GaussianTransfer):
         several = isinstance(setting.source, tuple)
         sources = tuple(map(_source, setting.sources))
@@ -66,7 +73,7 @@ def doubled(setting: Any) -> Any:
         )
     if isinstance(setting, ClassTransfer | MulticlassTransfer):
         made = {id(one): _spectrum(one) for one in setting.spectra}
-        source: Any = _source(setting.source) if isinstance(setting, ClassTransfer) else _vectors(setting.source)
+        source = _source(setting.source) if isinstance(setting, ClassTransfer) else _vectors(setting.source)
         covariances = [made[id(one)] for one in setting.spectra]
         return replace(setting, **n, means=_vectors(setting.means), covariances=covariances, source=source)
     if isinstance(setting, Regression):

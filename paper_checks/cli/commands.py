@@ -1,9 +1,9 @@
 """``paper-checks``: list, run and report the checks; ``demo`` for ``make demo``.
 
-Results go to stdout, progress and messages to stderr. Exit codes are those of `rmt.cli.exits` (1 where `verify` found a
-number that does not follow from the cells), and 3 where something could not run for lack of data, a package or hardware.
-A verdict, whatever it says, is a result and not a failure. A check that fails does not stop the others; the code is that
-of the first that failed. Finished cells are kept.
+Results go to stdout, progress and messages to stderr. Exit codes are those of `rmt.cli.exits`, where 1 means that
+`verify` found a number that does not follow from the cells; and 3 where something could not run for lack of data, a
+package or hardware. A verdict, whatever it says, is a result and not a failure. A check that fails does not stop the
+others; the code is that of the first that failed. Finished cells are kept.
 """
 
 from __future__ import annotations

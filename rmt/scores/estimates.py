@@ -150,6 +150,12 @@ class Comparison:
             )
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        from rmt._html import table
+
+        rows = self.rows()
+        return table(tuple(rows[0]), [tuple(row.values()) for row in rows], f"largest |z| {self.worst:.2f}")
+
 
 def _entry(alpha: FloatArray, index: tuple[int, ...], shape: tuple[int, ...]) -> Any:
     """The scale(s) of entry ``index``; a trailing source axis of ``alpha`` is kept."""
@@ -190,6 +196,19 @@ class Simulation:
     def draws(self) -> int:
         """Number of draws D."""
         return self.c.shape[0]
+
+    def _repr_html_(self) -> str:
+        from rmt._html import table
+
+        if self.gamma is not None or self.vector_alpha:
+            return table((), [("draws", self.draws), ("p", self.p), ("α*", self.alpha_star.value)], "Simulation")
+        found = {
+            "α*": self.alpha_star,
+            "accuracy at α*": self.best_accuracy,
+            **{f"accuracy at α = {alpha:g}": self.accuracy(alpha) for alpha in (0.0, 1.0)},
+        }
+        rows = [(name, one.value, one.stderr) for name, one in found.items()]
+        return table(("", "value", "± stderr"), rows, f"Simulation: {self.draws} draws at p = {self.p}")
 
     def _scored(self, alpha: ArrayLike) -> tuple[QuadraticScore, FloatArray]:
         """A score over the draws whose settings have axes (D, 1 …, [G]), so that α broadcasts against G only."""

@@ -58,6 +58,13 @@ class FitSimulation:
         """(A,) accuracy."""
         return mean_estimate(self.accuracies)
 
+    def _repr_html_(self) -> str:
+        from rmt._html import table
+
+        columns = (self.alpha, self.mean.value, self.variance.value, self.accuracy.value, self.accuracy.stderr)
+        title = f"FitSimulation: {len(self.means)} draws at p = {self.p}"
+        return table(("α", "mean", "variance", "accuracy", "± stderr"), zip(*columns, strict=True), title)
+
     def compare(self, score: Score, *, doubled: FitSimulation | None = None, allowance: float = 0.0) -> Comparison:
         """z-scores against ``score``; ``doubled`` and ``allowance`` as in :meth:`rmt.Simulation.compare`."""
         names = ("mean", "variance", "accuracy")
@@ -122,7 +129,8 @@ def draw_affine(setting: Any, draws: int, seed: int = 0) -> Drawing:
     base = getattr(setting, "base", setting)
 
     def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> Simulation:
-        c, V = (np.concatenate([part[i] for part in parts])[:count] for i in range(2))
-        return Simulation(c=c, V=V, p=model.p, vector_alpha=base.source_count is not None)
+        c, V, *points = (np.concatenate([part[i] for part in parts])[:count] for i in range(len(parts[0])))
+        several = base.source_count is not None
+        return Simulation(c=c, V=V, p=model.p, vector_alpha=several, points=points[0] if points else None)
 
     return Drawing((model.affine_block(stream(seed, i), block) for i in range(-(-draws // block))), finish)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import check_jobs, run, stream
+from rmt.features import RandomFeatures
 from rmt.losses import SQUARE, find_loss
 from rmt.scores.estimates import Simulation
 from rmt.settings.classes import ClassTransfer
@@ -98,7 +99,7 @@ def _drawing(
     else:
         loss = find_loss(loss)
         linear = loss is SQUARE and isinstance(
-            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer
+            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer | RandomFeatures
         )
     if isinstance(setting, FilteredTransfer):
         _only_square(setting, loss)
@@ -130,6 +131,7 @@ _SETTINGS = (
     EllipticalTransfer,
     SubspaceTransfer,
     FilteredTransfer,
+    RandomFeatures,
 )
 
 
