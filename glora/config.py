@@ -79,6 +79,11 @@ class LayerConfig:
 
     Raises:
         ValueError: a field has a value that is not one of its choices, or two fields contradict each other.
+
+    >>> import glora
+    >>> layer = glora.LayerConfig(A="scalar", B="lora", rank=2)
+    >>> layer.count(8, 6, bias=True)
+    {'A': 1, 'B': 28, 'C': 0, 'D': 0, 'E': 0}
     """
 
     A: str = "none"
@@ -209,6 +214,11 @@ class GLoRAConfig(LayerConfig):
             "frozen" normalises with the base's in training too.
 
     The remaining arguments are those of `LayerConfig` and describe every targeted layer without an override.
+
+    >>> import glora
+    >>> config = glora.GLoRAConfig(A="vector", B="lora", rank=4, overrides={"2": glora.LayerConfig()})
+    >>> config.A, config.rank, glora.GLoRAConfig.from_dict(config.to_dict()) == config
+    ('vector', 4, True)
     """
 
     target: Target = "all-linear"
@@ -335,7 +345,12 @@ class GLoRAConfig(LayerConfig):
 
 def all_layer_configs(**common: Any) -> Iterator[LayerConfig]:
     """The 4·4·3·3·3 = 432 structures of one layer, the search space of the GLoRA paper (all none
-    included)."""
+    included).
+
+    >>> import glora
+    >>> len(list(glora.all_layer_configs()))
+    432
+    """
     for structures in itertools.product(*STRUCTURES.values()):
         fields: dict[str, Any] = dict(zip(TENSORS, structures, strict=True))
         yield LayerConfig(**fields, **common)

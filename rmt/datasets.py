@@ -69,6 +69,12 @@ def load_amazon(folder: str | Path) -> dict[str, Domain]:
 
     Raises:
         ValueError: a file is missing, is not a readable .mat file, or holds something else.
+
+    >>> import rmt
+    >>> rmt.load_amazon("no-such-folder")
+    Traceback (most recent call last):
+        ...
+    ValueError: folder 'no-such-folder' does not exist; give the folder that holds books.mat … kitchen.mat
     """
     folder = as_path("folder", folder)
     if not folder.is_dir():

@@ -53,6 +53,11 @@ def grid(base: Transfer, axes: Mapping[str, Iterable[Any]]) -> list[Transfer]:
 
     Raises:
         ValueError: an axis that is no field of a Transfer or has no values; a combination out of range.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> len(rmt.grid(setting, {"gamma": [0.1, 1.0], "beta": [0.2, 0.5, 0.9]}))
+    6
     """
     _checks.of_type("base", base, Transfer)
     given = _checks.table("axes", axes)
@@ -126,6 +131,15 @@ def run_sweep(
 
     Raises:
         ValueError: bad arguments; ``out`` holds another sweep; a stored point is broken (named, with the remedy).
+
+    >>> import rmt
+    >>> import tempfile
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> settings = rmt.grid(setting, {"gamma": [0.1, 1.0]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = rmt.run_sweep(settings, f"{folder}/sweep.jsonl", draws=20)
+    >>> sorted({row["gamma"] for row in table.rows})
+    [0.1, 1.0]
     """
     settings = _checks.listed("settings", settings, "Transfers")
     if not settings:

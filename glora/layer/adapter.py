@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import TENSORS, LayerConfig
-from glora.layer.forward import Factors, Terms, adapted_forward, join, without_autocast
+from glora.layer.forward import Factors, Terms, adapted_forward, is_traced, join, without_autocast
 from glora.layer.geometry import DTYPES, SUPPORTED, ConvOp, is_plain, not_mergeable, op_for
 from glora.layer.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
 
@@ -164,6 +164,8 @@ class Adapter(nn.Module):
 
     def _shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
         """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output scales the bias too."""
+        if self.stepped and not is_traced():
+            return self._stepped_shift(weight, bias, scale)
         parts = []
         if bias is not None and self.D is not None:
             parts.append(bias * self.D.column())
@@ -175,6 +177,25 @@ class Adapter(nn.Module):
             column = self.C.column()
             parts.append((weight @ column.to(weight.dtype)).to(column.dtype))
         return sum(parts[1:], parts[0]) if parts else None
+
+    def _stepped_shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
+        """The same; every step is a factor of an operation that is there anyway, so that steps cost nothing."""
+        total = None if self.E is None else self.E.column(bare=self.C is not None)
+        if self.C is not None:
+            column = self.C.column(bare=True)
+            if column.dtype == weight.dtype:
+                start = column.new_zeros(()) if total is None else total
+                beta = 0.0 if self.E is None else self.E.step
+                total = torch.addmv(start, weight, column, beta=beta, alpha=self.C.step)
+            else:
+                product = (weight @ column.to(weight.dtype)).to(column.dtype) * self.C.step
+                total = product if total is None else torch.add(product, total, alpha=self.E.step)  # type: ignore[union-attr]
+        if bias is not None and self.D is not None:
+            factor = self.D.column(bare=total is not None)
+            total = bias * factor if total is None else torch.addcmul(total, bias, factor, value=self.D.step)
+        if bias is not None and scale is not None and not self.config.tie_a_d:
+            total = -bias * scale if total is None else torch.addcmul(total, bias, scale, value=-1)
+        return total
 
     def forward(self, x: Tensor, base: nn.Module) -> Tensor:
         """The adapted output of `base` for the input x."""

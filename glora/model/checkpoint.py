@@ -59,6 +59,17 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
     Raises:
         ValueError: there is no such adapter, or one of its layers was replaced since.
         OSError: the folder cannot be written; what was in it stays.
+
+    >>> import glora
+    >>> import os, tempfile
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = glora.save(model, folder)
+    ...     files = os.listdir(folder)
+    >>> len(files)  # adapter.json and its safetensors
+    2
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
@@ -124,6 +135,18 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
         ValueError: the files are damaged or of a newer version, or the model is not the one the adapter was
             trained on; the message says what differs and the model is left as it was.
         FileNotFoundError: there is no adapter in the folder.
+
+    >>> import glora
+    >>> import tempfile
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = glora.save(model, folder)
+    ...     _ = glora.detach(model)
+    ...     _ = glora.load(model, folder)
+    >>> type(model[0]).__name__
+    'AdaptedLayer'
     """
     of_kind("check_base", check_base, bool)
     state = get_state(model)

@@ -1,8 +1,9 @@
 """``paper-checks``: list, run and report the checks; ``demo`` for ``make demo``.
 
-Results go to stdout, progress and messages to stderr. Exit codes are those of `rmt.cli.exits`, and 3 where something
-could not run for lack of data, a package or hardware. A verdict, whatever it says, is a result and not a failure.
-A check that fails does not stop the others; the code is that of the first that failed. Finished cells are kept.
+Results go to stdout, progress and messages to stderr. Exit codes are those of `rmt.cli.exits`, where 1 means that
+`verify` found a number that does not follow from the cells; and 3 where something could not run for lack of data, a
+package or hardware. A verdict, whatever it says, is a result and not a failure. A check that fails does not stop the
+others; the code is that of the first that failed. Finished cells are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import rmt
 from paper_checks.core import COMMITTED, RENAMED, Check, Context, Outcome, Verdict, rules, select
 from rmt._files import to_json
-from rmt.cli.exits import CODES, DONE, Parser, end
+from rmt.cli.exits import CODES, DONE, RESULT, Parser, end
 
 LACKING = 3
 
@@ -32,7 +33,7 @@ EXAMPLES = (
   paper-checks report                                   docs/claims.html and the README table from them
 
 """
-    + CODES.format(result="never: a verdict is no failure")
+    + CODES.format(result="verify missed a number; a verdict is no failure")
     + """;
 3 something could not run for lack of data, a package or hardware
 """
@@ -79,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("freeze", help="put changed rules into the history beside the committed results")
     one.add_argument("--why", required=True, metavar="TEXT", help="why they changed: readers see it beside the verdict")
+    one.add_argument("--same", action="store_true", help="the rules decide as before; only their digests changed")
+    one.add_argument("--note", nargs="+", default=[], metavar="ID", help="say it of these rules, which did not change")
     one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
 
     one = commands.add_parser("demo", help="predict, simulate, run all checks quickly, write one page")
@@ -168,20 +171,27 @@ def _verify(arguments: argparse.Namespace) -> int:
     from paper_checks.report.verify import verify
 
     found = verify(select([]), arguments.page, arguments.results)
+    code = RESULT if any(one.left for one in found.values()) else DONE
     if arguments.json:
         print(to_json({name: asdict(one) for name, one in found.items()}, indent=1))
-        return DONE
+        return code
     for name, one in found.items():
-        print(f"{name}: {one.derived} of {one.shown} figures derived")
+        print(f"{name}: {one.shown - len(one.left)} of {one.shown} numbers derived")
         for line in one.left[:5]:
             print(f"    not derived: {line}")
-    shown, derived = (sum(getattr(one, key) for one in found.values()) for key in ("shown", "derived"))
-    print(f"{derived} of {shown} figures of the page derived from the cells")
-    return DONE
+    total = sum(one.shown for one in found.values())
+    parts = {kind: sum(one.derived[kind] for one in found.values()) for kind in next(iter(found.values())).derived}
+    print(
+        f"{sum(parts.values())} of {total} numbers of the page derived: "
+        + ", ".join(f"{n} {k}" for k, n in parts.items())
+    )
+    return code
 
 
 def _freeze(arguments: argparse.Namespace) -> int:
-    changed = rules.freeze({check.id: check for check in select([])}, arguments.why, arguments.results)
+    checks = {check.id: check for check in select([])}
+    noted = [check.id for check in select(arguments.note)] if arguments.note else []
+    changed = rules.freeze(checks, arguments.why, arguments.results, same=arguments.same, noted=noted)
     print("\n".join(changed) or "no rule differs from its last entry")
     return DONE
 

@@ -63,6 +63,11 @@ def simulate_direct(
 
     Raises:
         ValueError: an option is unknown or does not fit the setting.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=40, n=20, N=50, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> rmt.simulate_direct(setting, 50, seed=0, noise="student-t:5").accuracy(1.0).value.shape
+    ()
     """
     drawing = draw_direct(
         setting,

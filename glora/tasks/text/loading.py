@@ -66,15 +66,29 @@ def check_inputs(name: str, tokenizer: Any, max_length: int, revision: str | Non
             f"task.model={name!r} has embeddings of {words.num_embeddings} tokens, but its tokenizer has "
             f"{len(tokenizer)}; give the tokenizer that the model was trained with"
         )
+    limit = _positions(sketch)
+    if limit is not None and max_length > limit:
+        raise ValueError(
+            f"task.max_length={max_length} is more than the {limit} positions of task.model={name!r}; lower it"
+        )
+
+
+def most_tokens(name: str, revision: str | None = None) -> int | None:
+    """Number of tokens that a text model has positions for; None where it has no such limit.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    return _positions(_sketch(name, revision))
+
+
+def _positions(sketch: Any) -> int | None:
     limits = [
         table.num_embeddings - _first_position(table)
         for key, table in sketch.named_modules()
         if isinstance(table, nn.Embedding) and key.rpartition(".")[2] in POSITIONS
     ]
-    if limits and max_length > min(limits):
-        raise ValueError(
-            f"task.max_length={max_length} is more than the {min(limits)} positions of task.model={name!r}; lower it"
-        )
+    return min(limits, default=None)
 
 
 def _first_position(table: nn.Embedding) -> int:
@@ -109,8 +123,8 @@ def load_tokenizer(name: str, gguf_file: str | None = None, revision: str | None
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:
-        ValueError: there is none (transformers makes one of special tokens out of nothing), or the reader of its file
-            is not installed.
+        ValueError: there is none (transformers makes one of special tokens out of nothing), it has nothing to pad
+            with, or the reader of its file is not installed.
     """
     import transformers
 
@@ -124,5 +138,10 @@ def load_tokenizer(name: str, gguf_file: str | None = None, revision: str | None
             "(tokenizer.json or a vocabulary) beside the model's"
         )
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(
+                f"the tokenizer of task.model={name!r} has neither a padding nor an end-of-text token, so texts of "
+                "unlike length cannot be put into a batch; name one in its tokenizer_config.json (pad_token)"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

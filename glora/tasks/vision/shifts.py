@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glora._files import read_text
+from glora._files import require_regular
 from glora.tasks.vision.images import DataProblems, ImageList
 from glora.tasks.vision.lists import class_folders, folder_names, vtab
 
@@ -80,7 +80,8 @@ def _relabelled(images: ImageList, mapping: Mapping[str, int]) -> ImageList:
 def _mapping(path: Path) -> dict[str, int]:
     """A JSON file ``{label or folder name: class}``."""
     try:
-        found = json.loads(read_text(path))
+        require_regular(path)
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataProblems(str(path), ["no such mapping"]) from None
     except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
