@@ -22,6 +22,7 @@ ALLOWED_SKIPS = {
     "needs timm": "timm needs torchvision, which the tested CPU build of torch does not go with",
     "needs real data": "the data are no part of the repository",
     "needs ADAPT_SHARED": "the data are no part of the repository",
+    "needs /dev/full": "a device of Linux",
     "no C++ compiler": "torch.compile builds with the machine's own compiler",
 }
 
