@@ -9,6 +9,7 @@ import numpy as np
 
 from rmt import _checks
 from rmt._checks import FloatArray
+from rmt._files import as_path
 
 #: The domains of the Amazon reviews and the file stem of each.
 AMAZON = {"book": "books", "dvd": "dvd", "elec": "elec", "kitchen": "kitchen"}
@@ -75,7 +76,7 @@ def load_amazon(folder: str | Path) -> dict[str, Domain]:
         ...
     ValueError: folder 'no-such-folder' does not exist; give the folder that holds books.mat … kitchen.mat
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     if not folder.is_dir():
         raise ValueError(f"folder {str(folder)!r} does not exist; give the folder that holds books.mat … kitchen.mat")
     return {name: _load_mat(name, folder / f"{stem}.mat") for name, stem in AMAZON.items()}

@@ -49,11 +49,12 @@ def samples_needed(
     if not isinstance(setting, Transfer | GaussianTransfer) or setting.shape or setting.source_count is not None:
         raise ValueError("samples_needed takes one scalar Transfer or GaussianTransfer with one source")
     most = _checks.whole("most", most, low=2)
+    alpha = None if alpha is None else _checks.one("alpha", alpha)
     if isinstance(beat, str):
         _checks.one_of("beat", beat, ("source",))
         goal = float(np.asarray(theory(setting).accuracy_source_only))
     else:
-        goal = float(_checks.finite("beat", beat))
+        goal = _checks.one("beat", beat)
         if not 0.5 < goal < 1:
             raise ValueError(f"beat must be 'source' or an accuracy in (1/2, 1), got {beat}")
     forbidden = setting.p if float(np.asarray(setting.gamma)) == 0 else -1
@@ -115,6 +116,7 @@ def source_penalty(setting: Transfer | GaussianTransfer, *, alpha: float | None 
     ridge = ridge or (isinstance(setting, Transfer) and setting.source is None)
     if not ridge or setting.shape:
         raise ValueError("source_penalty takes one scalar Transfer or GaussianTransfer with one ridge source")
+    alpha = None if alpha is None else _checks.one("alpha", alpha)
 
     def both(gamma: float) -> tuple[float, float]:
         """Accuracy on the source task and after transfer."""

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from glora._checks import fits_memory
 from glora.config import GLoRAConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
-from glora.model import statistics
+from glora.model import first_calls, statistics
 from glora.model.balancing import estimate
 from glora.model.merging import unmerge, unmerged
 from glora.model.report import Report, describe
@@ -32,7 +33,6 @@ from glora.model.state import (
     require_state,
     switch,
     unwrap,
-    warn_of_aliases,
 )
 from glora.model.targets import Selection, base_modules, is_inside, select
 
@@ -103,6 +103,10 @@ def attach_selection(
     _check_overlap(selection, present)
     report = describe(model, selection)
     modules = dict(base_modules(model))
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        fits_memory(
+            f"an adapter of {report.adapter_parameters:,} numbers", 4.0 * report.adapter_parameters, "lower rank"
+        )
     # Everything that can fail comes before the first change.
     adapters = {key: Adapter(layer, modules[key], generator) for key, layer in selection.layers.items()}
     before = None if state is None else state.active
@@ -115,7 +119,7 @@ def attach_selection(
     except BaseException:  # an interrupt too
         _remove(model, [name], before)
         raise
-    warn_of_aliases(model, {key: modules[key] for key in selection.layers})
+    first_calls.watch(model)
     return report
 
 
@@ -142,13 +146,13 @@ def _put(
     for key, adapter in adapters.items():
         layer = present.get(key)
         if layer is None:
-            layer = wrappers[modules[key]] = AdaptedLayer(modules[key])
+            layer = wrappers[modules[key]] = AdaptedLayer(modules[key], key)
             layer.train(modules[key].training)
         layer.adapters[name] = adapter.train(layer.training)
     for key in selection.saved:
         wrapper = present.get(key)
         if wrapper is None:
-            wrapper = wrappers[modules[key]] = SavedModule(modules[key])
+            wrapper = wrappers[modules[key]] = SavedModule(modules[key], key)
             wrapper.train(modules[key].training)
         assert isinstance(wrapper, SavedModule)
         wrapper.add(name)
@@ -244,6 +248,7 @@ def _remove(model: nn.Module, names: Iterable[str], active: str | None) -> None:
         return
     statistics.put(model, state.base_buffers, {})
     statistics.freeze_norms(model, False)
+    first_calls.stop(model)
     delattr(model, STATE)
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(key in state.trainable)

@@ -19,7 +19,7 @@ from pathlib import Path
 from torch import nn
 
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
-from glora.model import statistics
+from glora.model import first_calls, statistics
 from glora.model.state import (
     STATE,
     adapted_modules,
@@ -167,6 +167,7 @@ def merged_copy(model: nn.Module, name: str | None = None) -> nn.Module:
         found[module] = module.adapters[name] if trained_in_full else module.base
     replace(plain, found)
     relink(plain, {id(module): new for module, new in found.items()})
+    first_calls.stop(plain)
     delattr(plain, STATE)
     statistics.freeze_norms(plain, False)
     _report_untied(plain, ties)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict, rules
+from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict, papers, rules
 from paper_checks.report import page
 from paper_checks.report.page import Section, escape, number
 from rmt._files import write_atomic
@@ -15,11 +15,6 @@ from rmt._files import write_atomic
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 #: The papers, by group of checks, in the order of the page.
-PAPERS = {
-    "alpha_lora": "α-LoRA: Effective Fine-Tuning via Base Model Rescaling (arXiv 2510.21345)",
-    "glora": "One-for-All: Generalized LoRA (GLoRA, arXiv 2306.07967)",
-}
-NAMES = {"alpha_lora": "α-LoRA", "glora": "GLoRA"}
 SHOWN_ROWS = 12  # longer tables are folded
 
 _STYLES = {
@@ -109,7 +104,7 @@ class Plots:
         folder = page_file.parent / self.folder
         for name, data in self.files.items():
             write_atomic(folder / name, data)
-        for group in PAPERS:
+        for group in papers():
             for old in folder.glob(f"{group}.*.png"):
                 if old.name not in self.files:
                     old.unlink()
@@ -143,7 +138,7 @@ def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED, plots: Pl
         + f'<p class="soft">{meanings}.</p>'
     )
     sections = [Section("claims", "The claims and what became of them", summary)]
-    for group, title in PAPERS.items():
+    for group, (_, title) in papers().items():
         members = [check for check in checks if check.id.split(".")[0] == group]
         if members:
             body = "\n".join(_claim(check, outcomes[check.id], folder, plots) for check in members)
@@ -154,8 +149,8 @@ def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED, plots: Pl
 
 def _navigation(checks: list[Check], outcomes: Mapping[str, Outcome]) -> str:
     """Links to the parts of the page, and a filter by verdict (all claims are shown where scripts do not run)."""
-    groups = [group for group in PAPERS if any(check.id.startswith(f"{group}.") for check in checks)]
-    links = [f'<a href="#{group}">{NAMES[group]}</a>' for group in groups]
+    groups = [group for group in papers() if any(check.id.startswith(f"{group}.") for check in checks)]
+    links = [f'<a href="#{group}">{papers()[group][0]}</a>' for group in groups]
     counts = {verdict: sum(o.verdict == verdict for o in outcomes.values()) for verdict in MEANINGS}
     buttons = [f'<button data-verdict="" aria-pressed="true">all {len(checks)}</button>']
     buttons += [
@@ -230,11 +225,13 @@ def _history(check: Check, records: Mapping[str, Mapping[str, Any]], folder: Pat
     entries = rules.history(folder).get(check.id, [])
     if not entries:
         return []
-    older, now = len(rules.older_cells(check, records, entries)), entries[-1]
+    older, now = len(rules.older_cells(check, records, entries)), rules.present_form(entries)
     before = f"{older} of its {len(records)} cells were there before" if older else "all of its cells came after"
     lines = [f"Rule frozen on {now.time[:10]}; {before}."]
     if len(entries) > 1:
-        lines += [f"Rule changed on {entry.time[:10]}: {entry.why}" for entry in entries[1:]]
+        words = {True: "Note of", False: "Rule changed on"}
+        lines += [f"{words[entry.same]} {entry.time[:10]}: {entry.why}" for entry in entries[1:]]
+    if any(not entry.same for entry in entries[1:]):
         lines.append(f"First rule ({entries[0].time[:10]}): {entries[0].rule}")
     return lines
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
+from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.linear.gaussian import GaussianScore
 from rmt.linear.limits import one_source
@@ -61,6 +62,7 @@ def joint_optimum(setting: Transfer | GaussianTransfer, *, source_gamma: bool = 
     >>> float(best.gamma), round(float(best.accuracy), 4)
     (inf, 0.8851)
     """
+    _checks.flag("source_gamma", source_gamma)
     if isinstance(setting, GaussianTransfer):
         if source_gamma:
             raise ValueError("source_gamma=True is solved for C = I only; search over RidgeSource(gamma=…) instead")

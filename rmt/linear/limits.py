@@ -112,6 +112,7 @@ def ridgeless(setting: Transfer) -> Limit:
     >>> round(float(rmt.ridgeless(setting).alpha_star), 4)
     2.9656
     """
+    one_source(setting)
     peak = np.asarray(setting.p) == np.asarray(setting.n)
     tiny = np.where(peak, 1.0, 0.0)  # γ = 0 is refused at the peak, whose limit is known
     score = one_source(replace(setting, gamma=tiny))
@@ -134,6 +135,7 @@ def many_source_samples(setting: Transfer) -> Limit:
     >>> round(float(rmt.many_source_samples(setting).alpha_star), 4)
     2.0215
     """
+    one_source(setting)
     score = one_source(replace(setting, N=math.inf))
     return _limit(setting, score.alpha_star, score.scaled_star, score.best_snr)
 

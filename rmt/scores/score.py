@@ -82,6 +82,11 @@ class Score(ABC):
         signed = self._correct(self.snr(alpha))
         return np.maximum(signed, 1.0 - signed) if folded else signed
 
+    def _repr_html_(self) -> str:
+        from rmt._html import score_table
+
+        return score_table(self)
+
     def _correct(self, snr: Any) -> Any:
         """Probability that a score of signal-to-noise ratio ``snr`` has the right sign; Φ for Gaussian scores."""
         return ndtr(snr)

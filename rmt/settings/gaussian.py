@@ -180,6 +180,7 @@ def with_penalty(setting: GaussianTransfer, penalty: Any) -> GaussianTransfer:
     >>> rmt.with_penalty(setting, [1.0, 4.0]).gamma == setting.gamma
     True
     """
+    _checks.of_type("setting", setting, GaussianTransfer)
     check_dimension("penalty", penalty, setting.p)
     if any(isinstance(source, RidgeSource) for source in setting.sources):
         raise ValueError("with_penalty takes fixed sources; give FixedSource(vector=w) with the learned weights")

@@ -30,6 +30,11 @@ class Comparable:
     def _key(self) -> tuple[Any, ...]:
         return type(self), *(_frozen(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
 
+    def _repr_html_(self) -> str:
+        from rmt._html import fields_table
+
+        return fields_table(self)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparable) and self._key() == other._key()
 

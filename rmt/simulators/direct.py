@@ -104,7 +104,7 @@ def draw_direct(
     """The blocks of :func:`simulate_direct`, as they are made."""
     setting = single_setting(setting)
     draws = _checks.whole("draws", draws)
-    gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
+    gammas = _checks.line("gamma", _checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
     p, n = int(setting.p), int(setting.n)
     if (gammas == 0).any() and n == p:
         raise ValueError("gamma = 0 with p = n has infinite variance; give gamma > 0, however small")
@@ -113,6 +113,7 @@ def draw_direct(
         raise ValueError(f"p must be ≥ {needed} to hold the target mean and the source(s), got {p}")
     _checks.one_of("direction", direction, ("random", "axis"))
     _checks.one_of("backend", backend, ("numpy", "torch"))
+    _checks.flag("progress", progress)
     law = noise_law(noise)
     if test_points is None and not law.gaussian:
         test_points = 4000

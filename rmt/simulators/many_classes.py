@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray, IntArray
 from rmt._parallel import stream
-from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, mean_estimate
+from rmt.scores.estimates import Comparison, Estimate, mean_estimate
 from rmt.scores.solved import ConvergenceError
 from rmt.settings.many_classes import MulticlassTransfer
 from rmt.simulators.drawing import Drawing
@@ -55,13 +55,15 @@ class MulticlassSimulation:
         """(A,) accuracy."""
         return mean_estimate(self.accuracies)
 
-    def compare(self, score: Any, *, allowance: float = ALLOWANCE) -> Comparison:
-        """z-scores of the accuracy against a :class:`rmt.MulticlassScore`."""
-        expected, estimate = np.asarray(score.accuracy(self.alpha)), self.accuracy
-        tables = ({"accuracy": x} for x in (expected, estimate, estimate.z(expected)))
-        theory, simulated, raw = tables
-        z = {"accuracy": estimate.z(expected, allowance / self.p * 0.2)}
-        return Comparison(("accuracy",), self.alpha, theory, simulated, raw, z)  # type: ignore[arg-type]
+    def compare(self, score: Any, *, doubled: MulticlassSimulation | None = None, allowance: float = 0.0) -> Comparison:
+        """z-scores of the accuracy against a :class:`rmt.MulticlassScore`; see :meth:`rmt.Simulation.compare`."""
+        return Comparison.of(
+            self.alpha,
+            {"accuracy": np.asarray(score.accuracy(self.alpha))},
+            {"accuracy": self.accuracy},
+            doubled=None if doubled is None else {"accuracy": doubled.accuracy},
+            allowance=allowance / self.p,
+        )
 
 
 def draw_classes(setting: MulticlassTransfer, alpha: ArrayLike, draws: int, seed: int, *, loss: str) -> Drawing:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import check_jobs, run, stream
+from rmt.features import RandomFeatures
 from rmt.losses import SQUARE, find_loss
 from rmt.scores.estimates import Simulation
 from rmt.settings.classes import ClassTransfer
@@ -98,7 +99,7 @@ def _drawing(
     else:
         loss = find_loss(loss)
         linear = loss is SQUARE and isinstance(
-            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer
+            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer | RandomFeatures
         )
     if isinstance(setting, FilteredTransfer):
         _only_square(setting, loss)
@@ -106,6 +107,7 @@ def _drawing(
     if linear and alpha is not None:
         raise ValueError(f"{words} gives every alpha from the same fits; leave alpha out and ask the result")
     if isinstance(setting, Transfer) and linear:
+        check_options(method or "exact", options)
         chosen = draw_direct if method == "direct" else draw_exact
         return chosen(setting, draws, seed, **options)
     if method == "exact":
@@ -129,6 +131,7 @@ _SETTINGS = (
     EllipticalTransfer,
     SubspaceTransfer,
     FilteredTransfer,
+    RandomFeatures,
 )
 
 
@@ -200,7 +203,7 @@ def draw_exact(
     """The blocks of :func:`sample_exact`, as they are made."""
     single_setting(setting)
     draws = _checks.whole("draws", draws)
-    gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
+    gammas = _checks.line("gamma", _checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
     check_jobs("n_jobs", n_jobs)
     check_draws(setting, draws, len(gammas))
     sizes = [int(setting.p), int(setting.n)]
@@ -211,6 +214,7 @@ def draw_exact(
         2.0 * band * largest * block_size(setting),
         "lower p or n, or take theory alone",
     )
+    _checks.flag("progress", progress)
     pieces = [
         (setting, _checks.whole("seed", seed, low=0), index, gammas)
         for index in range(-(-draws // block_size(setting)))
@@ -254,6 +258,7 @@ def simulate_running(
     >>> [float(one.accuracy(1.0).stderr) > 0 for one in rmt.simulate_running(setting, [20, 100])]
     [True, True]
     """
+    steps = _checks.listed("steps", steps, "counts of draws")
     counts = [_checks.whole("steps", step) for step in steps]
     if not counts or any(later <= earlier for earlier, later in itertools.pairwise(counts)):
         raise ValueError(f"steps must be increasing counts of draws, got {_checks.shown(list(steps))}")

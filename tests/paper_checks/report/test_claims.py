@@ -151,18 +151,21 @@ def test_figures_are_derived_again_and_a_wrong_one_is_found(results, tmp_path):
     page.write_text(claims.claims_page(checks, results))
     found = verify(checks, page, results)["alpha_lora.one"]
     # Of every row the value; its standard error (.1) stands in no cell.
-    assert (found.shown, found.derived) == (6, 3)
+    assert found.derived["stored"] == 3
+    assert len(found.left) >= 3, found.left
     text = page.read_text()
     row = re.search(r'number">(\d\.\d\d) ± ', text)[1]
     page.write_text(text.replace(f">{row} ±", f">{float(row) + 0.05:.2f} ±"))
-    assert verify(checks, page, results)["alpha_lora.one"].derived == 2
+    again = verify(checks, page, results)["alpha_lora.one"]
+    assert len(again.left) == len(found.left) + 1
     with pytest.raises(ValueError, match="paper-checks report"):
         verify(checks, tmp_path / "none.html", results)
 
 
-def test_nine_figures_of_ten_of_the_committed_page_are_derived_again():
-    found = verify(list(all_checks().values()), ROOT / "docs" / "claims.html").values()
-    assert sum(one.derived for one in found) > 0.9 * sum(one.shown for one in found)
+def test_the_figures_of_the_committed_page_are_derived_again():
+    found = verify(list(all_checks().values()), ROOT / "docs" / "claims.html")
+    left = {name: one.left for name, one in found.items() if one.left}
+    assert sum(map(len, left.values())) <= 0.02 * sum(one.shown for one in found.values()), left
 
 
 def test_the_paper_column_is_left_out_where_nothing_was_printed():
