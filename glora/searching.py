@@ -101,7 +101,7 @@ class SuperNetMethod:
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")
         choice("method.steps", self.steps, STEPS)
-        if self.engine.get("name") not in ENGINES:
+        if not isinstance(self.engine.get("name"), str) or self.engine["name"] not in ENGINES:
             raise ValueError(f"method.engine.name must be one of {', '.join(ENGINES)}; got {self.engine.get('name')!r}")
 
     @classmethod

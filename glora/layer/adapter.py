@@ -7,6 +7,7 @@ stands in the model and holds adapters by name is in `wrappers`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ class Adapter(nn.Module):
         weight: Tensor = base.weight  # type: ignore[assignment]
         out_features, in_features = op.matrix(weight).shape
         # Drawn on the CPU, so that a seed means the same on every device; a meta model stays a sketch.
-        with torch.device("meta" if weight.is_meta else "cpu"):
+        wanted = torch.device("meta" if weight.is_meta else "cpu")
+        with nullcontext() if torch.get_default_device() == wanted else wanted:  # which costs at every call inside
             for name, (rows, cols) in config.shapes(out_features, in_features).items():
                 structure = getattr(config, name)
                 if name == "D" and (config.tie_a_d or base.bias is None):
@@ -64,9 +66,10 @@ class Adapter(nn.Module):
                     generator=generator,
                 )
                 setattr(self, name, tensor)
-        if not weight.is_meta:
+        if weight.device != wanted:
             self.to(weight.device)
-        self.requires_grad_(True)
+        if self.A is not None and not config.train_alpha:
+            self.A.requires_grad_(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Adapter:
         """Train or freeze the adapter; an A with ``train_alpha=False`` stays frozen."""

@@ -21,6 +21,7 @@ from glora.layer import steps as rule
 from glora.layer.adapter import Adapter
 from glora.layer.steps import Moments
 from glora.layer.wrappers import AdaptedLayer
+from glora.model import first_calls
 from glora.model.state import adapted_modules, get_state, require_adapter, require_state, unwrap
 
 #: Steps by layer and tensor, ``{"blocks.0.attn.qkv": {"A": 31.2, "B": 1.0}}``.
@@ -61,6 +62,15 @@ def balance(model: nn.Module, data: Any, name: str | None = None, *, forward: Fo
     Warns:
         UserWarning: once, for layers that no input reached or whose inputs were all zero or not finite (their tensors
             have step 1), and tensors that move nothing (D on a zero bias).
+
+    >>> import glora
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.GLoRAConfig(A="vector", B="lora", rank=4, target=["0"]))
+    >>> steps = glora.balance(model, torch.randn(8, 16))
+    >>> sorted(steps["0"]), steps["0"]["B"]
+    (['A', 'B'], 1.0)
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
@@ -154,7 +164,7 @@ def measure(model: nn.Module, places: Iterable[Place], data: Any, forward: Forwa
     hooks = [watch(place) for place in places]
     empty = True
     try:
-        with _undisturbed(model), torch.no_grad():
+        with _undisturbed(model), first_calls.unwatched(model), torch.no_grad():
             for batch in _batches(data):
                 (forward or _call)(model, _to(batch, device))
                 empty = False

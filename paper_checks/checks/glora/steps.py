@@ -107,7 +107,12 @@ class _Llama:
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        sizes = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4}
+        sizes: dict[str, Any] = {
+            "hidden_size": 128,
+            "intermediate_size": 352,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes)).requires_grad_(False)

@@ -64,6 +64,8 @@ METHODS = {
     "bitfit": Method("bitfit", {"steps": "raw"}),
     "ia3": Method("peft:IA3Config", rates=(2e-3, 8e-3, 3e-2)),
     "dora": Method("peft:LoraConfig", {"r": 8, "lora_alpha": 8, "use_dora": True}),
+    "rslora": Method("lora", {**_LORA, "numerator": 8.0, "rank_stabilized": True}),
+    "hira": Method("custom", {**_LORA, "A": "lora", "B": "none", "steps": "raw"}),
     "full": Method("full", rates=(2e-5, 5e-5, 2e-4)),
 }
 

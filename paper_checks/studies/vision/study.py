@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import COMMITTED, Check, Context, Figures, NotAvailable
+from paper_checks.core.check import read_cell
 from paper_checks.statistics.answers import pack
 from paper_checks.statistics.rates import STEP, settle
 from paper_checks.statistics.threads import one_thread
 from paper_checks.studies import cost
 from paper_checks.studies.vision.methods import WITHOUT, by_layer, configuration, parse, sized, suffix, without
 from paper_checks.studies.vision.statistics import searched
-from rmt._files import read_json
 
 STUDY = "glora.vtab"
 BUDGET = 290_304
@@ -95,7 +95,7 @@ class Study(Check):
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
         """Stored records of this check's cells, in their order; others of the study lie in the same folder."""
         paths = {cell: folder / self.home / f"{cell}.json" for cell in self.cells(Context(out=folder))}
-        return {cell: read_json(path) for cell, path in paths.items() if path.is_file()}
+        return {cell: read_cell(path) for cell, path in paths.items() if path.is_file()}
 
     def runs(self, methods: Sequence[str]) -> Iterator[str]:
         """Cells of final trainings with what they rest on, in order of value: one seed everywhere, then the next.

@@ -20,6 +20,7 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 import glora.peft  # noqa: E402
+from glora.integrations import peft_layers  # noqa: E402
 from glora.integrations.peft_tuner import GLoRAPeftConfig  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -252,3 +253,77 @@ def test_the_same_loss_curve_as_pefts_lora(preset):
         curves.append(curve)
     assert curves[0][-1] < 0.9 * curves[0][0]
     assert max(abs(a - b) for a, b in zip(*curves, strict=True)) < 1e-5
+
+
+def normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    for _ in range(3):
+        model(torch.randn(16, 6))
+    return model.eval()
+
+
+def with_statistics(name: str = "default") -> tuple[peft.PeftModel, torch.Tensor]:
+    """A trained model whose adapter has running statistics of its own, and inputs."""
+    model = peft.get_peft_model(normed(), GLoRAPeftConfig(B="lora", rank=2, target_modules=["0", "2"]), name)
+    perturb(model)
+    model.train()
+    for _ in range(3):
+        model(3 * torch.randn(16, 6) + 1)
+    return model.eval(), torch.randn(5, 6)
+
+
+def test_statistics_belong_to_the_adapter(tmp_path) -> None:
+    model, x = with_statistics()
+    base, output = normed(), model(x)
+    assert model.base_model.model[1].num_features == 8
+    with model.disable_adapter():
+        assert torch.equal(model(x), base(x))
+        model.train()(x)
+        model.eval()
+        assert torch.equal(model(x), base(x))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(peft.PeftModel.from_pretrained(normed(), tmp_path).eval()(x), output)
+    model.merge_adapter()
+    torch.testing.assert_close(model(x), output, rtol=1e-4, atol=1e-5)
+    model.unmerge_adapter()
+    assert torch.equal(model(x), output)
+    model.add_adapter("second", GLoRAPeftConfig(B="lora", rank=2, target_modules=["0"]))
+    model.set_adapter("second")
+    assert torch.equal(model(x), base(x))
+    model.set_adapter("default")
+    torch.testing.assert_close(copy.deepcopy(model).merge_and_unload()(x), output, rtol=1e-4, atol=1e-5)
+    plain = model.unload()
+    assert torch.equal(plain(x), base(x))
+    assert type(plain[1]) is nn.BatchNorm1d
+    assert all(torch.equal(value, base.state_dict()[key]) for key, value in plain.state_dict().items())
+
+
+def test_a_failed_injection_and_a_failed_merge_leave_no_trace(monkeypatch) -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)))
+    before = list(model)
+    with pytest.raises(ValueError, match="its weight is not a parameter"):
+        peft.get_peft_model(model, GLoRAPeftConfig(B="lora", rank=2, target_modules=["0", "1"]))
+    assert list(model) == before
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+    tuned, x = with_statistics()
+    output, swaps = tuned(x), []
+
+    def interrupted(base, parameters, original=peft_layers.swap):
+        original(base, parameters)
+        swaps.append(base)
+        if len(swaps) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(peft_layers, "swap", interrupted)
+        tuned.merge_adapter()
+    assert torch.equal(tuned(x), output)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(peft_layers, "swap", interrupted)
+        swaps.clear()
+        tuned.merge_and_unload()
+    assert torch.equal(tuned(x), output)
+    tuned.merge_adapter()
+    assert not torch.equal(tuned.unload()(x), output)
