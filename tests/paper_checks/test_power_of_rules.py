@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paper_checks.core import Verdict, all_checks
+from paper_checks.core import COMMITTED, Context, Verdict, all_checks
 from paper_checks.statistics.answers import bits, pack
 
 pytest.importorskip("torch")
@@ -128,6 +128,18 @@ def variants(draw: Draw, gain: float) -> Cells:
     return cells
 
 
+def scaling(draw: Draw, loss: float) -> Cells:
+    """All methods lose ``loss`` points by the source's scaling."""
+    from paper_checks.checks.alpha_lora.source_scaling import METHODS
+
+    cells = {}
+    for pair in CHECKS["alpha_lora.source_scaling"].cells(Context(out=COMMITTED)):
+        base = 60 + 5 * np.arange(len(METHODS)) + draw.standard_normal()
+        own = {name: list(level + draw.standard_normal(30)) for name, level in zip(METHODS, base, strict=True)}
+        cells[pair] = {"own": own, "source": {name: list(np.array(some) - loss) for name, some in own.items()}}
+    return cells
+
+
 def leak(draw: Draw, gain: float) -> Cells:
     cells = vision("final", "a", "b")(draw, 0.0)
     return {
@@ -156,6 +168,7 @@ SIMULATED: dict[str, tuple[Callable[[Draw, float], Cells], float, float]] = {
     "glora.vtab_search": (vision("own", "glora_searched", "glora_random"), 0.07, -0.07),
     "glora.vtab_leak": (leak, 0.07, -0.07),
     "glora.language_model": (language, 0.09, -0.09),
+    "alpha_lora.source_scaling": (scaling, 3.0, 0.2),
     "tuned_lora.variants": (variants, 0.0, -0.05),
 }
 #: Rules that the tests of their own modules bend to yes and to no: formulas, counts, and the studies named there.

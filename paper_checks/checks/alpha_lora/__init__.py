@@ -20,6 +20,7 @@ ORDER = (
     "universality",
     "beyond",
     "choose_alpha",
+    "source_scaling",
     "real_curves",
     "suggested_alpha",
     "glue_fair",

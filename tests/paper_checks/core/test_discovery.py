@@ -27,6 +27,7 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
             "universality",
             "beyond",
             "choose_alpha",
+            "source_scaling",
             "real_curves",
             "suggested_alpha",
             "glue_fair",
