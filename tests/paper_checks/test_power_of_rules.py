@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,17 @@ def coins(draw: Draw, hard: Any, gain: float) -> Any:
     return draw.random(len(hard)) < hard + gain + 0.01 * draw.standard_normal()
 
 
-def glue(draw: Draw, gain: float) -> Cells:
+def glue(draw: Draw, gain: float, name: str = "glue_fair") -> Cells:
     """α-LoRA better by ``gain`` at every rate of the curve."""
     cells: Cells = {}
-    check = CHECKS["alpha_lora.glue_fair"]
+    check = CHECKS[f"alpha_lora.{name}"]
     hard = {task: 0.6 + 0.3 * draw.random(1500) for task in check.study.tasks}
     for name in check.study.cells():
         task, method, step = name.split(".", 2)
         if step.startswith("rate"):
             cells[name] = {"rate": float(step[4:]), "validation": {"accuracy": 75.0, "loss": 0.5}, "curve": [[1, 70.0]]}
             continue
-        right = coins(draw, hard[task], gain if method == "alpha_scheduled" else 0.0)
+        right = coins(draw, hard[task], gain if method == check.claimed else 0.0)
         rate = float(step[2:].rpartition(".")[0]) if step.startswith("at") else 2e-3
         cells[name] = {"accuracy": 100 * right.mean(), "correct": bits(right), "majority": 55.0, "rate": rate}
         cells[name] |= {"parameters": 1, "train_seconds": 1.0}
@@ -158,6 +159,7 @@ def leak(draw: Draw, gain: float) -> Cells:
 #: How a study is made, and what the claim and its contrary are.
 SIMULATED: dict[str, tuple[Callable[[Draw, float], Cells], float, float]] = {
     "alpha_lora.glue_fair": (glue, 0.08, -0.08),
+    "alpha_lora.glue_five": (partial(glue, name="glue_five"), 0.08, -0.08),
     "alpha_lora.glue_affine": (affine, 0.07, 0.0),
     "alpha_lora.glue_alpha": (scales, 0.6, 0.07),
     "alpha_lora.digits_alpha_star": (digits, 0.01, -0.01),

@@ -24,6 +24,7 @@ ORDER = (
     "real_curves",
     "suggested_alpha",
     "glue_fair",
+    "glue_five",
     "glue_recipe",
     "glue_full",
     "glue_affine",

@@ -58,6 +58,9 @@ METHODS = {
     "glora": Method(
         "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "raw"}, alpha={"mode": "joint"}
     ),
+    "glora_balanced": Method(
+        "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "balanced"}, alpha={"mode": "joint"}
+    ),
     "glora_fixed": Method("glora", {**_LORA, "steps": "raw"}),
     "bitfit": Method("bitfit", {"steps": "raw"}),
     "ia3": Method("peft:IA3Config", rates=(2e-3, 8e-3, 3e-2)),

@@ -31,6 +31,7 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
             "real_curves",
             "suggested_alpha",
             "glue_fair",
+            "glue_five",
             "glue_recipe",
             "glue_full",
             "glue_affine",
