@@ -1,4 +1,4 @@
-"""The other three tasks of the α-LoRA paper at hand, RTE, QNLI and MNLI: with SST-2 and MRPC of `glue_fair` five of six.
+"""RTE, QNLI and MNLI of the α-LoRA paper: with SST-2 and MRPC of `glue_fair` five of its six tasks.
 
     paper-checks run alpha_lora.glue_five --data DIR --out paper_checks/results
 
@@ -25,8 +25,8 @@ class GlueFive(GlueFair):
     scale = "MiniLM-L6, 2,000 examples a task (paper: RoBERTa-base)"
     where = "α-LoRA, Table 2 (six tasks, RoBERTa-base); here MiniLM-L6, RTE, QNLI and MNLI, 2,000 examples of train"
     rule = (
-        "As alpha_lora.glue_fair with three seeds a rate, and α trained along instead of Algorithm 1, which is reported "
-        "beside it at the rate that the loss chose."
+        "As alpha_lora.glue_fair with three seeds a rate, and α trained along instead of Algorithm 1, which is "
+        "reported beside it at the rate that the loss chose."
     )
     needs = ("data/glue", "models/minilm-l6", "about 8 hours of one CPU core (estimated)")
     claimed = "alpha_joint"
