@@ -58,6 +58,9 @@ METHODS = {
     "glora": Method(
         "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "raw"}, alpha={"mode": "joint"}
     ),
+    "glora_balanced": Method(
+        "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "balanced"}, alpha={"mode": "joint"}
+    ),
     "glora_fixed": Method("glora", {**_LORA, "steps": "raw"}),
     "lora_all": Method("lora", {"rank": 4, "target": "all-linear"}),
     "glora_balanced": Method("glora", {"rank": 1, "target": "all-linear", "steps": "balanced"}),
