@@ -79,7 +79,7 @@ class Asked:
 
     def _is_done(self, mutant: Mutant) -> bool:
         known = self._known(mutant)
-        return bool(known) and (not self.again or noticed(known["flips"]) and noticed(known["fails"]))
+        return bool(known) and (not self.again or (noticed(known["flips"]) and noticed(known["fails"])))
 
     def _known(self, mutant: Mutant) -> dict[str, Any]:
         path = self.out / f"{mutant.name}.json"

@@ -46,7 +46,7 @@ def glue_balanced(draw: Draw, gain: float) -> Cells:
     for task in ("mrpc", "sst2"):
         hard = 0.6 + 0.3 * draw.random(1000)
         for seed in range(3):
-            for method, more in (("glora_balanced", gain), ("lora_all", 0.0)):
+            for method, more in (("glora_all", gain), ("lora_all", 0.0)):
                 right = coins(draw, hard, more)
                 figures = {"accuracy": 100 * right.mean(), "correct": bits(right), "rate": 2e-3, "parameters": 1}
                 cells[f"{task}.{method}.seed{seed}"] = figures
