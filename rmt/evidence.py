@@ -24,6 +24,15 @@ class TransferEvidence:
     """What a sample of n rows says of one source for a ridge adapter of penalty γ.
 
     The intervals are for the limits that :func:`rmt.theory` gives at the unknown mean, not for one fit.
+
+    >>> import numpy as np
+    >>> import rmt
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.choice([-1, 1], 80)
+    >>> X = 0.3 * y[:, None] + rng.standard_normal((80, 20))
+    >>> found = rmt.transfer_evidence(X, y, np.ones(20), gamma=1.0)
+    >>> found.n, found.p, found.harmful
+    (80, 20, False)
     """
 
     n: int  #: rows

@@ -73,7 +73,15 @@ def _exponents(capacity: float, difficulty: float, snr: float) -> tuple[float, f
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Accuracy over sample sizes, its limit, and the local exponent of what is still lost."""
+    """Accuracy over sample sizes, its limit, and the local exponent of what is still lost.
+
+    >>> import numpy as np
+    >>> import rmt
+    >>> sizes, snr = np.array([100.0, 200.0]), np.array([1.0, 1.5])
+    >>> curve = rmt.LearningCurve(over="n", sizes=sizes, gamma=np.ones(2), snr=snr, limit_snr=2.0)
+    >>> curve.accuracy.round(4).tolist()
+    [0.8413, 0.9332]
+    """
 
     over: str  #: ``"n"`` or ``"N"``
     sizes: FloatArray  #: (S,)
