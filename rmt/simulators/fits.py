@@ -30,7 +30,7 @@ _BLOCK = 2**21
 class FitSimulation:
     """What independent fits give at each α: (D, A) mean, variance and accuracy of the score of a fresh point."""
 
-    alpha: FloatArray  #: (A,)
+    alpha: FloatArray  #: (A,), or (A, K) for K sources
     means: FloatArray
     variances: FloatArray
     accuracies: FloatArray
@@ -89,11 +89,16 @@ def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, 
 
 def draw_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> Drawing:
     """The blocks of :func:`simulate_fits`, fitted one after the other as they are asked for."""
-    scales = np.atleast_1d(_checks.finite("alpha", alpha))
+    scales = _checks.finite("alpha", alpha)
     draws, seed, loss = _checks.whole("draws", draws), _checks.whole("seed", seed, low=0), find_loss(loss)
     model = model_of(setting)
-    if len(model.sources) > 1:
-        raise ValueError("a fit at given scales takes one source, given plainly, not a sequence")
+    base = getattr(setting, "base", setting)
+    several = getattr(base, "source_count", None)
+    scales = np.atleast_1d(scales) if several is None else np.atleast_2d(scales)
+    if several is not None and scales.shape[-1] != several:
+        raise ValueError(f"alpha needs a last axis of length {several}, one scale a source, got {scales.shape}")
+    if several is not None and model.filter is not None:
+        raise ValueError("a filtered adapter at given scales takes one source; rmt.simulate gives every scale")
     if model.gamma <= 0:
         raise ValueError("gamma must be > 0 in simulate_fits")
     block = max(1, _BLOCK // (model.n * model.p))
