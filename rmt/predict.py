@@ -41,6 +41,7 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     from rmt.beyond.classes import ClassScore
     from rmt.beyond.elliptical import elliptical_score
     from rmt.beyond.many_classes import multiclass_score
+    from rmt.beyond.several import several_score
     from rmt.beyond.subspace import subspace_score
     from rmt.convex.fixed_point import convex_score
     from rmt.features import RandomFeatures
@@ -63,7 +64,7 @@ def theory(setting: Any, loss: Any = "square") -> Any:
         return multiclass_score(setting, loss)
     loss = find_loss(loss)
     if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:
-        return convex_score(setting, loss)
+        return convex_score(setting, loss) if setting.source_count is None else several_score(setting, loss)
     if isinstance(setting, Transfer):
         return isotropic_score(setting) if setting.source_count is None else several_sources(setting)
     if isinstance(setting, GaussianTransfer):

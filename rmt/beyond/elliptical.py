@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from rmt._checks import FloatArray
+from rmt.beyond.several import SeveralScore
 from rmt.convex.fixed_point import SpectralSolver, check_convex, point_words, source_unit
 from rmt.convex.mixture import Mixture
 from rmt.losses import SQUARE, Loss
@@ -45,8 +46,6 @@ class SolvedEllipticalScore(_Elliptical, SolvedScore):
 
     def __init__(self, setting: EllipticalTransfer, loss: Loss) -> None:
         base, (scales, weights) = setting.base, setting.law
-        if base.source_count is not None:
-            raise ValueError("elliptical noise takes one source, given plainly, not a sequence or a gram of sources")
         check_convex(base, loss)
         super().__init__(
             SpectralSolver(base, loss, Mixture(np.ones_like(scales), scales, weights[None])),
@@ -57,7 +56,17 @@ class SolvedEllipticalScore(_Elliptical, SolvedScore):
         self.setting, self._law = setting, (scales, weights)
 
 
+class SeveralEllipticalScore(_Elliptical, SeveralScore):
+    """K sources, any loss: the fixed point at each vector of scales."""
+
+    def __init__(self, setting: EllipticalTransfer, loss: Loss) -> None:
+        scales, weights = self._law = setting.law
+        super().__init__(setting.base, loss, Mixture(np.ones_like(scales), scales, weights[None]))
+
+
 def elliptical_score(setting: EllipticalTransfer, loss: Loss) -> Score:
     """The score under elliptical noise; for the square loss three solved scales give them all."""
+    if setting.base.source_count is not None:
+        return SeveralEllipticalScore(setting, loss)
     solved = SolvedEllipticalScore(setting, loss)
     return EllipticalScore(setting, *probe(solved)) if loss is SQUARE else solved

@@ -37,7 +37,7 @@ class FitSimulation:
     (2,)
     """
 
-    alpha: FloatArray  #: (A,)
+    alpha: FloatArray  #: (A,), or (A, K) for K sources
     means: FloatArray
     variances: FloatArray
     accuracies: FloatArray
@@ -101,11 +101,16 @@ def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, 
 
 def draw_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> Drawing:
     """The blocks of :func:`simulate_fits`, fitted one after the other as they are asked for."""
-    scales = _checks.line("alpha", _checks.finite("alpha", alpha))
+    scales = _checks.finite("alpha", alpha)
     draws, seed, loss = _checks.whole("draws", draws), _checks.whole("seed", seed, low=0), find_loss(loss)
     model = model_of(setting)
-    if len(model.sources) > 1:
-        raise ValueError("a fit at given scales takes one source, given plainly, not a sequence")
+    base = getattr(setting, "base", setting)
+    several = getattr(base, "source_count", None)
+    scales = _checks.line("alpha", scales) if several is None else np.atleast_2d(scales)
+    if several is not None and scales.shape[-1] != several:
+        raise ValueError(f"alpha needs a last axis of length {several}, one scale a source, got {scales.shape}")
+    if several is not None and model.filter is not None:
+        raise ValueError("a filtered adapter at given scales takes one source; rmt.simulate gives every scale")
     if model.gamma <= 0:
         raise ValueError("gamma must be > 0 in simulate_fits")
     _checks.fits_memory(f"draws={draws}", 3.0 * draws * len(scales), "give fewer draws")

@@ -20,6 +20,7 @@ from rmt.settings.gaussian import GaussianTransfer, RidgeSource
 from rmt.settings.isotropic import FixedSource, Transfer
 from rmt.settings.spectrum import Spectrum
 from rmt.settings.subspace import SubspaceTransfer
+from rmt.simulators.exact import source_basis
 from rmt.simulators.training import Filtered, Newton
 
 
@@ -29,12 +30,14 @@ def explicit(setting: Transfer) -> GaussianTransfer:
     mean, other = np.zeros((2, p))
     mean[0] = np.sqrt(m2)
     flat = Spectrum(np.ones(p))
-    source: FixedSource | RidgeSource
-    if setting.source is not None:
-        if setting.source_count is not None:
-            raise ValueError(
-                "a gram of sources is simulated by rmt.simulate(method='exact' or 'direct'); this takes one source"
-            )
+    source: Any
+    if setting.source is not None and setting.source_count is not None:
+        if p < setting.source_count + 1:
+            raise ValueError(f"p must be ≥ {setting.source_count + 1} to hold the target mean and the sources, got {p}")
+        rows = np.zeros((setting.source_count, p))
+        rows[:, : setting.source_count + 1] = source_basis(setting).T
+        source = tuple(FixedSource(vector=row) for row in rows)
+    elif setting.source is not None:
         other[0] = float(setting.source.overlap) / mean[0]
         other[1] = np.sqrt(max(float(setting.source.norm2) - other[0] ** 2, 0.0))
         source = FixedSource(vector=other)
@@ -93,11 +96,15 @@ class Model:
     def block(
         self, rng: Generator, draws: int, alpha: FloatArray, loss: Loss
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(D, A) means, variances and accuracies of ``draws`` fits."""
+        """(D, A) means, variances and accuracies of ``draws`` fits at ``alpha`` (A,), or (A, K) for K sources."""
         samples, labels = self._samples(rng, draws)
-        source = self._weights(rng, draws, self.sources[0])
-        fit = self._training(samples, labels, source, self._bases(rng, draws), loss)
-        if loss is SQUARE:  # weights are affine in α: two fits give them all
+        sources = [self._weights(rng, draws, one) for one in self.sources]
+        basis = self._bases(rng, draws)
+        fit = self._training(samples, labels, sources[0], basis, loss)
+        if alpha.ndim == 2:  # scales of several sources, which act as their sum
+            summed = [np.einsum("k,kdp->dp", one, np.stack(sources)) for one in alpha]
+            fits = [self._training(samples, labels, one, basis, loss)(1.0) for one in summed]
+        elif loss is SQUARE:  # weights are affine in α: two fits give them all
             (w0, b0), (w1, b1) = fit(0.0), fit(1.0)
             fits = [(w0 + a * (w1 - w0), b0 + a * (b1 - b0)) for a in alpha]
         else:

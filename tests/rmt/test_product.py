@@ -120,8 +120,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...], tupl
     ("loss must be one of", BINARY, ("softmax",), SOURCES, NOISES),
     ("is fitted with loss='square'", ("filter norms",), CONVEX, SOURCES, NOISES),
     ("a random subspace is solved for loss='square' only", ("rank",), CONVEX, SOURCES, NOISES),
-    ("elliptical noise takes one source", ("elliptical norms", "elliptical covariance"), LOSSES, ("two",), NOISES),
-    ("takes one source, given plainly", ("norms", "covariance", "basis"), CONVEX, ("two",), NOISES),
+    ("takes one source, given plainly", ("basis",), CONVEX, ("two",), NOISES),
 ]
 
 

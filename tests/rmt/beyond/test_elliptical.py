@@ -69,7 +69,10 @@ def test_simulation(loss, draws):
         ),
         (lambda base: rmt.EllipticalTransfer(base=base, scales=[0.0, 2.0], weights=[0.5, 0.5]), "scales > 0"),
         (lambda base: rmt.EllipticalTransfer(base="t", freedom=3), "base must be"),
-        (lambda base: rmt.theory(rmt.EllipticalTransfer(base=TWO_SOURCES, freedom=3)), "takes one source"),
+        (
+            lambda base: rmt.theory(rmt.EllipticalTransfer(base=TWO_SOURCES, freedom=3)).accuracy(1.0),
+            "one scale a source",
+        ),
         (lambda base: rmt.theory(rmt.EllipticalTransfer(base=replace(base, gamma=0), freedom=3)), "gamma must be > 0"),
     ],
 )

@@ -184,8 +184,8 @@ def test_failure_is_an_error_that_says_where(monkeypatch):
 
 def test_bad_input():
     two = rmt.FixedSource(overlap=[0.6, 0.5], gram=[[0.45, 0.1], [0.1, 0.5]])
-    with pytest.raises(ValueError, match="takes one source"):
-        rmt.theory(rmt.Transfer(p=9, n=5, gamma=1, mu_target=1.5, source=two), loss="logistic")
+    with pytest.raises(ValueError, match="one scale a source"):
+        rmt.theory(rmt.Transfer(p=9, n=5, gamma=1, mu_target=1.5, source=two), loss="logistic").accuracy(1.0)
     with pytest.raises(ValueError, match="gamma must be > 0 with loss 'logistic'"):
         rmt.theory(fixed(2.5, 0.0, *BASE), loss="logistic")
     with pytest.raises(ValueError, match="solved for C = I: give a Transfer"):

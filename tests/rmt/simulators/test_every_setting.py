@@ -97,13 +97,16 @@ def test_running_simulations_come_as_they_are_drawn(monkeypatch):
         ),
         (lambda: rmt.simulate(GAUSSIAN, 5, method="exact"), "method 'exact' samples a Transfer"),
         (lambda: rmt.simulate(GAUSSIAN, 5, noise="uniform"), "noise: options of a Transfer"),
-        (lambda: rmt.simulate(SEVERAL, 5, loss="logistic", alpha=[1.0]), "one source"),
+        (lambda: rmt.simulate(SEVERAL, 5, loss="logistic", alpha=[1.0]), "one scale a source"),
         (
             lambda: rmt.simulate(rmt.FilteredTransfer(base=PLAIN, filter=rmt.RidgeFilter()), 5, loss="logistic"),
             "a FilteredTransfer is fitted with loss='square'",
         ),
         (lambda: rmt.simulate(3, 5, alpha=[1.0]), "no model for int"),
-        (lambda: rmt.theory(SEVERAL, loss="logistic"), "takes one source"),
+        (
+            lambda: rmt.theory(rmt.SubspaceTransfer(base=SEVERAL, basis=BASIS), loss="logistic"),
+            "takes one source",
+        ),
         (
             lambda: rmt.theory(rmt.SubspaceTransfer(base=PLAIN, rank=3), loss="logistic"),
             "random subspace is solved for",

@@ -75,10 +75,10 @@ def test_estimates_and_comparison():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        (TWO_SOURCES, "this takes one source"),
+        (TWO_SOURCES, "one scale a source"),
         (replace(fixed(2, 0.3, *BASE), gamma=[0.1, 0.2]), "takes one setting"),
         (replace(fixed(2, 0.0, *BASE), p=30, n=20), "gamma must be > 0"),
-        (random_gaussian(0, 30, sources=2), "takes one source"),
+        (random_gaussian(0, 30, sources=2), "one scale a source"),
     ],
 )
 def test_bad_input(setting, message):
