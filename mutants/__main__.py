@@ -2,8 +2,8 @@
 
 Two counts. A mutant *flips a verdict* if a quick cell of a check that rests on the module, or a study judged by the
 mutated rule, gets another verdict. It *fails a test* if a test of its kind fails, or the one that compares the digests
-of rules, which is counted apart. What runs out of its time counts as neither and is listed. Each finished mutant is a file, so
-that an interrupted run goes on. Exit code 1 if too few are noticed, 3 if not all were asked.
+of rules, which is counted apart. What runs out of its time counts as neither and is listed. Each finished mutant is a
+file, so that an interrupted run goes on. Exit code 1 if too few are noticed, 3 if not all were asked.
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ class Asked:
 
     def _is_done(self, mutant: Mutant) -> bool:
         known = self._known(mutant)
-        return bool(known) and (not self.again or noticed(known["flips"]) and noticed(known["fails"]))
+        whole = {"flips", "fails", "digest"} <= set(known)
+        return whole and (not self.again or all(noticed(known[key]) for key in ("flips", "fails")))
 
     def _known(self, mutant: Mutant) -> dict[str, Any]:
         path = self.out / f"{mutant.name}.json"
@@ -122,7 +123,7 @@ class Asked:
             tests = forked(lambda: self._tests(mutant, self._order(mutant, items, seconds, checks)))
         if not noticed(flips):
             flips = forked(lambda: self._flips(mutant, checks))
-        digest = known.get("digest", "") or bool(checks and forked(lambda: self._digest(mutant, checks)))
+        digest = known.get("digest", False) or bool(checks and forked(lambda: self._digest(mutant, checks)))
         record: dict[str, Any] = {
             "kind": mutant.kind,
             "path": mutant.path,
