@@ -65,8 +65,8 @@ TARGETS = {
 #: Tests that every verdict has beside its own: simulated studies. (The digest of its rule is asked apart.)
 COMMON = ("tests/paper_checks/test_power_of_rules.py",)
 
-#: Mutants that compute the same, found by looking at survivors: (path, change) -> pieces of the lines. They count nowhere.
-#: Axis −1 of a matrix is its axis 1.
+#: Mutants that compute the same, found by looking at survivors: (path, change) -> pieces of the lines. They count
+#: nowhere. Here axis −1 of a matrix is its axis 1.
 EQUIVALENT = {
     ("rmt/convex/mixture.py", "-x -> +x"): ("* e, -1)",),
     ("rmt/convex/fixed_point.py", "-x -> +x"): ("weight.sum(axis=-1)", "np.sum(weight * values * inverse, axis=-1)"),
