@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from mutants import studies
@@ -264,6 +265,9 @@ def main() -> int:
     """Collect the tests and ask."""
     kind, out, minutes = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     signal.signal(signal.SIGTERM, _end)
+    # A deadline missed on a busy machine is no fault of the mutant's, and every mutant gets the same examples.
+    hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
+    hypothesis.settings.load_profile("mutants")
     all_checks()
     tests = [*TARGETS[kind].tests, *(COMMON if not TARGETS[kind].modules else ())]
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "--rootdir", str(ROOT)]
