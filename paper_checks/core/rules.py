@@ -131,7 +131,8 @@ def older_cells(check: Check, records: Mapping[str, Mapping[str, Any]], entries:
     """
     if not entries:
         return list(records)
-    since, times = present_form(entries).time, {}
+    since = present_form(entries).time
+    times: dict[str, str] = {}
     for record in records.values():
         run, time = _run(record), str(record.get("time", ""))
         times[run] = min(time, times.get(run, time))
