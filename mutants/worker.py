@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from mutants import studies
@@ -46,6 +45,13 @@ class Asked:
         self.kind, self.out, self.end, self.again = kind, out, time.monotonic() + 60.0 * minutes, again
         self.failed: list[str] = []
         self.skipped: list[str] = []
+
+    def pytest_configure(self) -> None:
+        """A deadline missed on a busy machine is no fault of the mutant's, and every mutant gets the same examples."""
+        import hypothesis
+
+        hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
+        hypothesis.settings.load_profile("mutants")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Note what failed, in set-up or call."""
@@ -265,9 +271,6 @@ def main() -> int:
     """Collect the tests and ask."""
     kind, out, minutes = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     signal.signal(signal.SIGTERM, _end)
-    # A deadline missed on a busy machine is no fault of the mutant's, and every mutant gets the same examples.
-    hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
-    hypothesis.settings.load_profile("mutants")
     all_checks()
     tests = [*TARGETS[kind].tests, *(COMMON if not TARGETS[kind].modules else ())]
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "--rootdir", str(ROOT)]
