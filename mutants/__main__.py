@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mutants.plan import ROOT, SEED, TARGETS, draw
+from mutants.plan import ROOT, SEED, TARGETS, draw, is_equivalent
 from rmt._files import read_json, write_json
 
 #: Shares that must be noticed: flips of formulas and verdict code, failed tests of all.
@@ -66,6 +66,9 @@ def _work(kind: str, out: Path, minutes: float, *more: str) -> None:
 def report(results: Sequence[dict[str, Any]], drawn: int) -> int:
     """Print the two counts by kind and the survivors; returns the exit code."""
     print(f"{len(results)} of {drawn} mutants are done (seed {SEED})")
+    drawn -= len(results)
+    results = [one for one in results if not is_equivalent(one["path"], one["line"], one["what"])]
+    drawn += len(results)
     for kind in TARGETS:
         some = [one for one in results if one["kind"] == kind]
         if some:
@@ -110,13 +113,17 @@ def counts(results: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
 def record(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What is committed: counts, versions, and a line each mutant."""
     from paper_checks.core import versions
+    from paper_checks.core.check import commit
 
-    kinds = {kind: [one for one in results if one["kind"] == kind] for kind in TARGETS}
+    judged = [one for one in results if not is_equivalent(one["path"], one["line"], one["what"])]
+    kinds = {kind: [one for one in judged if one["kind"] == kind] for kind in TARGETS}
     names = ("flip a verdict", "fail a test", "noticed by a digest alone")
     return {
         "seed": SEED,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
         "versions": versions(),
+        "equivalent": len(results) - len(judged),
         "counts": {
             kind: {"mutants": len(some), **dict(zip(names, counts(some), strict=True))} for kind, some in kinds.items()
         },

@@ -30,7 +30,7 @@ QUICK: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "rmt/scores/quadratic.py": (*_SQUARE, *_RIDGE),
     "rmt/losses.py": (("alpha_lora.beyond", ("losses", "classes")),),
     "rmt/convex/fixed_point.py": (("alpha_lora.beyond", ("losses", "subspace", "elliptical")),),
-    "rmt/convex/mixture.py": (("alpha_lora.beyond", ("elliptical", "classes")),),
+    "rmt/convex/mixture.py": (("alpha_lora.beyond", ("losses", "elliptical", "classes")),),
     "rmt/beyond/classes.py": (("alpha_lora.beyond", ("classes",)),),
     "rmt/beyond/class_model.py": (("alpha_lora.beyond", ("classes",)),),
     "rmt/beyond/elliptical.py": (("alpha_lora.beyond", ("elliptical",)),),

@@ -47,6 +47,13 @@ class Asked:
         self.failed: list[str] = []
         self.skipped: list[str] = []
 
+    def pytest_configure(self) -> None:
+        """A deadline missed on a busy machine is no fault of the mutant's, and every mutant gets the same examples."""
+        import hypothesis
+
+        hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
+        hypothesis.settings.load_profile("mutants")
+
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Note what failed, in set-up or call."""
         if report.failed:
@@ -79,7 +86,8 @@ class Asked:
 
     def _is_done(self, mutant: Mutant) -> bool:
         known = self._known(mutant)
-        return bool(known) and (not self.again or (noticed(known["flips"]) and noticed(known["fails"])))
+        whole = {"flips", "fails", "digest"} <= set(known)
+        return whole and (not self.again or all(noticed(known[key]) for key in ("flips", "fails")))
 
     def _known(self, mutant: Mutant) -> dict[str, Any]:
         path = self.out / f"{mutant.name}.json"
@@ -123,7 +131,7 @@ class Asked:
             tests = forked(lambda: self._tests(mutant, self._order(mutant, items, seconds, checks)))
         if not noticed(flips):
             flips = forked(lambda: self._flips(mutant, checks))
-        digest = known.get("digest", "") or bool(checks and forked(lambda: self._digest(mutant, checks)))
+        digest = known.get("digest", False) or bool(checks and forked(lambda: self._digest(mutant, checks)))
         record: dict[str, Any] = {
             "kind": mutant.kind,
             "path": mutant.path,

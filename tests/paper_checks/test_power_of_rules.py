@@ -217,6 +217,21 @@ def test_a_simulated_study_is_judged_rightly(name: str) -> None:
     assert said[False] >= STUDIES - 1, said
 
 
+@pytest.mark.parametrize(("errors", "wanted"), [(3.0, Verdict.REPRODUCED), (1.0, Verdict.UNDECIDED)])
+def test_a_task_near_the_majority_class_decides_nothing(errors: float, wanted: Verdict) -> None:
+    cells = glue(np.random.default_rng(0), 0.08)
+    for task in CHECKS["alpha_lora.glue_fair"].study.tasks:
+        runs: dict[str, list[Any]] = {}
+        for name, figures in cells.items():
+            if name.startswith(f"{task}.") and "correct" in figures:
+                runs.setdefault(name.rpartition(".seed")[0], []).append(figures)
+        best = max(float(np.mean([one["accuracy"] for one in some])) for some in runs.values())
+        error = 100 * (best / 100 * (1 - best / 100) / 1500) ** 0.5
+        for figures in (one for some in runs.values() for one in some):
+            figures["majority"] = best - errors * error
+    assert CHECKS["alpha_lora.glue_fair"].judge(cells).verdict is wanted
+
+
 def test_every_rule_is_covered() -> None:
     bent = {name for names in BENT.values() for name in names.split()}
     assert {check.split(".")[1] for check in CHECKS} == bent | {check.split(".")[1] for check in SIMULATED}
