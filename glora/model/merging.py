@@ -18,6 +18,8 @@ from pathlib import Path
 
 from torch import nn
 
+from glora._digests import writing
+from glora._files import as_path
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
 from glora.model import first_calls, statistics
 from glora.model.state import (
@@ -240,18 +242,20 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
             f"({', '.join(added[:3])} …); the architecture must be built with a bias there to load it",
             stacklevel=2,
         )
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_pretrained = getattr(plain, "save_pretrained", None)
     if callable(save_pretrained):
-        save_pretrained(folder)
+        with writing(folder):
+            save_pretrained(folder)
         return added
     from safetensors.torch import save_model
 
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
     os.close(handle)
     try:
-        save_model(plain, temporary)
+        with writing(folder / "model.safetensors"):
+            save_model(plain, temporary)
         os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
         os.replace(temporary, folder / "model.safetensors")
     finally:

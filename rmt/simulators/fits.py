@@ -96,7 +96,7 @@ def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, 
     array([ True])
     """
     drawing = draw_fits(setting, alpha, draws, seed, loss=loss)
-    return drawing.finish(list(drawing.parts), draws)
+    return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
 
 
 def draw_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> Drawing:

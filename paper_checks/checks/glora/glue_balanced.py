@@ -14,7 +14,7 @@ from paper_checks.statistics.paired import paired
 from paper_checks.statistics.rates import settle
 from paper_checks.studies.glue.study import METHODS, Study, final, score, selection
 
-LORA, GLORA = "lora_all", "glora_balanced"
+LORA, GLORA = "lora_all", "glora_all"
 LABELS = {LORA: "LoRA of rank 4", GLORA: "GLoRA of rank 1, balanced"}
 
 

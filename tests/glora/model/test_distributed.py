@@ -63,7 +63,7 @@ def worker(rank: int, port: int, folder: str, library: str) -> None:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("library", ["torch", "accelerate"])
 def test_two_processes_train_like_one(tmp_path, library):
     pytest.importorskip(library)
