@@ -64,10 +64,10 @@ class GlueBalanced(Check):
                     rows.append(Row(f"{task.upper()}: {LABELS[method]}: parameters", None, done[0]["parameters"]))
             pairs = [(one, other) for one, other in zip(runs[GLORA], runs[LORA], strict=True) if one and other]
             if len(pairs) > 1:
-                found = paired([one for one, _ in pairs], [other for _, other in pairs])
-                low, high = found.interval
+                difference = paired([one for one, _ in pairs], [other for _, other in pairs])
+                low, high = difference.interval
                 signs.append((low > 0) - (high < 0))
-                sentences.append(f"{task.upper()}: GLoRA − LoRA {found.text} points")
+                sentences.append(f"{task.upper()}: GLoRA − LoRA {difference.text} points")
         summary = "; ".join(sentences) or "no pair of seeds is finished yet"
         if missing:
             summary += f"; {missing} final runs are missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -120,6 +121,37 @@ def test_the_step_acts_on_the_whole_matrix_and_right_has_loras_size() -> None:
             with torch.no_grad():
                 tensor.left.normal_()
             assert torch.allclose(tensor.dense(), step * tensor.left @ tensor.right)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fused_shift_is_the_sum_of_its_parts(dtype: torch.dtype) -> None:
+    """b0∘D + E + W0 C − b0∘A in any company, and its gradients."""
+    kinds = ("none", "vector"), ("none", "lora", "vector"), ("none", "vector"), ("none", "scalar", "vector")
+    for bias, *fields in itertools.product((True, False), *kinds):
+        base = nn.Linear(12, 8, bias=bias).to(dtype).requires_grad_(False)
+        given = dict(zip("ACDE", fields, strict=True))
+        if set(given.values()) == {"none"} or (given["D"] != "none" and not bias):
+            continue
+        adapter = Adapter(LayerConfig(**given, rank=3), base)
+        with torch.no_grad():
+            for parameter in adapter.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape)
+        adapter.steps = {"A": 2.0, "C": 0.5, "D": 7.0, "E": 0.3}
+        parts = (adapter.op.matrix(base.weight), base.bias, None if adapter.A is None else adapter.A.entries)
+        fused = adapter._shift(*parts)  # type: ignore[arg-type]
+        adapter.stepped = False  # the tensors keep their steps
+        plain = adapter._shift(*parts)  # type: ignore[arg-type]
+        assert (fused is None) == (plain is None)
+        if fused is None or plain is None:
+            continue
+        parameters = list(adapter.parameters())
+        found, expected = (
+            torch.autograd.grad(one.square().sum(), parameters, allow_unused=True, retain_graph=True)
+            for one in (fused, plain)
+        )
+        tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.02}
+        torch.testing.assert_close(fused, plain, **tolerance)
+        torch.testing.assert_close(found, expected, **tolerance)
 
 
 def test_setting_steps_keeps_what_a_trained_adapter_computes() -> None:
