@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glora._files import sealed, write_json
 from glora.engines.candidates import Best, Engine, Scored
@@ -19,6 +19,9 @@ from glora.search.fitness import Fitness
 from glora.search.log import Log, identity
 from glora.search.race import Runner, race
 from glora.search.supernet import SuperNet
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def save_found(path: str | Path, supernet: SuperNet, genome: Genome) -> Path:
     return write_json(path, sealed(supernet.config(genome).to_dict()))
 
 
-def _bar(total: int, progress: bool) -> Any:
+def _bar(total: int, progress: bool) -> tqdm[Any]:
     from tqdm import tqdm
 
     return tqdm(total=total, desc="search", unit="subnet", disable=not progress, leave=False)

@@ -11,19 +11,21 @@ from scipy.special import ndtr
 from rmt._checks import FloatArray
 from rmt.linear.forms import assemble
 from rmt.resolvent import inverse_of, spectral
-from rmt.scores.quadratic import QuadraticScore
+from rmt.scores.quadratic import QuadraticScore, TransferScore
 from rmt.scores.score import ratio
 from rmt.settings.gaussian import GaussianTransfer
 from rmt.settings.spectrum import BLOCK
 
 
-class GaussianScore(QuadraticScore):
+class GaussianScore(QuadraticScore, TransferScore):
     """The score for noise of covariance C and the square loss (theory.md §3).
 
     Attributes:
         setting: what it was computed from.
         overlap: (K,) g = mᵀq̃. source_variance: (K,) E w̃ᵀCw̃, the variance of each source's own score.
     """
+
+    setting: GaussianTransfer
 
     def __init__(self, setting: GaussianTransfer) -> None:
         self.setting = setting

@@ -100,7 +100,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def _entry(alpha: FloatArray, index: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+def _entry(alpha: FloatArray, index: tuple[int, ...], shape: tuple[int, ...]) -> float | list[float]:
     """The scale(s) of entry ``index``; a trailing source axis of ``alpha`` is kept."""
     extra = alpha.shape[-1:] if alpha.ndim and alpha.ndim > len(shape) else ()
     return np.broadcast_to(alpha, shape + extra)[index].tolist()

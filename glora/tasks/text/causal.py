@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from glora.tasks.base import Batch
 from glora.tasks.rows import expand
 from glora.tasks.text.loading import check_inputs, gguf_options, load_tokenizer, loading, quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: Label of a token that no loss is taken of.
 IGNORED = -100
@@ -144,7 +147,7 @@ class CausalTask:
     heads = ()
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
         return load_tokenizer(expand("task.model", self.model), self.gguf_file)
 

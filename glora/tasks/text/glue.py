@@ -23,6 +23,7 @@ from glora.tasks.text.loading import check_inputs, load_tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Glue:
         return expand("task.model", self.model)
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self._model_path)
 
     # ------------------------------------------------------------------------------------------------ data

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: A tokenizer with fewer tokens, special ones not counted, has lost its vocabulary.
 FEWEST_TOKENS = 10
@@ -79,7 +82,7 @@ def _first_position(table: nn.Embedding) -> int:
     return int(getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1))
 
 
-def _sketch(name: str) -> Any:
+def _sketch(name: str) -> PreTrainedModel:
     """The model without weights."""
     import transformers
 
@@ -102,7 +105,7 @@ def gguf_options(gguf_file: str | None) -> dict[str, str]:
     return {"gguf_file": gguf_file}
 
 
-def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
+def load_tokenizer(name: str, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:

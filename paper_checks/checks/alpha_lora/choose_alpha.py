@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from paper_checks.studies.real_data import DomainPair, fresh_splits, ridge_weigh
 from rmt.choosing.ridge_path import RidgePath, penalty_grid
 from rmt.datasets import AMAZON
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS, GAMMA_SOURCE = 2000, 1.0
 SIZES = (10, 20, 40, 100, 200)
@@ -145,7 +148,7 @@ class ChooseAlpha(Check):
         found = re.search(r"accuracy ([\d.]+) % .*best rival (\S+) ([\d.]+) %", outcome.summary)
         return f"{found[1]} % ({found[2]}: {found[3]} %)" if found else ""
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(2, width=5.4, height=3.6)
         sizes = _sizes(cells)
         shown = ("auto", "source-only", "plain", "cross-validated", "logistic, C = .01", "plugin")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outco
 from paper_checks.statistics.intervals import interval
 from paper_checks.statistics.power import Part, needed
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 
@@ -117,7 +120,7 @@ class SuggestedAlpha(Check):
             summary += f"; {needed(mean, [Part('seeds', variance, freedom, seeds_each)])}"
         return Outcome(verdict, summary + ".", tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         tasks = list(dict.fromkeys(cell.partition("-")[0] for cell in cells))
         figure, axes = panels(len(tasks), width=3.6, height=3.0)
         for axis, task in zip(axes[0], tasks, strict=True):
