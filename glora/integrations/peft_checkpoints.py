@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from glora._files import replacing
 from glora.config import LayerConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer
@@ -141,11 +142,13 @@ def save_as_peft_lora(model: nn.Module, folder: str | Path, name: str | None = N
     )
     folder = Path(folder)
     config.save_pretrained(str(folder))
-    save_file(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        folder / "adapter_model.safetensors",
-        metadata={"format": "pt"},
-    )
+    # The weights last, and whole or absent: a folder without them is no checkpoint.
+    with replacing(folder / "adapter_model.safetensors") as temporary:
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+            temporary,
+            metadata={"format": "pt"},
+        )
 
 
 def _check_fields(config: dict[str, Any]) -> None:
@@ -233,7 +236,7 @@ def _check_fit(model: nn.Module, layers: dict[str, Layer]) -> None:
     for key, (config, parts) in layers.items():
         if key not in modules:
             raise ValueError(f"the model has no layer {key!r}")
-        own = dict(Adapter(config, modules[key], torch.Generator()).named_parameters())
+        own = dict(Adapter.create(config, modules[key], torch.Generator()).named_parameters())
         if own.keys() != parts.keys() or any(own[p].numel() != parts[p].numel() for p in own):
             shapes = {part: tuple(value.shape) for part, value in parts.items()}
             raise ValueError(f"layer {key!r} has another shape than in the checkpoint, which has {shapes}")

@@ -89,7 +89,7 @@ class AdaptedLayer(Adapted):
 
     def add(self, name: str, config: LayerConfig, generator: torch.Generator | None = None) -> None:
         """Add an adapter; see `Adapter` for the errors."""
-        self.adapters[name] = Adapter(config, self.base, generator).train(self.training)
+        self.adapters[name] = Adapter.create(config, self.base, generator).train(self.training)
 
     @property
     def weight(self) -> Tensor:

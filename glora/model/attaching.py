@@ -97,7 +97,7 @@ def attach_selection(
     report = describe(model, selection)
     modules = dict(base_modules(model))
     # Everything that can fail comes before the first change.
-    adapters = {key: Adapter(layer, modules[key], generator) for key, layer in selection.layers.items()}
+    adapters = {key: Adapter.create(layer, modules[key], generator) for key, layer in selection.layers.items()}
     before = None if state is None else state.active
     try:
         state = state or _start(model)

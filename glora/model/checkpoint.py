@@ -261,7 +261,7 @@ def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tenso
         if module is None or op_for(module) is None:
             problems.append(f"layer {key}: " + ("missing" if module is None else f"is {type(module).__name__}"))
             continue
-        adapter = Adapter(config, module, torch.Generator())
+        adapter = Adapter.create(config, module, torch.Generator())
         expected |= {f"{key}.{part}": tensor.shape for part, tensor in adapter.state_dict().items()}
     for key in selection.saved:
         if key not in modules:

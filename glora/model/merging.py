@@ -9,8 +9,6 @@ of the adapted weights while merged.
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from torch import nn
 
+from glora._files import replacing
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
 from glora.model import statistics
 from glora.model.state import (
@@ -198,12 +197,6 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
         return added
     from safetensors.torch import save_model
 
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    os.close(handle)
-    try:
-        save_model(plain, temporary)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, folder / "model.safetensors")
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with replacing(folder / "model.safetensors") as temporary:
+        save_model(plain, str(temporary))
     return added
