@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from glora._checks import of_kind, table
+from glora._checks import choice, of_kind, table
 from glora._files import DIGEST, unsealed
 
 TENSORS = ("A", "B", "C", "D", "E")
@@ -94,9 +94,9 @@ class LayerConfig:
 
     def __post_init__(self) -> None:
         for name in TENSORS:
-            _one_of(name, getattr(self, name), STRUCTURES[name])
-        _one_of("a_product", self.a_product, A_PRODUCTS)
-        _one_of("init", self.init, INITS)
+            choice(name, getattr(self, name), STRUCTURES[name])
+        choice("a_product", self.a_product, A_PRODUCTS)
+        choice("init", self.init, INITS)
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"rank must be a positive integer, got {self.rank!r}")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
@@ -217,8 +217,8 @@ class GLoRAConfig(LayerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("steps", self.steps, STEPS)
-        _one_of("norms", self.norms, NORMS)
+        choice("steps", self.steps, STEPS)
+        choice("norms", self.norms, NORMS)
         if isinstance(self.target, str):
             _pattern("target", self.target)
         elif isinstance(self.target, Sequence):
@@ -314,11 +314,6 @@ def all_layer_configs(**common: Any) -> Iterator[LayerConfig]:
     for structures in itertools.product(*STRUCTURES.values()):
         fields: dict[str, Any] = dict(zip(TENSORS, structures, strict=True))
         yield LayerConfig(**fields, **common)
-
-
-def _one_of(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
 def _pattern(name: str, value: str) -> None:

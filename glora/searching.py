@@ -45,7 +45,7 @@ from glora.engines.space import Budget, SearchLayer, SearchSpace
 from glora.model.merging import merged
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.runs.settings import TrainingSettings
+from glora.runs.settings import TrainingSettings, known_keys
 from glora.search.costs import metric_of
 from glora.search.loop import Found, save_found, search
 from glora.search.supernet import SAMPLINGS, SuperNet
@@ -287,10 +287,7 @@ def _one_process(training: TrainingSettings) -> None:
 
 def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
     """Settings of the final training: the supernet's, on train + validation, with `changes`."""
-    known = {spec.name for spec in dataclasses.fields(TrainingSettings)}
-    unknown = sorted(set(changes) - known)
-    if unknown:
-        raise ValueError(f"section [method.retrain] has unknown keys {unknown}; it knows {sorted(known)}")
+    known_keys(TrainingSettings, "method.retrain", changes)
     given: dict[str, Any] = {"split": "train+validation", "keep": "last", **changes}
     if given["split"] == "train+validation":
         given = {"evaluate_every": 0, "patience": 0, **given}

@@ -178,11 +178,16 @@ def from_mapping(cls: type[Section], section: str, values: Mapping[str, Any]) ->
     Raises:
         ValueError: a key is unknown, or a value is impossible.
     """
-    known = {spec.name for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known_keys(cls, section, values)
+    return cls(**values)
+
+
+def known_keys(cls: type, section: str, values: Mapping[str, Any]) -> None:
+    """Raise ValueError if a file's section has a key that is no field of its dataclass."""
+    known = {spec.name for spec in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"section [{section}] has unknown keys {unknown}; it knows {sorted(known)}")
-    return cls(**values)
 
 
 def _betas(name: str, value: Any) -> tuple[float, float]:

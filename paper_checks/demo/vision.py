@@ -51,8 +51,9 @@ def pretrain(folder: Path, data: Path, *, seed: int = 0, epochs: int = 20) -> fl
     from transformers import ViTConfig, ViTModel
 
     from glora.runs.settings import TrainingSettings
+    from glora.tasks.text.loading import quiet
     from glora.tasks.vision.image_folder import Vtab
-    from glora.tasks.vision.models import quiet, wrap
+    from glora.tasks.vision.models import wrap
     from glora.training.loop import train
 
     with torch.random.fork_rng(devices=[]):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 import rmt
 from rmt._checks import FloatArray
 from rmt.resolvent import isotropic
-from rmt.scores.estimates import Estimate
+from rmt.scores.estimates import Estimate, allowed
 
 #: Simulation and theory agree where |z| is at most this, after the allowance.
 Z_LIMIT = 4.0
@@ -39,8 +39,8 @@ def allowance(setting: rmt.Transfer) -> FloatArray:
 
 def z_score(estimate: Estimate, expected: ArrayLike, setting: rmt.Transfer, *, accuracy: bool = False) -> FloatArray:
     """z of ``estimate`` against ``expected`` as in :data:`ALLOWANCE_IN_WORDS`."""
-    scale = 0.2 if accuracy else np.abs(np.asarray(expected, dtype=float))
-    return estimate.z(expected, allowance(setting) * scale)
+    name = "accuracy" if accuracy else "moment"
+    return estimate.z(expected, allowed(name, expected, allowance(setting)))
 
 
 def plain(estimate: Estimate) -> dict[str, Any]:

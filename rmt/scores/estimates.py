@@ -100,6 +100,21 @@ class Comparison:
         return "\n".join(lines)
 
 
+def allowed(name: str, expected: ArrayLike, share: FloatArray | float) -> FloatArray:
+    """What finite size may change of a quantity: ``share`` of a moment or a scale, a fifth of it of an accuracy."""
+    scale = 0.2 if name == "accuracy" else np.abs(np.asarray(expected, dtype=float))
+    return np.asarray(share * scale)
+
+
+def compared(
+    theory: dict[str, FloatArray], simulated: dict[str, Estimate], alpha: FloatArray, share: float
+) -> Comparison:
+    """Theory beside simulation at ``alpha``, quantity by quantity, with ``share`` as in :func:`allowed`."""
+    raw = {name: simulated[name].z(expected) for name, expected in theory.items()}
+    z = {name: simulated[name].z(expected, allowed(name, expected, share)) for name, expected in theory.items()}
+    return Comparison(tuple(theory), alpha, theory, simulated, raw, z)
+
+
 def _entry(alpha: FloatArray, index: tuple[int, ...], shape: tuple[int, ...]) -> float | list[float]:
     """The scale(s) of entry ``index``; a trailing source axis of ``alpha`` is kept."""
     extra = alpha.shape[-1:] if alpha.ndim and alpha.ndim > len(shape) else ()
@@ -230,15 +245,8 @@ class Simulation:
         shape (G,).
         """
         alpha = _checks.real("alpha", alpha)
-        theory, simulated, raw, z = {}, {}, {}, {}
-        for name in quantities:
-            expected = np.asarray(getattr(score, name)(alpha))
-            estimate = getattr(self, name)(alpha)
-            scale = 0.2 if name == "accuracy" else np.abs(expected)
-            theory[name], simulated[name] = expected, estimate
-            raw[name] = estimate.z(expected)
-            z[name] = estimate.z(expected, allowance / self.p * scale)
-        return Comparison(tuple(quantities), alpha, theory, simulated, raw, z)
+        theory = {name: np.asarray(getattr(score, name)(alpha)) for name in quantities}
+        return compared(theory, {name: getattr(self, name)(alpha) for name in quantities}, alpha, allowance / self.p)
 
 
 @dataclass(frozen=True)

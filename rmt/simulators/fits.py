@@ -18,7 +18,7 @@ from rmt._checks import FloatArray
 from rmt._parallel import stream
 from rmt.kinds import Setting
 from rmt.losses import SQUARE, Loss, find_loss, only_square
-from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, Simulation, mean_estimate
+from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, Simulation, compared, mean_estimate
 from rmt.scores.score import Score
 from rmt.simulators.drawing import Drawing, Order
 from rmt.simulators.model import model_of
@@ -54,13 +54,9 @@ class FitSimulation:
 
     def compare(self, score: Score, *, allowance: float = ALLOWANCE) -> Comparison:
         """z-scores against ``score``, after the finite-size allowance of :meth:`rmt.Simulation.compare`."""
-        theory, simulated, raw, z = {}, {}, {}, {}
-        for name in ("mean", "variance", "accuracy"):
-            expected, estimate = np.asarray(getattr(score, name)(self.alpha)), getattr(self, name)
-            scale = 0.2 if name == "accuracy" else np.abs(expected)
-            theory[name], simulated[name] = expected, estimate
-            raw[name], z[name] = estimate.z(expected), estimate.z(expected, allowance / self.p * scale)
-        return Comparison(tuple(theory), self.alpha, theory, simulated, raw, z)
+        names = ("mean", "variance", "accuracy")
+        theory = {name: np.asarray(getattr(score, name)(self.alpha)) for name in names}
+        return compared(theory, {name: getattr(self, name) for name in names}, self.alpha, allowance / self.p)
 
 
 def every_alpha(setting: Setting, order: Order) -> Drawing:

@@ -14,7 +14,7 @@ from rmt import _checks
 from rmt._checks import FloatArray, IntArray
 from rmt._parallel import stream
 from rmt.losses import Loss
-from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, mean_estimate
+from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, compared, mean_estimate
 from rmt.scores.solved import ConvergenceError
 from rmt.settings.many_classes import MulticlassTransfer
 from rmt.simulators.drawing import Drawing, Order
@@ -45,11 +45,8 @@ class MulticlassSimulation:
 
     def compare(self, score: Any, *, allowance: float = ALLOWANCE) -> Comparison:
         """z-scores of the accuracy against a :class:`rmt.MulticlassScore`."""
-        expected, estimate = np.asarray(score.accuracy(self.alpha)), self.accuracy
-        tables = ({"accuracy": x} for x in (expected, estimate, estimate.z(expected)))
-        theory, simulated, raw = tables
-        z = {"accuracy": estimate.z(expected, allowance / self.p * 0.2)}
-        return Comparison(("accuracy",), self.alpha, theory, simulated, raw, z)  # type: ignore[arg-type]
+        theory = {"accuracy": np.asarray(score.accuracy(self.alpha))}
+        return compared(theory, {"accuracy": self.accuracy}, self.alpha, allowance / self.p)
 
 
 def classes(setting: MulticlassTransfer, order: Order) -> Drawing:

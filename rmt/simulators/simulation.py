@@ -131,6 +131,7 @@ def transfer(setting: Transfer, order: Order) -> Drawing:
     if find_loss(order.loss) is not SQUARE:
         return given_alpha(setting, order)
     order.without_alpha(setting)
+    check_options(order.method or "exact", order.options)
     draw: Callable[..., Drawing] = draw_direct if order.method == "direct" else draw_exact
     return draw(setting, order.draws, order.seed, **order.options)
 

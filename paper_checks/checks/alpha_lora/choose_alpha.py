@@ -10,7 +10,6 @@ afresh.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.statistics.intervals import summary
 from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import DomainPair, fresh_splits, ridge_weights
@@ -105,10 +105,10 @@ class ChooseAlpha(Check):
         ours = {key: np.array([one[key] for one in results]) for key in ("predicted", "low", "high", "alpha", "gamma")}
         real = columns["auto"]
         return {
-            "columns": {name: _summary(values) for name, values in columns.items()}
+            "columns": {name: summary(values) for name, values in columns.items()}
             | {"hindsight": {"mean": grid.max()}},
-            "predicted": _summary(ours["predicted"]),
-            "prediction_error": _summary(np.abs(ours["predicted"] - real)),
+            "predicted": summary(ours["predicted"]),
+            "prediction_error": summary(np.abs(ours["predicted"] - real)),
             "covered": float(np.mean((ours["low"] <= real) & (real <= ours["high"]))),
             "alpha": float(np.median(ours["alpha"])),
             "gamma": float(np.median(ours["gamma"])),
@@ -267,10 +267,6 @@ def _two_class_splits(pair: DomainPair, seed: int, n: int, count: int) -> list[t
     labels = pair.target.labels
     splits = fresh_splits(seed, len(labels), n, 4 * count)
     return [rows for rows in splits if len(set(labels[rows[0]])) == 2][:count]
-
-
-def _summary(values: Any) -> dict[str, float]:
-    return {"mean": float(np.mean(values)), "stderr": float(np.std(values, ddof=1) / math.sqrt(len(values)))}
 
 
 def _mean(cells: Mapping[str, Figures], column: str) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.intervals import interval
 from paper_checks.statistics.power import Part, needed
+from paper_checks.statistics.threads import one_thread
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
 
 if TYPE_CHECKING:
@@ -59,20 +60,14 @@ class SuggestedAlpha(Check):
 
     def compute(self, context: Context, cell: str) -> Figures:
         try:
-            import torch
-
             from paper_checks.studies import few_shot
         except ImportError:
             raise NotAvailable("needs torch; pip install 'rescale-and-adapt[hf]'") from None
         name = cell.partition("-")[0]
         seed = context.seed_for(self.id, cell) >> 1  # 31 bits, which every generator takes
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as the BLAS of every cell: sums do not depend on the machine's cores
-        try:
+        with one_thread():  # as the BLAS of every cell: sums do not depend on the machine's cores
             task = few_shot.TASKS[name](context, few_shot.Sizes(*SIZES[name]), seed)
             return _figures(task, seed)
-        finally:
-            torch.set_num_threads(threads)
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         tasks = list(dict.fromkeys(cell.partition("-")[0] for cell in cells))

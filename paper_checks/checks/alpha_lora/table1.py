@@ -11,6 +11,7 @@ import numpy as np
 
 import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.statistics.intervals import summary
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import (
     Adaptation,
@@ -244,9 +245,9 @@ def _fresh(pair: DomainPair, weights: Any, n: int, scales: Mapping[str, float], 
     return {
         "columns": {
             name: {
-                **_summary(values),  # differences are paired by split
-                "over_plain": _summary(values - samples["plain"]),
-                "over_paper": _summary(values - samples["paper's α*"]),
+                **summary(values),  # differences are paired by split
+                "over_plain": summary(values - samples["plain"]),
+                "over_paper": summary(values - samples["paper's α*"]),
             }
             for name, values in samples.items()
         },
@@ -256,10 +257,6 @@ def _fresh(pair: DomainPair, weights: Any, n: int, scales: Mapping[str, float], 
         },
         "oracle": {"alpha": CURVE[peak], "joint": [ORACLE_SCALES[scale], ORACLE_GAMMAS[row]]},
     }
-
-
-def _summary(values: Any) -> dict[str, float]:
-    return {"mean": float(np.mean(values)), "stderr": float(np.std(values, ddof=1) / math.sqrt(len(values)))}
 
 
 def _by_size(cells: Mapping[str, Figures]) -> dict[int, dict[str, Figures]]:
