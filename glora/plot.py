@@ -9,7 +9,7 @@ import numpy as np
 
 from glora.config import TENSORS
 from glora.model.report import Report
-from glora.search.loop import Found
+from glora.search.loop import SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def structures(report: Report) -> Figure:
     return figure
 
 
-def progress(found: Found) -> Figure:
+def progress(found: SearchResult) -> Figure:
     """The best candidate inside the budget so far over the course of a search, and every candidate that was asked to
     the end, those outside the budget (knapsack's) included.
 

@@ -47,7 +47,7 @@ from glora.runs.config import RunConfig
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings, known_keys
 from glora.search.costs import metric_of
-from glora.search.loop import Found, save_found, search
+from glora.search.loop import SearchResult, save_found, search
 from glora.search.supernet import SAMPLINGS, SuperNet
 from glora.search.supernet_task import SuperNetTask
 from glora.tasks import make_task
@@ -208,7 +208,7 @@ class SearchRun:
         train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step, evaluate=False)
         return supernet
 
-    def search(self, supernet: SuperNet, *, progress: bool = False) -> Found:
+    def search(self, supernet: SuperNet, *, progress: bool = False) -> SearchResult:
         """Search the supernet and write ``found.json``."""
         engine = self.method.make_engine(supernet.space, self.config.training.seed)
         task: Any = self.task
@@ -224,7 +224,7 @@ class SearchRun:
         save_found(self.found_path, supernet, found.best.genome)
         return found
 
-    def inherited(self, supernet: SuperNet, found: Found) -> nn.Module:
+    def inherited(self, supernet: SuperNet, found: SearchResult) -> nn.Module:
         """A fresh model with the found subnet and the weights it has in the supernet."""
         model = self.task.build_model(self.config.training.seed)
         supernet.extract(found.best.genome, model, name="default")
@@ -245,7 +245,7 @@ class SearchRun:
         """Every step; each set of weights sees the test split once, at its very end.
 
         Returns:
-            ``search`` (see `Found.summary`), ``inherited`` and ``retrained`` (test metrics; None with
+            ``search`` (see `SearchResult.summary`), ``inherited`` and ``retrained`` (test metrics; None with
             ``test = false``), ``parameters`` (heads included).
         """
         if self.run.result is not None:

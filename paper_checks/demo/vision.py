@@ -109,7 +109,7 @@ def digits_story(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     """Pretrain, search, retrain, merge and reload below `folder`; returns the figures.
 
     Keys: ``source`` (test accuracy on 0–4), ``linear probe``, ``inherited``, ``retrained``, ``reloaded``, ``merged``
-    (test accuracies on 5–9, percent), ``search`` (see `Found.summary`), ``report`` (what was found).
+    (test accuracies on 5–9, percent), ``search`` (see `SearchResult.summary`), ``report`` (what was found).
     """
     import glora
     from glora.searching import SearchRun

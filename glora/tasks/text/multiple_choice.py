@@ -165,7 +165,7 @@ class MultipleChoice(CausalTask):
         model.train(training)
         return [found[i] for i in range(len(questions))]
 
-    def correct(self, model: nn.Module, split: str, *, per_byte: bool = True, batch_size: int = 32) -> list[bool]:
+    def right_answers(self, model: nn.Module, split: str, *, per_byte: bool = True, batch_size: int = 32) -> list[bool]:
         """Which questions are answered rightly, by likelihood per byte or by plain likelihood."""
         return self._right(split, self.likelihoods(model, split, batch_size=batch_size), per_byte)
 

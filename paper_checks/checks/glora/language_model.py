@@ -120,7 +120,7 @@ class LanguageModel(Check):
             figures["loss"] = task.metrics(model, "test", batch_size=4)["loss"]
             for name in QUESTIONS:
                 asked = MultipleChoice(**model_options, file=str(data / f"{name}.jsonl"), limit=questions)
-                right = asked.correct(model, "test", batch_size=8)
+                right = asked.right_answers(model, "test", batch_size=8)
                 figures[name] = "".join("01"[one] for one in right)
         return figures
 
