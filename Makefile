@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-fast wheel attack lint format bench notebooks notebooks-fast claims mutants clean
+.PHONY: demo test test-fast test-all docs wheel attack lint format bench notebooks notebooks-fast claims mutants clean
 
 # One stamp a set of extras, so that a second run installs nothing.
 $(VENV)/.python:
@@ -27,6 +27,16 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	@$(PIP) -e ".[dev]"
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing what the documentation needs (as the demo, and MkDocs): minutes the first time"
+	@$(PIP) -e ".[docs]"
+	@touch $@
+
+$(VENV)/.all: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing every extra that a test needs (MkDocs, lm-evaluation-harness, GGUF, pymoo …): minutes the first time"
+	@$(PIP) -e ".[all]"
+	@touch $@ $(VENV)/.dev $(VENV)/.demo $(VENV)/.docs
+
 demo: $(VENV)/.demo  ## predict, simulate, check the papers' claims, write one page
 	$(BIN)/python -m paper_checks demo --out $(OUT)
 
@@ -35,6 +45,13 @@ test: $(VENV)/.dev  ## the whole suite
 
 test-fast: $(VENV)/.dev  ## without the tests marked slow
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+test-all: $(VENV)/.all  ## with every extra, the dear tests, properties at full size (at most 40 minutes); no silent skip
+	$(BIN)/python -m pytest -n 2 --dist loadscope --whole
+
+docs: $(VENV)/.docs  ## the documentation as a site in build/site; a broken link or a missing docstring is an error
+	$(BIN)/ruff check rmt glora paper_checks  # its rules D1: a docstring on everything public
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 wheel: $(VENV)/.python  ## build the distribution and use it in a fresh environment without PyTorch
 	.ci/smoke $(BIN)/python

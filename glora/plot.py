@@ -61,8 +61,9 @@ def structures(report: Report) -> Figure:
 
 
 def progress(found: SearchResult) -> Figure:
-    """The best candidate inside the budget so far over the course of a search, and every candidate that was asked to
-    the end, those outside the budget (knapsack's) included.
+    """The best candidate inside the budget so far, over the course of a search.
+
+    Beside it stands every candidate that was asked to the end, those outside the budget (knapsack's) included.
 
     Returns:
         A matplotlib Figure.

@@ -25,6 +25,7 @@ result.json             the figures; its presence means that all is done
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ class SuperNetMethod:
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")
         choice("method.steps", self.steps, STEPS)
-        if self.engine.get("name") not in ENGINES:
+        if not isinstance(self.engine.get("name"), str) or self.engine["name"] not in ENGINES:
             raise ValueError(f"method.engine.name must be one of {', '.join(ENGINES)}; got {self.engine.get('name')!r}")
 
     @classmethod
@@ -130,10 +131,12 @@ class SuperNetMethod:
             ValueError: it does not take one of its options, or the budget fits no subnet.
         """
         options = {"seed": seed, **{key: value for key, value in self.engine.items() if key != "name"}}
+        make = ENGINES[self.engine["name"]]
         try:
-            return ENGINES[self.engine["name"]](space, budget or self.budget, **options)
+            inspect.signature(make).bind(space, budget or self.budget, **options)
         except TypeError as error:
             raise ValueError(f"method.engine: {error}") from None
+        return make(space, budget or self.budget, **options)
 
 
 class SearchRun:

@@ -30,6 +30,17 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 # ------------------------------------------------------------------------------------------------- whole or absent
 
 
+def as_path(name: str, value: Any) -> Path:
+    """`value` as a path.
+
+    Raises:
+        ValueError: it is none; `name` is that of the argument.
+    """
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
+        raise ValueError(f"{name} must be a path, got {value!r:.60}")
+    return Path(value)
+
+
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Operating-system errors raised inside name `path` (a full disk is found by ``write``, which knows no name)."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from rmt.features import RandomFeatures
 from rmt.settings.classes import ClassTransfer
 from rmt.settings.elliptical import EllipticalTransfer
 from rmt.settings.filters import FilteredTransfer
@@ -52,6 +53,7 @@ KINDS: dict[type, Kind] = {
     ),
     MulticlassTransfer: Kind("beyond.many_classes:multiclass_score", "simulators.many_classes:classes"),
     FilteredTransfer: Kind("linear.filters:filtered_score", "simulators.fits:square_only", "simulators.model:filtered"),
+    RandomFeatures: Kind("predict:random_features", "simulators.fits:every_alpha", "simulators.model:random_features"),
     Regression: Kind("linear.regression:regression_risk", "simulators.direct:regression"),
 }
 

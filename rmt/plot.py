@@ -90,6 +90,30 @@ def legend(axis: Axes, **options: Any) -> None:
     axis.legend(fontsize=7.5, frameon=False, **options)
 
 
+def legends_below(figure: Any) -> None:
+    """Move the legends of a figure's axes below all of them, where they hide nothing.
+
+    Axes whose legends say the same get one; two that differ stand left and right; more are put together. The figure
+    needs the constrained layout of `panels`.
+    """
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for axis in figure.axes:
+        old = axis.get_legend()
+        if old is not None:
+            handles, labels = axis.get_legend_handles_labels()
+            found.setdefault(tuple(labels), handles)
+            old.remove()
+    if len(found) > 2:
+        pairs = (pair for labels, handles in found.items() for pair in zip(labels, handles, strict=True))
+        together = dict(pairs)
+        found = {tuple(together): list(together.values())}
+    places = ("center",) if len(found) == 1 else ("left", "right")
+    for (labels, handles), place in zip(found.items(), places, strict=False):
+        columns = min(len(labels), 6 // len(found))
+        options = {"ncols": columns, "fontsize": 7.5, "frameon": False}
+        figure.legend(handles, labels, loc=f"outside lower {place}", **options)
+
+
 def curve(
     setting: Transfer,
     alpha: ArrayLike,

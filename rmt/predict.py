@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from rmt.features import RandomFeatures
 from rmt.kinds import KINDS, Setting, kind_of, named
 from rmt.losses import SQUARE, Loss, find_loss
 from rmt.scores.quadratic import Quadratic, TransferScore
@@ -55,6 +56,7 @@ def theory(setting: Setting, loss: Loss | str = "square") -> Any:
               the first two with elliptical noise, an adapter in a subspace, a spectral filter instead of ridge.
             - :class:`rmt.MulticlassTransfer`: K classes, one score a class; loss ``"square"`` (one-vs-rest) or
               ``"softmax"``.
+            - :class:`rmt.RandomFeatures`: a random layer, by its linear equivalent.
             - :class:`rmt.Regression`.
         loss: what the adapter is trained with: ``"square"``, ``"logistic"``, ``"squared_hinge"``, or any
             :class:`rmt.Loss`. A ridge source is always trained with the square loss.
@@ -65,6 +67,12 @@ def theory(setting: Setting, loss: Loss | str = "square") -> Any:
 
     Raises:
         ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> score = rmt.theory(setting)
+    >>> score.accuracy([0.0, 1.0, 2.0]).round(4)
+    array([0.7997, 0.8559, 0.8627])
     """
     kind = kind_of(setting)
     if kind is None:
@@ -76,12 +84,13 @@ def theory(setting: Setting, loss: Loss | str = "square") -> Any:
 def isotropic(setting: Transfer, loss: Loss | str) -> Score:
     """Isotropic noise: closed forms for the square loss, a fixed point for any other."""
     from rmt.convex.fixed_point import convex_score
-    from rmt.linear.isotropic import IsotropicScore, SeveralSourcesScore
+    from rmt.linear.blocks import isotropic_score
+    from rmt.linear.isotropic import SeveralSourcesScore
 
     loss = find_loss(loss)
     if loss is not SQUARE:
         return convex_score(setting, loss)
-    return IsotropicScore(setting) if setting.source_count is None else SeveralSourcesScore(setting)
+    return isotropic_score(setting) if setting.source_count is None else SeveralSourcesScore(setting)
 
 
 def gaussian(setting: GaussianTransfer, loss: Loss | str) -> Score:
@@ -91,3 +100,8 @@ def gaussian(setting: GaussianTransfer, loss: Loss | str) -> Score:
 
     loss = find_loss(loss)
     return GaussianScore(setting) if loss is SQUARE else convex_score(setting, loss)
+
+
+def random_features(setting: RandomFeatures, loss: Loss | str) -> Score:
+    """Random features: the theory of their linear equivalent."""
+    return theory(setting.linear, loss)

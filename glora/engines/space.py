@@ -250,8 +250,7 @@ class SearchSpace:
         return size <= budget.high
 
     def _step_up(self, genome: Genome, budget: Budget, rng: np.random.Generator) -> bool:
-        """Grow random genes without passing `budget.high`; False if none can grow before `budget.low` is
-        met."""
+        """Grow random genes without passing `budget.high`; False if none can before `budget.low` is met."""
         while (size := self.count(genome)) < budget.low:
             growth = self.costs - self.gene_costs(genome)[..., None]
             costlier = self.allowed & (growth > 0) & (growth <= budget.high - size)

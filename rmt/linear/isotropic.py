@@ -36,11 +36,40 @@ class IsotropicScore(TransferScore):
 
     def __init__(self, setting: Transfer) -> None:
         self.setting = setting
-        self.m2 = setting.m2
-        self.eta = setting.eta
-        self.overlap, self.norm2 = source_moments(setting)
-        self.kappa = 1.0 - 2.0 * np.asarray(setting.label_noise, dtype=float)
-        self.resolvent: Resolvent = isotropic(self.eta, np.asarray(setting.gamma, dtype=float))
+
+    @cached_property
+    def m2(self) -> FloatArray:
+        """M = ‖m‖²."""
+        return self.setting.m2
+
+    @cached_property
+    def eta(self) -> FloatArray:
+        """η = p/n."""
+        return self.setting.eta
+
+    @cached_property
+    def _moments(self) -> tuple[FloatArray, FloatArray]:
+        return source_moments(self.setting)
+
+    @property
+    def overlap(self) -> FloatArray:
+        """g = ⟨w̃, m⟩."""
+        return self._moments[0]
+
+    @property
+    def norm2(self) -> FloatArray:
+        """W = E‖w̃‖²."""
+        return self._moments[1]
+
+    @cached_property
+    def kappa(self) -> FloatArray:
+        """κ = 1 − 2ε."""
+        return np.asarray(1.0 - 2.0 * np.asarray(self.setting.label_noise, dtype=float))
+
+    @cached_property
+    def resolvent(self) -> Resolvent:
+        """θ, λ, h of the target samples."""
+        return isotropic(self.eta, np.asarray(self.setting.gamma, dtype=float))
 
     @property
     def _level(self) -> FloatArray:

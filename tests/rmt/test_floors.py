@@ -11,7 +11,7 @@ import rmt
 from rmt.kinds import KINDS, named
 
 PACKAGE = Path(rmt.__file__).parent
-GROUND = {"_checks", "_files", "_parallel"}
+GROUND = {"_checks", "_files", "_html", "_parallel"}
 THEORY = {"linear", "convex", "beyond", "predict"}
 #: floor: the floors it may import, beside itself.
 FLOORS = {
@@ -20,17 +20,19 @@ FLOORS = {
     "fixed_point": {"resolvent"},
     "losses": GROUND,
     "settings": {*GROUND, "resolvent", "losses"},
-    "kinds": {"settings"},
+    "kinds": {"features", "settings"},
     "scores": {*GROUND, "losses", "settings"},
     "linear": {*GROUND, "losses", "resolvent", "settings", "scores"},
     "convex": {*GROUND, "losses", "resolvent", "settings", "scores"},
     "beyond": {*GROUND, "losses", "resolvent", "settings", "scores", "linear", "convex"},
-    "predict": {*GROUND, "losses", "kinds", "settings", "scores", "linear", "convex", "beyond"},
+    "predict": {*GROUND, "losses", "features", "kinds", "settings", "scores", "linear", "convex", "beyond"},
     "questions": {*GROUND, "losses", "resolvent", "settings", "scores", "predict"},
+    "features": {*GROUND, "settings"},
     "simulators": {
         *GROUND,
         "losses",
         "settings",
+        "features",
         "kinds",
         "scores",
     },  # no theory: what they check shares no formula with them
@@ -38,6 +40,9 @@ FLOORS = {
     "symbolic": {*GROUND},
     "datasets": {*GROUND},
     "sweep": {*GROUND, "settings", "scores", "simulators", "predict"},
+    "learning": {*GROUND, "settings", "scores", "predict"},
+    "evidence": {*GROUND, "resolvent", "settings", "scores", "linear"},
+    "sizes": {*GROUND, "losses", "settings", "features", "scores", "simulators", "predict"},
     "plot": {*GROUND, "settings", "scores", "predict"},
     "cli": {
         *GROUND,
@@ -47,6 +52,7 @@ FLOORS = {
         "scores",
         "simulators",
         "choosing",
+        "sizes",
         "sweep",
         "plot",
         "predict",

@@ -46,3 +46,22 @@ def test_plotting_leaves_pyplot_alone():
     import sys
 
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_legends_go_below_the_curves():
+    figure, axes = plot.panels(2)
+    for axis in axes[0]:
+        plot.line(axis, [0, 1], [0, 1])
+        plot.legend(axis)
+    plot.legends_below(figure)
+    assert [len(one.get_texts()) for one in figure.legends] == [1]
+    assert not any(axis.get_legend() for axis in figure.axes)
+    figure, axes = plot.panels(2)
+    for axis, label in zip(axes[0], "ab", strict=True):
+        plot.line(axis, [0, 1], [0, 1], label=label)
+        plot.legend(axis)
+    plot.legends_below(figure)
+    figure.draw_without_rendering()
+    left, right = (one.get_window_extent() for one in figure.legends)
+    assert left.x1 < right.x0
+    assert max(left.y1, right.y1) < min(axis.get_tightbbox().y0 for axis in axes[0])

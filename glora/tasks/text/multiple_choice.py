@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glora._checks import choice, fraction, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.intervals import bootstrap_interval
-from glora.tasks.rows import column_problems, expand, read_rows
+from glora.tasks.rows import column_problems, expand, is_text, read_rows
 from glora.tasks.text.causal import CausalTask, Example, chat_prompt, encode, pad
 from glora.tasks.text.packing import share_prompts, why_not_packable
 
@@ -22,8 +22,7 @@ TEMPLATES = ("question", "chat")
 
 @dataclass(frozen=True)
 class Question:
-    """A question: one sequence a choice, all with the same prompt, the length of each choice in bytes, and which is
-    right."""
+    """A question: one sequence a choice, all with the same prompt, their lengths in bytes, and which is right."""
 
     choices: tuple[Example, ...]
     lengths: tuple[int, ...]
@@ -32,8 +31,9 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice(CausalTask):
-    """Multiple choice; the fields are the keys of ``[task]`` with ``name = "multiple_choice"``. See
-    `glora.tasks.base.Task`, and `glora.tasks.text.causal.CausalTask` for ``model`` and ``gguf_file``.
+    """Multiple choice; the fields are the keys of ``[task]`` with ``name = "multiple_choice"``.
+
+    See `glora.tasks.base.Task`, and `glora.tasks.text.causal.CausalTask` for ``model`` and ``gguf_file``.
 
     Training, where there is a training file, raises the likelihood of right answers; a search compares subnets by it.
 
@@ -64,6 +64,7 @@ class MultipleChoice(CausalTask):
         for name, low in (("limit", 1), ("max_length", 2)):
             if getattr(self, name) is not None:
                 whole(f"task.{name}", getattr(self, name), low)
+        whole("task.subset_seed", self.subset_seed, 0)
         fraction("task.validation_fraction", self.validation_fraction)
 
     def check(self) -> None:
@@ -77,6 +78,11 @@ class MultipleChoice(CausalTask):
         if self.train_file is None:
             return {"test": tested}
         pool = self._read(expand("task.train_file", self.train_file))
+        if {_key(question) for question in pool} >= {_key(question) for question in tested}:
+            raise ValueError(
+                f"task.train_file={self.train_file!r} holds every question of task.file={self.file!r}, so the figures "
+                "of the test split would say nothing"
+            )
         cut = round(self.validation_fraction * len(pool))
         if not 0 < cut < len(pool):
             raise ValueError(f"task.train_file={self.train_file!r} has {len(pool)} questions, too few for two splits")
@@ -176,8 +182,10 @@ class MultipleChoice(CausalTask):
         ]
 
     def metrics(self, model: nn.Module, split: str, *, batch_size: int = 32) -> dict[str, float]:
-        """Accuracy in percent, by likelihood per byte and by plain likelihood, the first with its bootstrap 95 %
-        interval, and that of guessing."""
+        """Accuracy in percent, by likelihood per byte and by plain likelihood, and that of guessing.
+
+        The first has its bootstrap 95 % interval.
+        """
         questions = self._questions(split)
         likelihoods = self.likelihoods(model, split, batch_size=batch_size)
         per_byte, plain = (self._right(split, likelihoods, way) for way in (True, False))
@@ -191,6 +199,14 @@ class MultipleChoice(CausalTask):
         }
 
 
+def _key(question: Question) -> tuple[tuple[int, ...], ...]:
+    """The same for two questions that are the same, whatever the order of their choices."""
+    return tuple(sorted(tuple(example.tokens) for example in question.choices))
+
+
 def _is_question(row: dict[str, Any]) -> bool:
     choices, answer = row["choices"], row["answer"]
-    return isinstance(choices, list) and isinstance(answer, int) and len(choices) > 1 and answer in range(len(choices))
+    if not isinstance(choices, list) or not isinstance(answer, int) or isinstance(answer, bool):
+        return False
+    texts = all(is_text(choice) and str(choice).strip() for choice in choices) and is_text(row["question"])
+    return texts and len(choices) > 1 and answer in range(len(choices))

@@ -79,7 +79,7 @@ def _relabelled(images: ImageList, mapping: Mapping[str, int]) -> ImageList:
 def _mapping(path: Path) -> dict[str, int]:
     """A JSON file ``{label or folder name: class}``."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataProblems(str(path), ["no such mapping"]) from None
     except (OSError, ValueError) as error:  # JSON and Unicode errors are ValueErrors

@@ -1,8 +1,12 @@
 """The claims of the α-LoRA paper."""
 
+NAME = "α-LoRA"
+PAPER = "α-LoRA: Effective Fine-Tuning via Base Model Rescaling (arXiv 2510.21345)"
+
 #: Theorems, then figures, then data, as in the paper; then what it leaves open, and networks.
 ORDER = (
     "arbitrary_source",
+    "several_sources",
     "ridge_source",
     "figure1",
     "figure2",
@@ -14,6 +18,7 @@ ORDER = (
     "digits",
     "digits_alpha_star",
     "universality",
+    "beyond",
     "choose_alpha",
     "real_curves",
     "suggested_alpha",

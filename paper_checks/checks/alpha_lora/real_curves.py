@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rmt
-from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.core import LOCAL, OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
 from paper_checks.studies.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
 from rmt.choosing.moments import row_lengths, shrinkage, spread_matching
@@ -214,7 +214,10 @@ def _texts(context: Context, name: str) -> tuple[Domain, Domain]:
         target = _read_lines(glue / "sst2" / "train.jsonl", phrase(short=False), EACH)
     else:
         target = _read_lines(glue / "mnli" / "train.jsonl", hypothesis, EACH)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).float().eval()
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(folder, **LOCAL),
+        AutoModel.from_pretrained(folder, **LOCAL).float().eval(),
+    )
     domains = []
     for texts in (source, target):
         parts = []
@@ -241,7 +244,7 @@ def _images(context: Context, name: str) -> tuple[Domain, Domain]:
     from transformers import AutoModel
 
     folder = context.folder("data", "vtab", "cifar10")
-    model = AutoModel.from_pretrained(context.folder("models", "vit-s14")).float().eval()
+    model = AutoModel.from_pretrained(context.folder("models", "vit-s14"), **LOCAL).float().eval()
     mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     lists = [(folder / part).read_text(encoding="utf-8").split() for part in ("test.txt", "train800val200.txt")]
     paths: dict[int, list[str]] = {}
