@@ -3,7 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= build/demo
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# Names each package as it comes; pip's warnings are kept in a file and shown if it fails.
+SHELL := bash
+SHOW := awk '/^ *(Downloading|Using cached|Processing) / && !/metadata/ {sub(".*/", "", $$2); print "  " $$0; fflush()} \
+	/^Installing collected/ {print "  unpacking all of them"; fflush()}'
+install = set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$(1)]" \
+	2> $(VENV)/pip.log | $(SHOW) || { cat $(VENV)/pip.log; exit 1; }
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -19,22 +24,22 @@ $(VENV)/.python:
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing what the demo needs (NumPy, SciPy, PyTorch, transformers …): about 1 GB, minutes the first time"
-	@$(PIP) -e ".[demo]"
+	@$(call install,demo)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing what the tests need (as the demo, and pytest, PEFT, Jupyter …): minutes the first time"
-	@$(PIP) -e ".[dev]"
+	@$(call install,dev)
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.docs: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing what the documentation needs (as the demo, and MkDocs): minutes the first time"
-	@$(PIP) -e ".[docs]"
+	@$(call install,docs)
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing every extra that a test needs (MkDocs, lm-evaluation-harness, GGUF, pymoo …): minutes the first time"
-	@$(PIP) -e ".[all]"
+	@$(call install,all)
 	@touch $@ $(VENV)/.dev $(VENV)/.demo $(VENV)/.docs
 
 demo: $(VENV)/.demo  ## predict, simulate, check the papers' claims, write one page

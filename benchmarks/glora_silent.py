@@ -186,7 +186,7 @@ def _step_maker(package: str, folder: str | None) -> Callable[[nn.Module, str], 
     if folder:
         sys.path.insert(0, folder)
     try:
-        glora = importlib.import_module(package)
+        attach = importlib.import_module(package).attach  # the facade loads it now, while the folder is in the path
         presets = importlib.import_module(f"{package}.presets")
     finally:
         if folder:
@@ -197,7 +197,7 @@ def _step_maker(package: str, folder: str | None) -> Callable[[nn.Module, str], 
 
     def make(model: nn.Module, preset: str) -> Callable[[], float]:
         generator = torch.Generator().manual_seed(0)
-        glora.attach(model, getattr(presets, preset)(8), generator=generator)
+        attach(model, getattr(presets, preset)(8), generator=generator)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
         x = torch.randn(BATCH, 3, 56, 56, generator=torch.Generator().manual_seed(1))
         model.train()

@@ -1,4 +1,4 @@
-"""``python -m mutants.worker KIND OUT MINUTES``: ask the mutants of one kind.
+"""``python -m mutants.worker KIND OUT MINUTES [again]``: ask the mutants of one kind.
 
 One process imports everything and collects the tests; each question is a fork of it with a limit of processor time,
 so that a mutant costs neither imports nor files, and cannot outlive or harm the rest. A finished one is a file in OUT.
@@ -28,7 +28,7 @@ import pytest
 from mutants import studies
 from mutants.plan import COMMON, ROOT, TARGETS, Mutant, draw, functions
 from mutants.plant import loaded, plant
-from paper_checks.core import all_checks
+from paper_checks.core import all_checks, rules
 from rmt._files import read_json, write_json
 
 ITEM = 6.0  #: seconds of processor time; tests that take longer on sound code are left out
@@ -41,9 +41,9 @@ SLOW, DIED = "slow", "died"
 class Asked:
     """A pytest plugin: in place of the tests' loop, the mutants."""
 
-    def __init__(self, kind: str, out: Path, minutes: float) -> None:
-        """See the module; ``out`` gets a file each mutant."""
-        self.kind, self.out, self.end = kind, out, time.monotonic() + 60.0 * minutes
+    def __init__(self, kind: str, out: Path, minutes: float, *, again: bool = False) -> None:
+        """See the module; ``out`` gets a file each mutant. ``again`` asks once more what nothing noticed."""
+        self.kind, self.out, self.end, self.again = kind, out, time.monotonic() + 60.0 * minutes, again
         self.failed: list[str] = []
         self.skipped: list[str] = []
 
@@ -56,7 +56,7 @@ class Asked:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """Ask every mutant that has no file yet."""
-        todo = [m for m in draw() if m.kind == self.kind and not (self.out / f"{m.name}.json").exists()]
+        todo = [m for m in draw() if m.kind == self.kind and not self._is_done(m)]
         if not todo or session.testsfailed:
             return True
         for path in {mutant.module for mutant in todo}:
@@ -76,6 +76,14 @@ class Asked:
             except ValueError as error:
                 print(f"{mutant.name}: {error}", file=sys.stderr, flush=True)
         return True
+
+    def _is_done(self, mutant: Mutant) -> bool:
+        known = self._known(mutant)
+        return bool(known) and (not self.again or (noticed(known["flips"]) and noticed(known["fails"])))
+
+    def _known(self, mutant: Mutant) -> dict[str, Any]:
+        path = self.out / f"{mutant.name}.json"
+        return read_json(path) if path.exists() else {}
 
     def _seconds(self, items: list[Any]) -> dict[str, float]:
         """Processor time of every test that passes on sound code within `ITEM`; measured once, kept in a file."""
@@ -109,8 +117,13 @@ class Asked:
 
     def _ask(self, mutant: Mutant, items: list[Any], seconds: dict[str, float], checks: list[str]) -> None:
         begun = processor_time()
-        tests = forked(lambda: self._tests(mutant, self._order(mutant, items, seconds, checks)))
-        flips = forked(lambda: self._flips(mutant, checks))
+        known = self._known(mutant)
+        tests, flips = known.get("fails", ""), known.get("flips", "")
+        if not noticed(tests):
+            tests = forked(lambda: self._tests(mutant, self._order(mutant, items, seconds, checks)))
+        if not noticed(flips):
+            flips = forked(lambda: self._flips(mutant, checks))
+        digest = known.get("digest", "") or bool(checks and forked(lambda: self._digest(mutant, checks)))
         record: dict[str, Any] = {
             "kind": mutant.kind,
             "path": mutant.path,
@@ -118,6 +131,7 @@ class Asked:
             "what": mutant.what,
             "flips": flips if isinstance(flips, str) else "; ".join(flips),
             "fails": tests if isinstance(tests, str) else "; ".join(tests),
+            "digest": digest,
             "seconds": round(processor_time() - begun, 1),
         }
         write_json(self.out / f"{mutant.name}.json", record)
@@ -126,34 +140,40 @@ class Asked:
         )
 
     def _order(self, mutant: Mutant, items: list[Any], seconds: dict[str, float], checks: list[str]) -> list[Any]:
-        """Tests of the module first, then file by file, the quick ones first, up to `BUDGET`; digests of rules last."""
+        """Tests of the module first, then file by file, the quick ones first, up to `BUDGET`."""
         stems = {Path(mutant.path).stem, *(name.partition(".")[2] for name in checks)}
         files: dict[str, float] = {}
         for item in items:
             name = item.nodeid.partition("::")[0]
             files[name] = files.get(name, 0.0) + seconds[item.nodeid]
 
-        def place(item: Any) -> tuple[bool, bool, float, float]:
+        def place(item: Any) -> tuple[bool, float, float]:
             name = item.nodeid.partition("::")[0]
             mirrors = any(stem in item.nodeid for stem in stems)
-            return is_digest(item.nodeid), not mirrors, files[name], seconds[item.nodeid]
+            return not mirrors, files[name], seconds[item.nodeid]
 
         found, spent = [], 0.0
         for item in sorted(items, key=place):
             spent += seconds[item.nodeid]
-            if spent <= BUDGET or is_digest(item.nodeid):
+            if spent <= BUDGET:
                 found.append(item)
         return found
 
     def _tests(self, mutant: Mutant, items: list[Any]) -> list[str]:
-        """The first test that fails, and a digest's if another failed before it."""
+        """The first test that fails."""
         plant(mutant)
         self.failed.clear()
         for item in items:
-            if self.failed and not is_digest(item.nodeid):
-                continue
             self._run(item)
-        return sorted(set(self.failed), key=self.failed.index)[:2]
+            if self.failed:
+                break
+        return self.failed[:1]
+
+    def _digest(self, mutant: Mutant, checks: list[str]) -> list[str]:
+        """Checks whose rule the test of digests would call changed."""
+        before = {name: rules.digest(all_checks()[name]) for name in checks}
+        plant(mutant)
+        return [name for name in checks if rules.digest(all_checks()[name]) != before[name]]
 
     def _flips(self, mutant: Mutant, checks: list[str]) -> list[str]:
         """The first verdict that is another one than the sound code's, and on what study."""
@@ -203,9 +223,9 @@ def _end(*_: Any) -> None:
 RUNNING: list[int] = []  #: the question in progress
 
 
-def is_digest(test: str) -> bool:
-    """Whether a test only says that the text of a rule has changed."""
-    return "core/test_rules.py" in test
+def noticed(said: str) -> bool:
+    """Whether something noticed the mutant; what ran out of its time is not known."""
+    return said not in ("", SLOW, DIED)
 
 
 def forked(question: Callable[[], Any], cpu: float = LIMIT, wall: float | None = None) -> Any:
@@ -252,7 +272,9 @@ def main() -> int:
     all_checks()
     tests = [*TARGETS[kind].tests, *(COMMON if not TARGETS[kind].modules else ())]
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "--rootdir", str(ROOT)]
-    return int(pytest.main([*options, *tests], plugins=[Asked(kind, out, minutes)]) not in (0, 5))
+    return int(
+        pytest.main([*options, *tests], plugins=[Asked(kind, out, minutes, again="again" in sys.argv)]) not in (0, 5)
+    )
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def visible(folder: str | Path) -> list[Path]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a regular file; a pipe or a device, which might never end, is not opened.
+    """The text of a regular file, without a byte order mark; a pipe or a device, which might never end, is not opened.
 
     Raises:
         ValueError: it is no regular file, or not text in UTF-8.
@@ -117,7 +117,7 @@ def read_text(path: str | Path) -> str:
     require_regular(path)
     try:
         with naming(path):
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"file {str(path)!r} is not text in UTF-8 ({error})") from None
 

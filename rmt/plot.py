@@ -26,6 +26,21 @@ LABELS = {
     "snr": "signal-to-noise ratio",
 }
 
+#: Axis labels of the fields of a setting.
+FIELDS = {
+    "p": "dimension p",
+    "n": "target samples n",
+    "N": "source samples N",
+    "gamma": "penalty γ",
+    "gamma_source": "source penalty γ̃",
+    "mu": "source norm ‖μ‖",
+    "mu_perp": "‖μ⊥‖",
+    "mu_target": "target norm ‖m‖",
+    "beta": "alignment β",
+    "alpha": "scale α",
+    "label_noise": "label noise ε",
+    "label_noise_source": "source label noise ε̃",
+}
 
 #: One colour a series, told apart in grey print and by the colour-blind.
 COLOURS = ("#1b4f8a", "#d1495b", "#2a9d6f", "#e09f3e", "#6a4c93", "#5c6b73")
@@ -178,13 +193,16 @@ def sweep_curves(rows: Sequence[dict[str, Any]], x: str, *, quantity: str = "acc
                 continue
             at, value, stderr = (np.array(column, dtype=float) for column in zip(*points, strict=True))
             if source == "theory":
-                label = ", ".join(f"{key} = {entry:g}" for key, entry in zip(varying, values, strict=True))
+                label = ", ".join(
+                    f"{FIELDS.get(key, key).split()[-1]} = {entry:g}"
+                    for key, entry in zip(varying, values, strict=True)
+                )
                 line(axes, at, value, colour=colour, label=label or "theory")
             else:
                 dots(axes, at, value, stderr, colour=colour, label=None)
     if _spans_decades(np.array([row[x] for row in chosen], dtype=float)):
         axes.set_xscale("log")
-    name_axes(axes, x, LABELS[quantity])
+    name_axes(axes, FIELDS.get(x, x), LABELS[quantity])
     legend(axes)
     return figure
 
@@ -222,5 +240,5 @@ def star_map(base: Transfer, x: tuple[str, ArrayLike], y: tuple[str, ArrayLike])
         if _spans_decades(values):
             set_scale("log")
     axes.grid(visible=False)
-    name_axes(axes, x_name, y_name)
+    name_axes(axes, FIELDS.get(x_name, x_name), FIELDS.get(y_name, y_name))
     return figure

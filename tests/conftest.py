@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 try:
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 except ImportError:  # tests of an installation without it
     settings = None  # type: ignore[assignment, misc]
 
@@ -22,6 +22,7 @@ ALLOWED_SKIPS = {
     "needs timm": "timm needs torchvision, which the tested CPU build of torch does not go with",
     "needs real data": "the data are no part of the repository",
     "needs ADAPT_SHARED": "the data are no part of the repository",
+    "needs /dev/full": "a device of Linux",
     "no C++ compiler": "torch.compile builds with the machine's own compiler",
 }
 
@@ -32,8 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if settings is not None:
-        settings.register_profile("suite", max_examples=40, deadline=None)
-        settings.register_profile("whole", max_examples=300, deadline=None)
+        calm = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine is no fault
+        settings.register_profile("suite", max_examples=40, **calm)
+        settings.register_profile("whole", max_examples=300, **calm)
         settings.load_profile("whole" if config.getoption("--whole") else "suite")
 
 

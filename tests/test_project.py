@@ -7,6 +7,7 @@ import importlib
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,22 @@ def test_the_source_distribution_is_the_repository():
     own = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("**/*.py"))} - {"build", "dist"}
     assert {name for name in own if not name.startswith((".", "venv"))} <= carried
     assert {".ci", ".github", "mkdocs.yml", ".pre-commit-config.yaml"} <= carried
+
+
+@pytest.mark.parametrize(
+    ("reason", "whole", "outcome"),
+    [
+        ("needs timm", True, "skipped"),
+        ("could not import 'peft'", True, "failed"),
+        ("could not import 'peft'", False, "skipped"),
+    ],
+)
+def test_the_whole_suite_allows_the_skips_that_are_listed(reason, whole, outcome):
+    from tests.conftest import fail_unless_listed
+
+    report = SimpleNamespace(skipped=True, outcome="skipped", nodeid="x", longrepr=("x.py", 1, f"Skipped: {reason}"))
+    fail_unless_listed(report, whole)
+    assert report.outcome == outcome
 
 
 def test_benchmarks_can_be_run_by_name():

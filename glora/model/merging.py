@@ -16,7 +16,8 @@ from pathlib import Path
 
 from torch import nn
 
-from glora._files import replacing
+from glora._digests import writing
+from glora._files import as_path, replacing
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
 from glora.model import first_calls, statistics
 from glora.model.state import (
@@ -239,14 +240,16 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
             f"({', '.join(added[:3])} …); the architecture must be built with a bias there to load it",
             stacklevel=2,
         )
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_pretrained = getattr(plain, "save_pretrained", None)
     if callable(save_pretrained):
-        save_pretrained(folder)
+        with writing(folder):
+            save_pretrained(folder)
         return added
     from safetensors.torch import save_model
 
-    with replacing(folder / "model.safetensors") as temporary:
+    path = folder / "model.safetensors"
+    with writing(path), replacing(path) as temporary:
         save_model(plain, str(temporary))
     return added

@@ -68,7 +68,9 @@ def verify(checks: Iterable[Check], page: Path, folder: Path = COMMITTED) -> dic
             continue
         known = _sources(check.id, cells)
         said = _numbers(" ".join([check.rule, check.claim, check.short, check.scale, check.where]))
-        count, left, unread, table = dict.fromkeys(KINDS, 0), [], [], []
+        count, table = dict.fromkeys(KINDS, 0), []
+        left: list[str] = []
+        unread: list[str] = []
         for name, value in rows:
             for one in _numbers(value):
                 table.append(_value(one))

@@ -274,7 +274,7 @@ def _table(answer: dict[str, Any], alpha: list[float]) -> str:
     for i, scale in enumerate(alpha):
         lines.append(f"{scale:>10g}" + "".join(f"{answer[name][i]:>15.6g}" for name in QUANTITIES))
     shown = [name for name in (*OPTIMA, "accuracy_source_only") if name in answer]
-    form = {"float": "{:.6g}".format}
+    form: Any = {"float": "{:.6g}".format}
     texts = [np.array2string(np.asarray(answer[name], dtype=float), formatter=form) for name in shown]
     lines += ["", *(f"{name:<22}{text:>12}" for name, text in zip(shown, texts, strict=True))]
     return "\n".join(lines)

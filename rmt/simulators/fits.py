@@ -121,7 +121,7 @@ def simulate_fits(
     array([ True])
     """
     drawing = draw_fits(setting, alpha, draws, seed, loss=loss)
-    return drawing.finish(list(drawing.parts), draws)
+    return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
 
 
 def draw_fits(setting: Setting, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Loss | str = "square") -> Drawing:

@@ -219,7 +219,7 @@ def attempt(call: Callable[..., Any], given: Mapping[str, Any], refuse: bool = F
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with limited(20.0):
+            with limited(60.0):
                 call(**given)
         except ANSWERS as error:
             return "" if len(str(error)) > 10 else f"says no more than {error!r}"

@@ -30,7 +30,7 @@ def test_sweep_curves(tmp_path):
     axes = plot.sweep_curves(rows, "gamma").axes[0]
     labels = axes.get_legend_handles_labels()[1]
     assert len(labels) == 4
-    assert "beta = 0.5, alpha = 1" in labels
+    assert "β = 0.5, α = 1" in labels
     assert axes.get_xscale() == "log"
     with pytest.raises(ValueError, match="x must be a column"):
         plot.sweep_curves(rows, "colour")
@@ -39,7 +39,7 @@ def test_sweep_curves(tmp_path):
 def test_star_map():
     axes = plot.star_map(BASE, ("beta", np.linspace(0.05, 1, 20)), ("gamma", np.geomspace(0.01, 100, 15))).axes[0]
     assert axes.get_yscale() == "log"
-    assert axes.get_xlabel() == "beta"
+    assert axes.get_xlabel() == "alignment β"
 
 
 def test_plotting_leaves_pyplot_alone():

@@ -52,7 +52,7 @@ class Beyond(Check):
             simulation = rmt.simulate_fits(
                 setting, SCALES, draws, context.seed_for(self.id, cell, str(index)), loss=loss
             )
-            z = simulation.compare(rmt.theory(setting, loss=loss)).z
+            z = simulation.compare(rmt.theory(setting, loss=loss), allowance=2.5).z
             worst.append({name: float(brief(np.max(np.abs(values)), 4)) for name, values in z.items()})
             names.append(loss)
         return {"draws": draws, "worst": worst, "losses": names}

@@ -14,7 +14,7 @@ from paper_checks.statistics.paired import paired
 from paper_checks.statistics.rates import settle
 from paper_checks.studies.glue.study import METHODS, Study, final, score, selection
 
-LORA, GLORA = "lora_all", "glora_balanced"
+LORA, GLORA = "lora_all", "glora_all"
 LABELS = {LORA: "LoRA of rank 4", GLORA: "GLoRA of rank 1, balanced"}
 
 
@@ -64,10 +64,10 @@ class GlueBalanced(Check):
                     rows.append(Row(f"{task.upper()}: {LABELS[method]}: parameters", None, done[0]["parameters"]))
             pairs = [(one, other) for one, other in zip(runs[GLORA], runs[LORA], strict=True) if one and other]
             if len(pairs) > 1:
-                found = paired([one for one, _ in pairs], [other for _, other in pairs])
-                low, high = found.interval
+                found = paired([one for one, _ in pairs], [other for _, other in pairs])  # type: ignore[assignment]
+                low, high = found.interval  # type: ignore[attr-defined]
                 signs.append((low > 0) - (high < 0))
-                sentences.append(f"{task.upper()}: GLoRA − LoRA {found.text} points")
+                sentences.append(f"{task.upper()}: GLoRA − LoRA {found.text} points")  # type: ignore[attr-defined]
         summary = "; ".join(sentences) or "no pair of seeds is finished yet"
         if missing:
             summary += f"; {missing} final runs are missing"

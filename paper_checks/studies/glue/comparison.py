@@ -30,6 +30,7 @@ LABELS = {
     "alpha_joint": "α-LoRA, joint",
     "linear_probe": "linear probe",
     "glora": "GLoRA (A vector, B low-rank, E vector)",
+    "glora_balanced": "GLoRA (the same, balanced steps)",
     "lora_recipe": "LoRA, paper's recipe",
     "alpha_recipe": "α-LoRA, paper's recipe",
 }

@@ -58,9 +58,12 @@ METHODS = {
     "glora": Method(
         "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "raw"}, alpha={"mode": "joint"}
     ),
+    "glora_balanced": Method(
+        "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "balanced"}, alpha={"mode": "joint"}
+    ),
     "glora_fixed": Method("glora", {**_LORA, "steps": "raw"}),
     "lora_all": Method("lora", {"rank": 4, "target": "all-linear"}),
-    "glora_balanced": Method("glora", {"rank": 1, "target": "all-linear", "steps": "balanced"}),
+    "glora_all": Method("glora", {"rank": 1, "target": "all-linear", "steps": "balanced"}),
     "bitfit": Method("bitfit", {"steps": "raw"}),
     "ia3": Method("peft:IA3Config", rates=(2e-3, 8e-3, 3e-2)),
     "dora": Method("peft:LoraConfig", {"r": 8, "lora_alpha": 8, "use_dora": True}),

@@ -63,7 +63,7 @@ def worker(rank: int, port: int, folder: str, library: str) -> None:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("library", ["torch", "accelerate"])
 def test_two_processes_train_like_one(tmp_path, library):
     pytest.importorskip(library)
@@ -121,4 +121,5 @@ def test_the_main_process_measures_steps_and_tells_the_other(tmp_path):
     assert main[0]["layers"] == main[1]
     stored = json.loads((tmp_path / "run_custom" / "adapter" / "adapter.json").read_text())
     assert stored["steps"] == main[1]
-    assert json.loads((tmp_path / "run_custom" / "steps.json").read_text()) == main[0]
+    noted = json.loads((tmp_path / "run_custom" / "steps.json").read_text())
+    assert {key: noted[key] for key in main[0]} == main[0]

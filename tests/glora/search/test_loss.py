@@ -293,7 +293,7 @@ class TestCommand:
         assert main(["evaluate", str(tmp_path / "run" / "retrained"), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["loss"] == result["retrained"]["loss"]
 
-    @pytest.mark.slow
+    @pytest.mark.whole
     def test_sigkill_anywhere(self, llama, file, shipped, tmp_path) -> None:
         """Killed in training and twice in searching, the run ends with the log and the figures of an unbroken one."""
         config = read(shipped, changes(llama, file, tmp_path / "broken"))

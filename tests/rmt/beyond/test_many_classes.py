@@ -29,7 +29,8 @@ def setting(classes: int, p: int, n: int, seed: int = 0, **more: object) -> rmt.
     return rmt.MulticlassTransfer(**(base | more))
 
 
-@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("intercept", [pytest.param(False, marks=pytest.mark.whole), True])
+@pytest.mark.slow
 def test_two_classes_are_the_binary_theory(intercept):
     """Softmax on (w₁, w₂) is logistic on w₁ − w₂ with half the penalty; one-vs-rest has scores of opposite sign."""
     two = setting(2, 60, 90, gamma=0.2, proportions=(0.3, 0.7), intercept=intercept)
@@ -64,7 +65,7 @@ def test_one_scale_a_class():
         many.accuracy(1.0)
 
 
-@pytest.mark.parametrize(("classes", "draws"), [(3, 6), (10, 3)])
+@pytest.mark.parametrize(("classes", "draws"), [(3, 6), pytest.param(10, 3, marks=pytest.mark.whole)])
 @pytest.mark.parametrize("loss", ["square", "softmax"])
 def test_simulation(classes, draws, loss):
     own = [np.exp(0.4 * np.random.default_rng(c).standard_normal(P)) for c in range(classes)]

@@ -176,7 +176,12 @@ def test_no_effect_of_the_sources_is_reported_as_nan():
     np.testing.assert_allclose(one_dead.marginal_value[1], 0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{}, {"ridge": True}, {"noise": True}], ids=["fixed", "ridge", "flipped labels"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.whole), {"ridge": True}, {"noise": True}],
+    ids=["fixed", "ridge", "flipped labels"],
+)
+@pytest.mark.slow
 def test_simulation(options):
     assert_simulated([random_gaussian(seed, 80, **options) for seed in range(32)], draws=80)
 
@@ -199,6 +204,7 @@ def test_simulation_of_several_sources():
         assert simulation.compare(rmt.theory(setting), alpha, allowance=ALLOWANCE).worst <= 4
 
 
+@pytest.mark.slow
 def test_simulation_of_another_penalty():
     """aᵀΓa: w = (S + γΓ)⁻¹(ū + γΓαw̃), solved as it stands."""
     for seed in range(30):

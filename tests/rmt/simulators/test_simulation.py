@@ -203,6 +203,7 @@ def test_running_estimates_extend_each_other():
         list(rmt.simulate_running(setting, [10, 5]))
 
 
+@pytest.mark.slow
 def test_optima_of_a_simulation_have_honest_errors():
     setting = ridge(600, 200, 300, 1.5, 1, 0.8, 0.5, 0.3)
     score, result = rmt.theory(setting), rmt.simulate(setting, 2000, 1)
