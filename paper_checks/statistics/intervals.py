@@ -18,7 +18,7 @@ def mean_and_error(samples: Array) -> tuple[Any, Any]:
     return samples.mean(axis=0), samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
 
 
-def summary(values: Array | Sequence[float]) -> dict[str, float]:
+def mean_stderr(values: Array | Sequence[float]) -> dict[str, float]:
     """Mean and its standard error, for storing."""
     return {"mean": float(np.mean(values)), "stderr": float(np.std(values, ddof=1) / math.sqrt(len(values)))}
 

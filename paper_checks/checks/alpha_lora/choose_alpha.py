@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.statistics.intervals import summary
+from paper_checks.statistics.intervals import mean_stderr
 from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import DomainPair, fresh_splits, ridge_weights
@@ -105,10 +105,10 @@ class ChooseAlpha(Check):
         ours = {key: np.array([one[key] for one in results]) for key in ("predicted", "low", "high", "alpha", "gamma")}
         real = columns["auto"]
         return {
-            "columns": {name: summary(values) for name, values in columns.items()}
+            "columns": {name: mean_stderr(values) for name, values in columns.items()}
             | {"hindsight": {"mean": grid.max()}},
-            "predicted": summary(ours["predicted"]),
-            "prediction_error": summary(np.abs(ours["predicted"] - real)),
+            "predicted": mean_stderr(ours["predicted"]),
+            "prediction_error": mean_stderr(np.abs(ours["predicted"] - real)),
             "covered": float(np.mean((ours["low"] <= real) & (real <= ours["high"]))),
             "alpha": float(np.median(ours["alpha"])),
             "gamma": float(np.median(ours["gamma"])),

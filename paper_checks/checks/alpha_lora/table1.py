@@ -11,7 +11,7 @@ import numpy as np
 
 import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.statistics.intervals import summary
+from paper_checks.statistics.intervals import mean_stderr
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import (
     Adaptation,
@@ -245,9 +245,9 @@ def _fresh(pair: DomainPair, weights: Any, n: int, scales: Mapping[str, float], 
     return {
         "columns": {
             name: {
-                **summary(values),  # differences are paired by split
-                "over_plain": summary(values - samples["plain"]),
-                "over_paper": summary(values - samples["paper's α*"]),
+                **mean_stderr(values),  # differences are paired by split
+                "over_plain": mean_stderr(values - samples["plain"]),
+                "over_paper": mean_stderr(values - samples["paper's α*"]),
             }
             for name, values in samples.items()
         },
