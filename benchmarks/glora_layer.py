@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import glora
 from benchmarks.timing import interleaved, row
 from glora import GLoRAConfig, presets
+from paper_checks.statistics.threads import one_thread
 
 ROUNDS = 15
 RANK = 8
@@ -241,18 +242,12 @@ def inference(dim: int = 768, batch: int = 8, tokens: int = 197) -> list[dict[st
 
 def measure() -> list[dict[str, Any]]:
     """The layer's bars."""
-    threads = torch.get_num_threads()
-    if DEVICE == "cpu":
-        torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return [
-                *steps("ViT-S width, 2 blocks, batch 16", dim=384, depth=2, batch=16, tokens=197),
-                *steps("768-wide block, batch 8", dim=768, depth=1, batch=8, tokens=197),
-                *memory(),
-                *rounding(),
-                *inference(),
-            ]
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(DEVICE == "cpu"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            *steps("ViT-S width, 2 blocks, batch 16", dim=384, depth=2, batch=16, tokens=197),
+            *steps("768-wide block, batch 8", dim=768, depth=1, batch=8, tokens=197),
+            *memory(),
+            *rounding(),
+            *inference(),
+        ]

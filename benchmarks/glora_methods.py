@@ -14,6 +14,7 @@ from torch import nn
 import glora
 from benchmarks.glora_layer import DEVICE, clock, training_step
 from benchmarks.timing import interleaved, row
+from paper_checks.statistics.threads import one_thread
 
 METHODS = ("lora", "alpha_lora", "glora_fixed", "glora_random", "bitfit", "ssf", "full")
 SIDE, BATCH, ROUNDS = 56, 32, 7
@@ -48,15 +49,10 @@ def measure() -> list[dict[str, Any]]:
     """Seconds of LoRA's step, and each method's as a multiple of it."""
     from paper_checks.studies.vision.methods import label
 
-    threads = torch.get_num_threads()
-    if DEVICE == "cpu":
-        torch.set_num_threads(1)
-    try:
+    with one_thread(DEVICE == "cpu"):
         images = torch.randn(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(DEVICE)
         steps = [training_step(adapted(method), images) for method in METHODS]
         seconds = dict(zip(METHODS, interleaved(*steps, rounds=ROUNDS, clock=clock), strict=True))
-    finally:
-        torch.set_num_threads(threads)
     size = f"ViT-S at {SIDE} px, {BATCH} images"
     return [
         row(f"{size}: LoRA, seconds a training step", seconds["lora"]),

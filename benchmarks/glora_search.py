@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.timing import interleaved, row
+from paper_checks.statistics.threads import one_thread
 
 ALL = "merged, cached, stopped early"
 VARIANTS: dict[str, dict[str, bool]] = {
@@ -118,20 +117,15 @@ def measure() -> list[dict[str, Any]]:
     """Throughput of each variant, what each asks, and whether all select the same."""
     from paper_checks.demo.vision import pretrain, write_digits
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            pretrain(folder / "vit", write_digits(folder / "0-4", classes=range(5)))
-            hard = trained_supernet(folder / "hard", folder / "vit", range(5, 10))
-            easy = trained_supernet(folder / "easy", folder / "vit", range(5))
-            found = {name: run(*hard, savings) for name, savings in VARIANTS.items()}
-            seconds = interleaved(*(partial(run, *hard, savings) for savings in VARIANTS.values()), rounds=3)
-            on_easy = run(*easy, VARIANTS[ALL])
-            more = compared("study's evolution on the toy", *hard, sizes=STUDY) + at_vit_s_size(folder)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        pretrain(folder / "vit", write_digits(folder / "0-4", classes=range(5)))
+        hard = trained_supernet(folder / "hard", folder / "vit", range(5, 10))
+        easy = trained_supernet(folder / "easy", folder / "vit", range(5))
+        found = {name: run(*hard, savings) for name, savings in VARIANTS.items()}
+        seconds = interleaved(*(partial(run, *hard, savings) for savings in VARIANTS.values()), rounds=3)
+        on_easy = run(*easy, VARIANTS[ALL])
+        more = compared("study's evolution on the toy", *hard, sizes=STUDY) + at_vit_s_size(folder)
     plain, last = found["plain"], found[ALL]
     count = len(plain.candidates)
     times = dict(zip(VARIANTS, seconds, strict=True))

@@ -31,7 +31,7 @@ from functools import cached_property
 from numbers import Real
 from typing import Any
 
-from glora._checks import of_kind, table, whole
+from glora._checks import choice, of_kind, table, whole
 from glora._files import DIGEST, unsealed
 
 TENSORS = ("A", "B", "C", "D", "E")
@@ -103,9 +103,9 @@ class LayerConfig:
 
     def __post_init__(self) -> None:
         for name in TENSORS:
-            _one_of(name, getattr(self, name), STRUCTURES[name])
-        _one_of("a_product", self.a_product, A_PRODUCTS)
-        _one_of("init", self.init, INITS)
+            choice(name, getattr(self, name), STRUCTURES[name])
+        choice("a_product", self.a_product, A_PRODUCTS)
+        choice("init", self.init, INITS)
         whole("rank", self.rank, 1, MOST_RANK)
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
@@ -230,8 +230,8 @@ class GLoRAConfig(LayerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("steps", self.steps, STEPS)
-        _one_of("norms", self.norms, NORMS)
+        choice("steps", self.steps, STEPS)
+        choice("norms", self.norms, NORMS)
         if isinstance(self.target, str):
             _pattern("target", self.target)
         elif isinstance(self.target, Sequence):
@@ -332,8 +332,10 @@ class GLoRAConfig(LayerConfig):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GLoRAConfig:
-        """Inverse of `to_dict`; unknown fields are an error, and without `steps` they are "raw", as before there were
-        any.  A ``digest`` that the file of a search carries must fit.
+        """Inverse of `to_dict`; unknown fields are an error.
+
+        Without `steps` they are "raw", as before there were any. A ``digest`` that the file of a search carries must
+        fit.
         """
         if DIGEST in values:
             values = unsealed(values, "configuration")
@@ -344,8 +346,7 @@ class GLoRAConfig(LayerConfig):
 
 
 def all_layer_configs(**common: Any) -> Iterator[LayerConfig]:
-    """The 4·4·3·3·3 = 432 structures of one layer, the search space of the GLoRA paper (all none
-    included).
+    """The 4·4·3·3·3 = 432 structures of one layer, the search space of the GLoRA paper (all none included).
 
     >>> import glora
     >>> len(list(glora.all_layer_configs()))
@@ -354,11 +355,6 @@ def all_layer_configs(**common: Any) -> Iterator[LayerConfig]:
     for structures in itertools.product(*STRUCTURES.values()):
         fields: dict[str, Any] = dict(zip(TENSORS, structures, strict=True))
         yield LayerConfig(**fields, **common)
-
-
-def _one_of(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
 def _pattern(name: str, value: str) -> None:

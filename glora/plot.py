@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from glora.config import TENSORS
 from glora.model.report import Report
-from glora.search.loop import Found
+from glora.search.loop import SearchResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Light to dark: how much of a tensor a structure uses.
 SHADES = {"none": "#f1f3f5", "scalar": "#c3d3e6", "vector": "#6f95c4", "lora": "#1b4f8a"}
 
 
-def structures(report: Report) -> Any:
+def structures(report: Report) -> Figure:
     """Which structure each support tensor of each layer has, and the parameters of each layer type.
 
     Args:
@@ -57,9 +60,10 @@ def structures(report: Report) -> Any:
     return figure
 
 
-def progress(found: Found) -> Any:
-    """The best candidate inside the budget so far over the course of a search, and every candidate that was asked to
-    the end, those outside the budget (knapsack's) included.
+def progress(found: SearchResult) -> Figure:
+    """The best candidate inside the budget so far, over the course of a search.
+
+    Beside it stands every candidate that was asked to the end, those outside the budget (knapsack's) included.
 
     Returns:
         A matplotlib Figure.

@@ -67,8 +67,7 @@ def alpha_lora(
     rank_stabilized: bool = False,
     **fields: Any,
 ) -> GLoRAConfig:
-    """α-LoRA: ``alpha ∘ (W0 x + b0) + lora_scale · left (right x)``, with `alpha` one tied tensor A = D = α −
-    1.
+    """α-LoRA: ``alpha ∘ (W0 x + b0) + lora_scale · left (right x)``, with one tied tensor A = D = α − 1.
 
     Args:
         rank: rank of the adapter.

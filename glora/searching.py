@@ -25,6 +25,7 @@ result.json             the figures; its presence means that all is done
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -46,9 +47,9 @@ from glora.engines.space import Budget, SearchLayer, SearchSpace
 from glora.model.merging import merged
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.runs.settings import TrainingSettings
+from glora.runs.settings import TrainingSettings, known_keys
 from glora.search.costs import metric_of
-from glora.search.loop import Found, save_found, search
+from glora.search.loop import SearchResult, save_found, search
 from glora.search.supernet import SAMPLINGS, SuperNet
 from glora.search.supernet_task import SuperNetTask
 from glora.tasks import make_task
@@ -131,10 +132,12 @@ class SuperNetMethod:
             ValueError: it does not take one of its options, or the budget fits no subnet.
         """
         options = {"seed": seed, **{key: value for key, value in self.engine.items() if key != "name"}}
+        make = ENGINES[self.engine["name"]]
         try:
-            return ENGINES[self.engine["name"]](space, budget or self.budget, **options)
+            inspect.signature(make).bind(space, budget or self.budget, **options)
         except TypeError as error:
             raise ValueError(f"method.engine: {error}") from None
+        return make(space, budget or self.budget, **options)
 
 
 class SearchRun:
@@ -210,7 +213,7 @@ class SearchRun:
         train(model, wrapped, training, run=run, resume=self.resume, before_step=wrapped.before_step, evaluate=False)
         return supernet
 
-    def search(self, supernet: SuperNet, *, progress: bool = False) -> Found:
+    def search(self, supernet: SuperNet, *, progress: bool = False) -> SearchResult:
         """Search the supernet and write ``found.json``."""
         engine = self.method.make_engine(supernet.space, self.config.training.seed)
         task: Any = self.task
@@ -226,7 +229,7 @@ class SearchRun:
         save_found(self.found_path, supernet, found.best.genome)
         return found
 
-    def inherited(self, supernet: SuperNet, found: Found) -> nn.Module:
+    def inherited(self, supernet: SuperNet, found: SearchResult) -> nn.Module:
         """A fresh model with the found subnet and the weights it has in the supernet."""
         model = self.task.build_model(self.config.training.seed)
         supernet.extract(found.best.genome, model, name="default")
@@ -247,7 +250,7 @@ class SearchRun:
         """Every step; each set of weights sees the test split once, at its very end.
 
         Returns:
-            ``search`` (see `Found.summary`), ``inherited`` and ``retrained`` (test metrics; None with
+            ``search`` (see `SearchResult.summary`), ``inherited`` and ``retrained`` (test metrics; None with
             ``test = false``), ``parameters`` (heads included).
         """
         if self.run.result is not None:
@@ -291,10 +294,7 @@ def _one_process(training: TrainingSettings) -> None:
 
 def _retraining(training: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
     """Settings of the final training: the supernet's, on train + validation, with `changes`."""
-    known = {spec.name for spec in dataclasses.fields(TrainingSettings)}
-    unknown = sorted(set(changes) - known)
-    if unknown:
-        raise ValueError(f"section [method.retrain] has unknown keys {unknown}; it knows {sorted(known)}")
+    known_keys(TrainingSettings, "method.retrain", changes)
     given: dict[str, Any] = {"split": "train+validation", "keep": "last", **changes}
     if given["split"] == "train+validation":
         given = {"evaluate_every": 0, "patience": 0, **given}

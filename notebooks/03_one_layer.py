@@ -163,7 +163,7 @@ for fields in (
     {"A": "lora", "B": "lora", "C": "lora", "D": "vector", "E": "vector", "rank": 4},
     {"A": "vector", "B": "vector", "C": "vector"},
 ):
-    adapter = glora.layer.adapter.Adapter(glora.LayerConfig(**fields), base)
+    adapter = glora.layer.adapter.Adapter.create(glora.LayerConfig(**fields), base)
     moments = steps.measured(adapter.op, base, inputs)
     for tensor, factor in steps.factors(adapter, base, moments).items():
         moved, _ = steps.own(adapter, base, tensor, fields[tensor], moments)

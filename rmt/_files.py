@@ -61,23 +61,35 @@ def write_atomic(path: str | Path, data: str | bytes) -> Path:
         ValueError: there is a device or pipe, which the renaming would replace by a file.
         OSError: it cannot be written; the error names the path.
     """
+    payload = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    with replacing(path) as temporary:
+        temporary.write_bytes(payload)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """`write_atomic` for what writes a file itself: a temporary neighbour, which takes the place of `path` at the end.
+
+    Raises:
+        ValueError, OSError: as `write_atomic`; then, and if the block fails, the temporary file is deleted.
+    """
     path = Path(path)
     require_regular(path)
-    payload = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(payload)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
+            temporary.chmod(0o644)  # mkstemp makes files that only the owner can read
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
-    return path
 
 
 def remove_leftovers(folder: str | Path) -> None:

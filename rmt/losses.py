@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from scipy.special import expit, ndtr, roots_genlaguerre
@@ -79,7 +79,7 @@ class Loss:
         if slope[0] >= 0:
             raise ValueError(f"loss {self.name!r} must fall where the margin is negative, but ℓ′(−20) = {slope[0]:g}")
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """A named loss is pickled by its name; any other as far as its functions allow."""
         if _NAMED.get(self.name) is self:
             return find_loss, (self.name,)
@@ -238,3 +238,9 @@ def find_loss(loss: Any) -> Loss:
     if callable(loss):
         raise ValueError("loss as a function must come with its derivatives: Loss(first=ℓ′, second=ℓ″)")
     return _NAMED[_checks.one_of("loss", loss, tuple(_NAMED))]
+
+
+def only_square(setting: object, loss: Any) -> None:
+    """Raise ValueError unless ``loss`` is the square one, for settings that are square-loss fits by their nature."""
+    if find_loss(loss) is not SQUARE:
+        raise ValueError(f"a {type(setting).__name__} is fitted with loss='square', got {find_loss(loss).name!r}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rmt import _checks
 from rmt.predict import theory
 from rmt.scores.estimates import Simulation
 from rmt.settings.isotropic import Transfer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 LABELS = {
     "mean": "mean score s",
@@ -43,7 +47,7 @@ COLOURS = ("#1b4f8a", "#d1495b", "#2a9d6f", "#e09f3e", "#6a4c93", "#5c6b73")
 GREY = "#8d99a6"
 
 
-def panels(columns: int = 1, rows: int = 1, *, width: float = 5.2, height: float = 3.6) -> tuple[Any, Any]:
+def panels(columns: int = 1, rows: int = 1, *, width: float = 5.2, height: float = 3.6) -> tuple[Figure, NDArray[Any]]:
     """A Figure that belongs to no global state, of ``rows`` × ``columns`` axes of ``width`` × ``height`` inches.
 
     Returns:
@@ -60,20 +64,20 @@ def panels(columns: int = 1, rows: int = 1, *, width: float = 5.2, height: float
     return figure, axes
 
 
-def name_axes(axis: Any, x: str, y: str, title: str = "") -> None:
+def name_axes(axis: Axes, x: str, y: str, title: str = "") -> None:
     """Axis labels and title in the house sizes."""
     axis.set_xlabel(x, fontsize=9)
     axis.set_ylabel(y, fontsize=9)
     axis.set_title(title, fontsize=9)
 
 
-def line(axis: Any, x: ArrayLike, y: ArrayLike, *, colour: str = COLOURS[0], label: str | None = "theory") -> None:
+def line(axis: Axes, x: ArrayLike, y: ArrayLike, *, colour: str = COLOURS[0], label: str | None = "theory") -> None:
     """Theory: a line."""
     axis.plot(np.asarray(x, dtype=float), np.asarray(y, dtype=float), color=colour, linewidth=1.4, label=label)
 
 
 def dots(
-    axis: Any,
+    axis: Axes,
     x: ArrayLike,
     y: ArrayLike,
     error: ArrayLike,
@@ -96,7 +100,7 @@ def dots(
     )
 
 
-def legend(axis: Any, **options: Any) -> None:
+def legend(axis: Axes, **options: Any) -> None:
     """A small legend without a frame."""
     axis.legend(fontsize=7.5, frameon=False, **options)
 
@@ -132,10 +136,10 @@ def curve(
     simulation: Simulation | None = None,
     simulated_alpha: ArrayLike | None = None,
     quantity: str = "accuracy",
-    axes: Any = None,
+    axes: Axes | None = None,
     colour: str = COLOURS[0],
     label: str | None = None,
-) -> Any:
+) -> Figure | SubFigure:
     """``quantity`` against the scale α for one setting, with α = 1 and α* marked.
 
     Args:
@@ -166,7 +170,7 @@ def curve(
     return axes.figure
 
 
-def sweep_curves(rows: Sequence[dict[str, Any]], x: str, *, quantity: str = "accuracy") -> Any:
+def sweep_curves(rows: Sequence[dict[str, Any]], x: str, *, quantity: str = "accuracy") -> Figure:
     """A sweep's ``quantity`` against the field ``x``, theory as lines, simulation as dots.
 
     The scale and every further grid axis make separate lines.
@@ -207,7 +211,7 @@ def _spans_decades(values: np.ndarray) -> bool:
     return bool(values.min() > 0 and values.max() / values.min() > 30)
 
 
-def star_map(base: Transfer, x: tuple[str, ArrayLike], y: tuple[str, ArrayLike]) -> Any:
+def star_map(base: Transfer, x: tuple[str, ArrayLike], y: tuple[str, ArrayLike]) -> Figure:
     """Map of log₁₀ α* over two fields, with the line α* = 1; negative α* is left blank.
 
     Args:

@@ -1,14 +1,50 @@
-"""From a setting to its score: ``theory`` dispatches on the type of the setting."""
+"""From a setting to its score: ``theory`` dispatches on the kind of the setting."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from rmt.losses import SQUARE, find_loss
+from rmt.features import RandomFeatures
+from rmt.kinds import KINDS, Setting, kind_of, named
+from rmt.losses import SQUARE, Loss, find_loss
+from rmt.scores.quadratic import Quadratic, TransferScore
+from rmt.scores.score import Score
+from rmt.settings.elliptical import EllipticalTransfer
+from rmt.settings.filters import FilteredTransfer
+from rmt.settings.gaussian import GaussianTransfer
 from rmt.settings.isotropic import Transfer
+from rmt.settings.subspace import SubspaceTransfer
+
+if TYPE_CHECKING:
+    from rmt.beyond.classes import ClassScore
+    from rmt.beyond.many_classes import MulticlassScore
+    from rmt.linear.gaussian import GaussianScore
+    from rmt.linear.regression import RegressionRisk
+    from rmt.settings.classes import ClassTransfer
+    from rmt.settings.many_classes import MulticlassTransfer
+    from rmt.settings.regression import Regression
 
 
-def theory(setting: Any, loss: Any = "square") -> Any:
+@overload
+def theory(setting: Regression, loss: Loss | str = "square") -> RegressionRisk: ...
+@overload
+def theory(setting: MulticlassTransfer, loss: Loss | str = "square") -> MulticlassScore: ...
+@overload
+def theory(setting: ClassTransfer, loss: Loss | str = "square") -> ClassScore: ...
+@overload
+def theory(setting: GaussianTransfer, loss: Literal["square"] = "square") -> GaussianScore: ...
+@overload
+def theory(setting: Transfer, loss: Literal["square"] = "square") -> TransferScore: ...
+@overload
+def theory(setting: Transfer | GaussianTransfer, loss: Literal["square"] = "square") -> TransferScore: ...
+@overload
+def theory(
+    setting: Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer | EllipticalTransfer,
+    loss: Literal["square"] = "square",
+) -> Quadratic: ...
+@overload
+def theory(setting: Setting, loss: Loss | str = "square") -> Score: ...
+def theory(setting: Setting, loss: Loss | str = "square") -> Any:
     """The high-dimensional prediction for ``setting``.
 
     Args:
@@ -38,50 +74,39 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     >>> score.accuracy([0.0, 1.0, 2.0]).round(4)
     array([0.7997, 0.8559, 0.8627])
     """
-    from rmt.beyond.classes import ClassScore
-    from rmt.beyond.elliptical import elliptical_score
-    from rmt.beyond.many_classes import multiclass_score
-    from rmt.beyond.several import several_score
-    from rmt.beyond.subspace import subspace_score
-    from rmt.convex.fixed_point import convex_score
-    from rmt.features import RandomFeatures
-    from rmt.linear.blocks import isotropic_score
-    from rmt.linear.filters import filtered_score
-    from rmt.linear.gaussian import GaussianScore
-    from rmt.linear.isotropic import several_sources
-    from rmt.linear.regression import RegressionRisk
-    from rmt.settings.classes import ClassTransfer
-    from rmt.settings.elliptical import EllipticalTransfer
-    from rmt.settings.filters import FilteredTransfer
-    from rmt.settings.gaussian import GaussianTransfer
-    from rmt.settings.many_classes import MulticlassTransfer
-    from rmt.settings.regression import Regression
-    from rmt.settings.subspace import SubspaceTransfer
+    kind = kind_of(setting)
+    if kind is None:
+        *most, last = (one.__name__ for one in KINDS)
+        raise ValueError(f"setting must be a {', '.join(most)} or {last}, got {type(setting).__name__}")
+    return named(kind.theory)(setting, loss)
 
-    if isinstance(setting, RandomFeatures):
-        return theory(setting.linear, loss)
-    if isinstance(setting, MulticlassTransfer):
-        return multiclass_score(setting, loss)
+
+def isotropic(setting: Transfer, loss: Loss | str) -> Score:
+    """Isotropic noise: closed forms for the square loss, a fixed point for any other."""
+    from rmt.linear.blocks import isotropic_score
+    from rmt.linear.isotropic import SeveralSourcesScore
+
     loss = find_loss(loss)
-    if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:
-        return convex_score(setting, loss) if setting.source_count is None else several_score(setting, loss)
-    if isinstance(setting, Transfer):
-        return isotropic_score(setting) if setting.source_count is None else several_sources(setting)
-    if isinstance(setting, GaussianTransfer):
-        return GaussianScore(setting)
-    if isinstance(setting, ClassTransfer):
-        return ClassScore(setting, loss)
-    if isinstance(setting, EllipticalTransfer):
-        return elliptical_score(setting, loss)
-    if isinstance(setting, SubspaceTransfer):
-        return subspace_score(setting, loss)
-    if isinstance(setting, FilteredTransfer | Regression) and loss is not SQUARE:
-        raise ValueError(f"a {type(setting).__name__} is fitted with loss='square', got {loss.name!r}")
-    if isinstance(setting, FilteredTransfer):
-        return filtered_score(setting)
-    if isinstance(setting, Regression):
-        return RegressionRisk(setting)
-    raise ValueError(
-        "setting must be a Transfer, GaussianTransfer, ClassTransfer, EllipticalTransfer, SubspaceTransfer, "
-        f"MulticlassTransfer, FilteredTransfer, RandomFeatures or Regression, got {type(setting).__name__}"
-    )
+    if loss is not SQUARE:
+        return _convex(setting, loss)
+    return isotropic_score(setting) if setting.source_count is None else SeveralSourcesScore(setting)
+
+
+def gaussian(setting: GaussianTransfer, loss: Loss | str) -> Score:
+    """Noise of any covariance: closed forms for the square loss, a fixed point for any other."""
+    from rmt.linear.gaussian import GaussianScore
+
+    loss = find_loss(loss)
+    return GaussianScore(setting) if loss is SQUARE else _convex(setting, loss)
+
+
+def _convex(setting: Transfer | GaussianTransfer, loss: Loss) -> Score:
+    from rmt.beyond.several import several_score
+    from rmt.convex.fixed_point import convex_score
+
+    return convex_score(setting, loss) if setting.source_count is None else several_score(setting, loss)
+
+
+def random_features(setting: RandomFeatures, loss: Loss | str) -> Score:
+    """Random features: the theory of their linear equivalent."""
+    return theory(setting.linear, loss)

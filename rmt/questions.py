@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from rmt import _checks
-from rmt._checks import FloatArray
+from rmt._checks import BoolArray, FloatArray
 from rmt.predict import theory
 from rmt.resolvent import isotropic, spectral
 from rmt.scores.quadratic import QuadraticScore
@@ -52,14 +52,14 @@ def samples_needed(
     alpha = None if alpha is None else _checks.one("alpha", alpha)
     if isinstance(beat, str):
         _checks.one_of("beat", beat, ("source",))
-        goal = float(np.asarray(theory(setting).accuracy_source_only))
+        goal = float(theory(setting).accuracy_source_only)
     else:
         goal = _checks.one("beat", beat)
         if not 0.5 < goal < 1:
             raise ValueError(f"beat must be 'source' or an accuracy in (1/2, 1), got {beat}")
     forbidden = setting.p if float(np.asarray(setting.gamma)) == 0 else -1
 
-    def enough(sizes: FloatArray) -> Any:
+    def enough(sizes: FloatArray) -> BoolArray:
         score = theory(replace(setting, n=sizes), loss=loss)
         return (score.best_accuracy if alpha is None else score.accuracy(alpha)) > goal
 

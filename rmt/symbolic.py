@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import sympy as sp
+
+if TYPE_CHECKING:
+    from sympy import Expr
 
 #: Symbols: θ, λ = 1 + θ is written out, M = ‖m‖², g = ⟨w̃, m⟩, W = ‖w̃‖², η = p/n, h, α.
 ALPHA = sp.Symbol("alpha", real=True)
@@ -18,8 +21,8 @@ class Derivation:
     """A derived quantity, the closed form the package computes with, and whether SymPy proved them equal."""
 
     name: str
-    derived: Any
-    closed_form: Any
+    derived: Expr
+    closed_form: Expr
 
     @property
     def proved(self) -> bool:
@@ -32,12 +35,12 @@ class Derivation:
         return f"{self.name} = {sp.latex(self.closed_form)}"
 
 
-def score_mean() -> Any:
+def score_mean() -> Expr:
     """s(α) = (M + θαg)/L, L = 1 + θ + M."""
     return (M + THETA * ALPHA * G) / (1 + THETA + M)
 
 
-def score_variance() -> Any:
+def score_variance() -> Expr:
     """σ²(α) = [θ²α²W + 2θαeg + e²(M + η)]/(λ²h), e = 1 − s."""
     e = 1 - score_mean()
     numerator = (THETA * ALPHA) ** 2 * W + 2 * THETA * ALPHA * e * G + e**2 * (M + ETA)

@@ -88,6 +88,6 @@ class Best:
         first = min([candidate, *equal], key=lambda c: c.rank)
         self.candidates = sorted([*others, first], key=lambda c: c.rank)[: self.keep]
 
-    def hopeless(self, least: float, parameters: int, number: int, keep: int) -> bool:
+    def out_of_reach(self, least: float, parameters: int, number: int, keep: int) -> bool:
         """True if a candidate with a total cost of at least `least` cannot be among the `keep` best."""
         return len(self.candidates) >= keep and (least, parameters, number) > self.candidates[keep - 1].rank

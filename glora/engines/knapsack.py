@@ -34,7 +34,7 @@ class Knapsack:
         space, budget: what may be proposed.
         seed: source of randomness.
         design: number of random candidates the first model is fitted to; half of them are drawn without regard
-            to the budget, so that dear structures are seen as well.
+            to the budget, so that costly structures are seen as well.
         rounds: number of models solved after that, each fitted to all scores so far.
         ridge: penalty of the regression, in units of one candidate.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glora._checks import whole
 from glora.engines.candidates import MOST, Scored
 from glora.engines.random import random_subnet
 from glora.engines.space import Budget, Genome, SearchSpace
+
+if TYPE_CHECKING:
+    from pymoo.algorithms.soo.nonconvex.ga import GA
 
 
 class Pymoo:
@@ -76,7 +80,7 @@ class Pymoo:
         Evaluator().eval(StaticProblem(self._algorithm.problem, F=np.array(cost)), self._asked)
         self._algorithm.tell(infills=self._asked)
 
-    def _make(self) -> Any:
+    def _make(self) -> GA:
         try:
             from pymoo.algorithms.soo.nonconvex.ga import GA
             from pymoo.core.problem import Problem
@@ -105,6 +109,6 @@ class Pymoo:
         genome[self._free] = [choices[int(gene)] for choices, gene in zip(self._structures, row, strict=True)]
         return genome
 
-    def _row(self, genome: Genome) -> Any:
+    def _row(self, genome: Genome) -> NDArray[np.intp]:
         genes = zip(self._structures, genome[self._free], strict=True)
         return np.array([np.searchsorted(choices, gene) for choices, gene in genes])

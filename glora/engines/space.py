@@ -250,17 +250,16 @@ class SearchSpace:
         return size <= budget.high
 
     def _step_up(self, genome: Genome, budget: Budget, rng: np.random.Generator) -> bool:
-        """Grow random genes without passing `budget.high`; False if none can grow before `budget.low` is
-        met."""
+        """Grow random genes without passing `budget.high`; False if none can before `budget.low` is met."""
         while (size := self.count(genome)) < budget.low:
             growth = self.costs - self.gene_costs(genome)[..., None]
-            dearer = self.allowed & (growth > 0) & (growth <= budget.high - size)
-            if not dearer.any():
+            costlier = self.allowed & (growth > 0) & (growth <= budget.high - size)
+            if not costlier.any():
                 # Stuck below a narrow budget: give something back, and let the caller try again.
                 if self.count(genome) > self.count(self.smallest):
                     self._move(genome, self.allowed & (growth < 0), rng)
                 return False
-            self._move(genome, dearer, rng)
+            self._move(genome, costlier, rng)
         return True
 
     @staticmethod

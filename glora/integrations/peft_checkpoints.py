@@ -233,7 +233,7 @@ def _check_fit(model: nn.Module, layers: dict[str, Layer]) -> None:
     for key, (config, parts) in layers.items():
         if key not in modules:
             raise ValueError(f"the model has no layer {key!r}")
-        own = dict(Adapter(config, modules[key], torch.Generator()).named_parameters())
+        own = dict(Adapter.create(config, modules[key], torch.Generator()).named_parameters())
         if own.keys() != parts.keys() or any(own[p].numel() != parts[p].numel() for p in own):
             shapes = {part: tuple(value.shape) for part, value in parts.items()}
             raise ValueError(f"layer {key!r} has another shape than in the checkpoint, which has {shapes}")

@@ -137,7 +137,7 @@ class AdaptedLinear(Tuned):
 
     def update_layer(self, adapter_name: str, config: LayerConfig, inference_mode: bool) -> None:
         """Add an adapter."""
-        self._adapters[adapter_name] = Adapter(config, self.get_base_layer()).train(self.training)
+        self._adapters[adapter_name] = Adapter.create(config, self.get_base_layer()).train(self.training)
         active = self.active_adapters or [adapter_name]
         self.set_adapter(active, inference_mode=inference_mode)
 

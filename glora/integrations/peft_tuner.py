@@ -1,5 +1,4 @@
-"""The layer inside PEFT: ``import glora.peft`` registers a tuner that PEFT and transformers treat as their
-own.
+"""The layer inside PEFT: ``import glora.peft`` registers a tuner that PEFT and transformers treat as their own.
 
 >>> import glora.peft  # doctest: +SKIP
 >>> model = peft.get_peft_model(model, glora.peft.GLoRAPeftConfig(A="vector", B="lora"))  # doctest: +SKIP
@@ -43,8 +42,7 @@ except (ImportError, AttributeError) as error:
 
 @dataclass
 class GLoRAPeftConfig(PeftConfig):
-    """Configuration for `peft.get_peft_model`; the fields of `glora.LayerConfig` with PEFT's way of naming
-    layers.
+    """Configuration for `peft.get_peft_model`: the fields of `glora.LayerConfig`, layers named as PEFT does.
 
     Args:
         target_modules: as everywhere in PEFT: names, a regular expression for the whole name, or

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from glora.config import TENSORS, LayerConfig
-from glora.layer.forward import Factors, Terms, adapted_forward, is_traced, join, without_autocast
-from glora.layer.geometry import DTYPES, SUPPORTED, ConvOp, is_plain, not_mergeable, op_for
-from glora.layer.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
+from glora.layer.forward import Terms, adapted_forward, is_traced, join, without_autocast
+from glora.layer.geometry import DTYPES, SUPPORTED, Op, is_plain, not_mergeable, op_for
+from glora.layer.tensors import STRUCTURES, Entries, Start, SupportTensor
 
 
 class Adapter(nn.Module):
@@ -23,11 +23,8 @@ class Adapter(nn.Module):
 
     Args:
         config: the structure of each tensor.
-        base: the layer to be adapted (its shape, dtype, device and whether it has a bias are read here).
-        generator: source of the random factors; torch's global generator if None.
-
-    Raises:
-        ValueError: `base` is not of a supported type, or its own forward cannot carry the structure.
+        op: geometry of the layer.
+        tensors: the support tensors by name. `Adapter.create` makes them for a layer.
     """
 
     A: SupportTensor | None
@@ -38,14 +35,30 @@ class Adapter(nn.Module):
     #: Whether the tensors were given steps; False: all are 1, and `right` has the size that `init` gives it.
     stepped: bool = False
 
-    def __init__(self, config: LayerConfig, base: nn.Module, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: LayerConfig, op: Op, tensors: Mapping[str, SupportTensor | None]) -> None:
         super().__init__()
+        self.config, self.op = config, op
+        for name in TENSORS:
+            setattr(self, name, tensors.get(name))
+
+    @classmethod
+    def create(cls, config: LayerConfig, base: nn.Module, generator: torch.Generator | None = None) -> Adapter:
+        """A new adapter for a layer.
+
+        Args:
+            config: the structure of each tensor.
+            base: the layer to be adapted (its shape, dtype, device and whether it has a bias are read here).
+            generator: source of the random factors; torch's global generator if None.
+
+        Raises:
+            ValueError: `base` is not of a supported type, or its own forward cannot carry the structure.
+        """
         check_supported(config, base)
         op = op_for(base)
         assert op is not None
-        self.config, self.op = config, op
         weight: Tensor = base.weight  # type: ignore[assignment]
         out_features, in_features = op.matrix(weight).shape
+        tensors: dict[str, SupportTensor | None] = {}
         # Drawn on the CPU, so that a seed means the same on every device; a meta model stays a sketch.
         wanted = torch.device("meta" if weight.is_meta else "cpu")
         with nullcontext() if torch.get_default_device() == wanted else wanted:  # which costs at every call inside
@@ -55,21 +68,16 @@ class Adapter(nn.Module):
                     structure = "none"
                 elif name == "A" and structure == "vector" and config.a_product == "matmul":
                     structure = "diagonal"
-                tensor = build(
-                    structure,
-                    rows,
-                    cols,
-                    config.rank,
-                    dtype=adapter_dtype(weight.dtype),
-                    init=config.init,
-                    fill=config.alpha - 1 if name == "A" else 0.0,
-                    generator=generator,
-                )
-                setattr(self, name, tensor)
+                if structure != "none":
+                    fill = config.alpha - 1 if name == "A" else 0.0
+                    start = Start(config.rank, adapter_dtype(weight.dtype), config.init, fill, generator)
+                    tensors[name] = STRUCTURES[structure].create(rows, cols, start)
+        adapter = cls(config, op, tensors)
         if weight.device != wanted:
-            self.to(weight.device)
-        if self.A is not None and not config.train_alpha:
-            self.A.requires_grad_(False)
+            adapter.to(weight.device)
+        if adapter.A is not None and not config.train_alpha:
+            adapter.A.requires_grad_(False)
+        return adapter
 
     def requires_grad_(self, requires_grad: bool = True) -> Adapter:
         """Train or freeze the adapter; an A with ``train_alpha=False`` stays frozen."""
@@ -98,7 +106,7 @@ class Adapter(nn.Module):
     def started_at_zero(self) -> dict[str, nn.Parameter]:
         """The numbers that a step acts on, by the tensor's name: `value`, or `left`."""
         tensors = {name: getattr(self, name) for name in TENSORS}
-        return {name: t.left if isinstance(t, LowRank) else t.value for name, t in tensors.items() if t is not None}
+        return {name: tensor.numbers for name, tensor in tensors.items() if tensor is not None}
 
     @property
     def alpha(self) -> Tensor:
@@ -121,46 +129,26 @@ class Adapter(nn.Module):
         with torch.no_grad():
             parameter.copy_(((value - 1) / scale.step).expand_as(parameter))
 
-    def _scale(self) -> Scalar | Vector | Diagonal | None:
-        return self.A if isinstance(self.A, (Scalar, Vector, Diagonal)) else None
+    def _scale(self) -> Entries | None:
+        return self.A if isinstance(self.A, Entries) else None
 
     def _no_alpha(self) -> str:
         return f"alpha = 1 + A exists for a scalar or vector A; this layer has A={self.config.A!r}"
 
     @property
     def _is_product(self) -> bool:
-        """True if A multiplies W0 as a matrix."""
-        return self.config.a_product == "matmul" and isinstance(self.A, (Diagonal, LowRank))
-
-    @property
-    def _b_scale(self) -> float:
-        return self.config.lora_scale if isinstance(self.B, LowRank) else 1.0
+        """Whether A and W0 are multiplied as matrices where their kinds of tensor can be."""
+        return self.config.a_product == "matmul"
 
     def terms(self, weight: Tensor, bias: Tensor | None) -> Terms:
         """How the support tensors act on a layer with weight (out, in) and bias (out,) or None."""
-        scale = input_scale = hadamard = None
-        additive: list[Factors] = []
-        if isinstance(self.A, (Scalar, Vector)):
-            scale = self.A.entries
-        elif isinstance(self.A, Diagonal) and not isinstance(self.op, ConvOp):
-            input_scale = self.A.entries
-        elif isinstance(self.A, Diagonal):
-            # A kernel's taps are scaled one by one, which no scaling of the input does.
-            hadamard = Factors(self.A.value.new_ones(weight.shape[0], 1), self.A.entries[None])
-        elif isinstance(self.A, LowRank) and self._is_product:
-            left, right = self.A.factors()
-            additive.append(Factors(weight @ left.to(weight.dtype), right))
-        elif isinstance(self.A, LowRank):
-            hadamard = Factors(*self.A.factors())
+        a = Terms() if self.A is None else self.A.as_a(self.op, weight, self._is_product)
+        additive = list(a.additive)
         if self.B is not None:
-            left, right = self.B.factors()
-            if self._b_scale != 1.0:
-                left = left * self._b_scale
-            dropout = self.config.dropout if self.training and isinstance(self.B, LowRank) else 0.0
-            additive.append(Factors(left, right, dropout))
+            additive.append(self.B.as_b(self.config.lora_scale, self.config.dropout if self.training else 0.0))
         if len(additive) > 1 and not any(factors.dropout for factors in additive):
             additive = [join(tuple(additive))]
-        return Terms(scale, input_scale, hadamard, tuple(additive), self._shift(weight, bias, scale))
+        return Terms(a.scale, a.input_scale, a.hadamard, tuple(additive), self._shift(weight, bias, a.scale))
 
     def _shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
         """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output scales the bias too."""
@@ -237,9 +225,9 @@ class Adapter(nn.Module):
             w_eff = w0.clone()
             if self.A is not None:
                 dense = self.A.dense(wide)
-                w_eff += w0 @ dense if self._is_product else w0 * dense
+                w_eff += w0 @ dense if self.A.multiplies(self._is_product) else w0 * dense
             if self.B is not None:
-                w_eff += self._b_scale * self.B.dense(wide)
+                w_eff += self.B.scale_as_b(self.config.lora_scale) * self.B.dense(wide)
             return self.op.to_weight(w_eff, original)
 
     def effective_bias(self, base: nn.Module, wide: torch.dtype) -> Tensor | None:

@@ -211,17 +211,26 @@ class _EffectiveWeight(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(op, x, weight, bias, hadamard_left, hadamard_right, left, right):
+    def forward(
+        op: Op,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        hadamard_left: Tensor,
+        hadamard_right: Tensor,
+        left: Tensor | None,
+        right: Tensor | None,
+    ) -> Tensor:
         w_eff = effective_weight(weight, hadamard_left, hadamard_right, left, right)
         return op.apply(x, w_eff.to(x.dtype), bias)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.op = inputs[0]
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, hl, hr, left, right = ctx.saved_tensors
         need_x, need_weight, need_bias, need_hl, need_hr, need_left, need_right = ctx.needs_input_grad[1:]
         grads: list[Tensor | None] = [None] * 7
@@ -249,12 +258,13 @@ class _EffectiveWeightWithTangents(_EffectiveWeight):
     """The same with forward-mode derivatives, which torch.compile does not trace."""
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         _EffectiveWeight.setup_context(ctx, inputs, output)
         ctx.save_for_forward(*inputs[1:])
 
     @staticmethod
-    def jvp(ctx, _op, dx, dweight, dbias, dhl, dhr, dleft, dright):
+    def jvp(ctx: Any, _op: None, *tangents: Tensor | None) -> Tensor | None:
+        dx, dweight, dbias, dhl, dhr, dleft, dright = tangents
         x, weight, _, hl, hr, left, right = ctx.saved_tensors
         wide = weight.to(hl.dtype)
         terms = []
@@ -307,7 +317,15 @@ class _ScaleAdd(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(output, scale, added, op, x, weight, bias):
+    def forward(
+        output: Tensor,
+        scale: Tensor,
+        added: Tensor | None,
+        op: Op | None,
+        x: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+    ) -> Tensor:
         if scale.dtype.itemsize >= 4:
             return output * (1 + scale) if added is None else torch.addcmul(added, output, 1 + scale)
         # 1 + scale would round a small scale away in half precision.
@@ -315,7 +333,7 @@ class _ScaleAdd(torch.autograd.Function):
         return scaled if added is None else scaled + added
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         base_output, scale, added, ctx.op, x, weight, bias = inputs
         ctx.recompute = x is not None
         ctx.added_shape = None if added is None else added.shape
@@ -324,7 +342,7 @@ class _ScaleAdd(torch.autograd.Function):
         ctx.save_for_backward(scale, kept, x, weight, bias)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale, output, x, weight, bias = ctx.saved_tensors
         need_output, need_scale, need_added = ctx.needs_input_grad[:3]
         grad_output = grad_scale = grad_added = None
@@ -344,12 +362,12 @@ class _ScaleAddWithTangents(_ScaleAdd):
     """The same with forward-mode derivatives, which torch.compile does not trace."""
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         _ScaleAdd.setup_context(ctx, inputs, output)
         ctx.save_for_forward(inputs[1], inputs[0])
 
     @staticmethod
-    def jvp(ctx, doutput, dscale, dadded, *_):
+    def jvp(ctx: Any, doutput: Tensor | None, dscale: Tensor | None, dadded: Tensor | None, *_: None) -> Tensor:
         scale, output = ctx.saved_tensors[:2]
         parts = []
         if doutput is not None:

@@ -91,7 +91,7 @@ class AdaptedLayer(Adapted):
 
     def add(self, name: str, config: LayerConfig, generator: torch.Generator | None = None) -> None:
         """Add an adapter; see `Adapter` for the errors."""
-        self.adapters[name] = Adapter(config, self.base, generator).train(self.training)
+        self.adapters[name] = Adapter.create(config, self.base, generator).train(self.training)
 
     @property
     def weight(self) -> Tensor:
@@ -211,12 +211,12 @@ class _NoTraining(torch.autograd.Function):
     """The output of a merged layer in training mode: its adapter would get no gradient, so a backward pass says so."""
 
     @staticmethod
-    def forward(ctx, output, anchor, name):
+    def forward(ctx: Any, output: Tensor, anchor: Tensor, name: str) -> Tensor:
         ctx.name = name
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> None:
         raise ValueError(f"cannot train: {_MERGED.format(ctx.name)}")
 
 

@@ -108,7 +108,7 @@ def attach_selection(
             f"an adapter of {report.adapter_parameters:,} numbers", 4.0 * report.adapter_parameters, "lower rank"
         )
     # Everything that can fail comes before the first change.
-    adapters = {key: Adapter(layer, modules[key], generator) for key, layer in selection.layers.items()}
+    adapters = {key: Adapter.create(layer, modules[key], generator) for key, layer in selection.layers.items()}
     before = None if state is None else state.active
     try:
         state = state or _start(model)
@@ -284,8 +284,7 @@ def count_parameters(
 
 
 def alphas(model: nn.Module) -> dict[str, Tensor]:
-    """The scale ``alpha = 1 + A`` of every layer whose active adapter has a scalar or vector A, by layer
-    name.
+    """The scale ``alpha = 1 + A`` of every layer whose active adapter has a scalar or vector A, by layer name.
 
     To set them, assign to the layers: ``model.get_submodule(name).alpha = value``.
 

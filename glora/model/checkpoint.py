@@ -288,7 +288,7 @@ def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tenso
             continue
         kind = config, type(module), is_plain(module), module.weight.shape, module.bias is None
         if kind not in parts:
-            found = Adapter(config, module, torch.Generator()).state_dict()
+            found = Adapter.create(config, module, torch.Generator()).state_dict()
             parts[kind] = {part: tensor.shape for part, tensor in found.items()}
         expected |= {f"{key}.{part}": shape for part, shape in parts[kind].items()}
     for key in selection.saved:

@@ -9,8 +9,6 @@ of the adapted weights while merged.
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from glora._digests import writing
-from glora._files import as_path
+from glora._files import as_path, replacing
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
 from glora.model import first_calls, statistics
 from glora.model.state import (
@@ -251,13 +249,7 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
         return added
     from safetensors.torch import save_model
 
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    os.close(handle)
-    try:
-        with writing(folder / "model.safetensors"):
-            save_model(plain, temporary)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, folder / "model.safetensors")
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    path = folder / "model.safetensors"
+    with writing(path), replacing(path) as temporary:
+        save_model(plain, str(temporary))
     return added

@@ -94,8 +94,9 @@ class RunConfig:
 
 
 def read(path: str | Path, changes: Sequence[str] = ()) -> RunConfig:
-    """A run from a TOML file, with ``key=value`` changes (``training.lr=1e-3``; the value is TOML, or a plain
-    word). ``pkg:NAME`` is a file that comes with the package, see `glora.runs.shipped`.
+    """A run from a TOML file, with ``key=value`` changes (``training.lr=1e-3``; the value is TOML, or a plain word).
+
+    ``pkg:NAME`` is a file that comes with the package, see `glora.runs.shipped`.
 
     Raises:
         ValueError: the file is missing or no TOML, a change cannot be read, or a value is impossible.

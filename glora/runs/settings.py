@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from glora._checks import choice, fraction, is_number, number, of_kind, table, whole
 
@@ -169,17 +169,25 @@ class TrainingSettings:
             object.__setattr__(self, "alpha", from_mapping(AlphaSettings, "training.alpha", self.alpha))
 
 
-def from_mapping(cls: Any, section: str, values: Mapping[str, Any]) -> Any:
+Section = TypeVar("Section")
+
+
+def from_mapping(cls: type[Section], section: str, values: Mapping[str, Any]) -> Section:
     """A dataclass of settings from the keys of a file's section.
 
     Raises:
         ValueError: a key is unknown, or a value is impossible.
     """
+    known_keys(cls, section, values)
+    return cls(**values)
+
+
+def known_keys(cls: type, section: str, values: Mapping[str, Any]) -> None:
+    """Raise ValueError if a file's section has a key that is no field of its dataclass."""
     known = {spec.name for spec in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"section [{section}] has unknown keys {unknown}; it knows {sorted(known)}")
-    return cls(**values)
 
 
 def _betas(name: str, value: Any) -> tuple[float, float]:

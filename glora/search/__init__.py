@@ -14,12 +14,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glora.search.loop import Found, save_found, search
+    from glora.search.loop import SearchResult, save_found, search
     from glora.search.supernet_task import SuperNetTask
 
-__all__ = ["Found", "SuperNetTask", "save_found", "search"]
+__all__ = ["SearchResult", "SuperNetTask", "save_found", "search"]
 
-_HOMES = {"Found": "loop", "SuperNetTask": "supernet_task", "save_found": "loop", "search": "loop"}
+_HOMES = {"SearchResult": "loop", "SuperNetTask": "supernet_task", "save_found": "loop", "search": "loop"}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,21 +23,21 @@ SPLIT = "validation"
 MOST = 1e6
 
 
-class Answered(Task, Protocol):
+class AccuracyTask(Task, Protocol):
     """A task whose answers are right or wrong, one by one: a search compares accuracies."""
 
     def correct(self, model: nn.Module, batch: Batch) -> Tensor:
         """Which examples of a batch the model answers correctly: bool (n,)."""
 
 
-class Measured(Task, Protocol):
+class LossTask(Task, Protocol):
     """A task whose loss is a sum over examples: a search compares losses."""
 
     def costs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Loss of each example, ≥ 0, shape (n,); their sum is the task's ``loss`` times its ``weight``."""
 
 
-Judged = Answered | Measured
+SearchableTask = AccuracyTask | LossTask
 
 
 def metric_of(task: object) -> str:
@@ -60,13 +60,13 @@ def mean_metric(metric: str, cost: float, weight: float) -> float:
     return cost / weight if metric == "loss" else 100 * (weight - cost) / weight
 
 
-class Sealed:
+class ValidationOnly:
     """A task of which only the validation split can be reached: what a search is given.
 
     The published code of GLoRA once searched on the test list by default; here that is a ValueError.
 
     Args:
-        task: see `Judged`.
+        task: see `SearchableTask`.
 
     Attributes:
         metric: see `metric_of`.
@@ -75,7 +75,7 @@ class Sealed:
         ValueError: see `metric_of`.
     """
 
-    def __init__(self, task: Judged) -> None:
+    def __init__(self, task: SearchableTask) -> None:
         self._task, self.metric = task, metric_of(task)
 
     def size(self, split: str) -> int:

@@ -3,8 +3,8 @@
 The cost of an example is a number ≥ 0: 1 for a wrong answer, or the summed loss of its target tokens. A candidate's
 rank is (total cost, parameters, found earlier), least first. Only the best few matter to an engine, so a candidate
 whose cost so far, with nothing for the open examples, ranks below those few already cannot change what is selected
-and is not asked further (`glora.search.race`). The examples expected to be dear are asked first: the total does not
-depend on the order, but a hopeless candidate shows itself early. With answers that saves much of the work; with losses,
+and is not asked further (`glora.search.race`). The examples expected to be costly are asked first: the total does not
+depend on the order, but who cannot win shows it early. With answers that saves much of the work; with losses,
 which no candidate escapes, only the end of it (2 to 8 % in tests/glora/search/test_loss.py).
 
 The total must not depend on the order, to the last bit:
@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from glora.engines.space import Genome
-from glora.search.costs import MOST, SPLIT, Costs, Judged, Sealed
+from glora.search.costs import MOST, SPLIT, Costs, SearchableTask, ValidationOnly
 from glora.search.supernet import SuperNet
 from glora.tasks.base import chunks, device_of, to_device
 
@@ -62,13 +62,13 @@ class Fitness:
     def __init__(
         self,
         supernet: SuperNet,
-        task: Judged,
+        task: SearchableTask,
         *,
         batch_size: int = 25,
         merged: bool = True,
         hard_first: bool = True,
     ) -> None:
-        self.supernet, self.task = supernet, Sealed(task)
+        self.supernet, self.task = supernet, ValidationOnly(task)
         self.metric = self.task.metric
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -108,12 +108,12 @@ class Fitness:
 
     def batches(self, costs: Costs) -> list[Sequence[int]]:
         """The batches that a candidate with these costs is still to be asked, in order."""
-        dear = self.expected(costs) if self.hard_first else np.zeros(self.size)
+        costly = self.expected(costs) if self.hard_first else np.zeros(self.size)
         if self._fixed is None:
-            order = np.argsort(-dear, kind="stable")
+            order = np.argsort(-costly, kind="stable")
             return list(chunks(order[~costs.asked[order]].tolist(), self.batch_size))
         left = [part for part in self._fixed if not costs.asked[part[0]]]
-        return [left[i] for i in np.argsort([-dear[list(part)].mean() for part in left], kind="stable")]
+        return [left[i] for i in np.argsort([-costly[list(part)].mean() for part in left], kind="stable")]
 
     @contextmanager
     def asking(self, genome: Genome) -> Iterator[Callable[[Sequence[int]], NDArray[np.float64]]]:

@@ -7,7 +7,8 @@ again and answering from the log.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,20 @@ class Log:
             record = {"genome": genome_text(genome), "examples": list(indices), "costs": Costs(costs).to_json()}
             append_line(self._folder / LOG, record, durable=True)
         return costs
+
+
+class LoggedFitness:
+    """A fitness whose answers are in a log: read from there as long as it reaches, then asked and written there."""
+
+    def __init__(self, fitness: Fitness, log: Log) -> None:
+        self._fitness, self._log = fitness, log
+        self.note, self.expected, self.batches = fitness.note, fitness.expected, fitness.batches
+
+    @contextmanager
+    def asking(self, genome: Genome) -> Iterator[Callable[[Sequence[int]], NDArray[np.float64]]]:
+        """See `Fitness.asking`."""
+        with self._fitness.asking(genome) as ask:
+            yield lambda indices: self._log.answer(genome, indices, ask)
 
 
 def identity(supernet: SuperNet, engine: Engine, fitness: Fitness, early_stopping: bool) -> dict[str, Any]:

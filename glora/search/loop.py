@@ -9,20 +9,23 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glora._files import sealed, write_json
 from glora.engines.candidates import Best, Engine, Scored
 from glora.engines.space import Budget, Genome
-from glora.search.costs import Costs, Judged, mean_metric
+from glora.search.costs import Costs, SearchableTask, mean_metric
 from glora.search.fitness import Fitness
-from glora.search.log import Log, identity
-from glora.search.race import Runner, race
+from glora.search.log import Log, LoggedFitness, identity
+from glora.search.race import RunningCandidate, race
 from glora.search.supernet import SuperNet
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search found, and what it took.
 
     Attributes:
@@ -33,7 +36,7 @@ class Found:
         total: validation examples a candidate is asked at most.
         weight: what turns a total cost into the metric's mean; see `Fitness`.
         cached: candidates that were answered from earlier ones.
-        stopped: candidates that were hopeless before all examples were asked.
+        stopped: candidates that could not be among the best, before all examples were asked.
         images: examples asked in all, over all processes of a resumed search.
         seconds: time in this process.
     """
@@ -83,7 +86,7 @@ class Found:
 
 def search(
     supernet: SuperNet,
-    task: Judged,
+    task: SearchableTask,
     engine: Engine,
     *,
     folder: str | Path | None = None,
@@ -93,7 +96,7 @@ def search(
     caching: bool = True,
     early_stopping: bool = True,
     progress: bool = False,
-) -> Found:
+) -> SearchResult:
     """Find the subnet with the best validation accuracy, or least validation loss, inside the engine's budget.
 
     Args:
@@ -115,28 +118,29 @@ def search(
     start = time.perf_counter()
     fitness = Fitness(supernet, task, batch_size=batch_size, merged=merged, hard_first=early_stopping)
     log = Log(folder, {} if folder is None else identity(supernet, engine, fitness, early_stopping), resume)
+    judge = LoggedFitness(fitness, log)
     competition, winner = Best(engine.keep), Best(1)
     known: dict[bytes, Costs] = {}
     candidates: list[Scored] = []
     cached = images = 0
     with _bar(engine.total, progress) as bar:
         while proposed := engine.ask():
-            runners, asked = [], []
+            running, asked = [], []
             for number, genome in enumerate(proposed, start=len(candidates)):
                 key = genome.tobytes()
                 costs = known.get(key) if caching else None
-                runner = Runner(genome, supernet.space.count(genome), number, costs or fitness.nothing())
+                candidate = RunningCandidate(genome, supernet.space.count(genome), number, costs or fitness.nothing())
                 cached += costs is not None
-                runners.append(runner)
+                running.append(candidate)
                 if costs is None:
-                    asked.append(runner)
-                    known[key] = runner.costs
-            race(asked, fitness, competition, engine.keep if early_stopping else None, log.answer)
-            images += sum(int(runner.costs.asked.sum()) for runner in asked)
-            scored = [runner.scored for runner in runners]
-            for candidate in scored:
-                if engine.budget.holds(candidate.parameters):
-                    winner.add(candidate)
+                    asked.append(candidate)
+                    known[key] = candidate.costs
+            race(asked, judge, competition, engine.keep if early_stopping else None)
+            images += sum(int(candidate.costs.asked.sum()) for candidate in asked)
+            scored = [candidate.scored for candidate in running]
+            for one in scored:
+                if engine.budget.holds(one.parameters):
+                    winner.add(one)
             engine.tell(scored)
             candidates += scored
             bar.update(len(scored))
@@ -145,7 +149,7 @@ def search(
             f"none of the {len(candidates)} candidates has {engine.budget.low:,} to {engine.budget.high:,} "
             "parameters; widen the budget"
         )
-    return Found(
+    return SearchResult(
         best=winner.candidates[0],
         candidates=tuple(candidates),
         budget=engine.budget,
@@ -164,7 +168,7 @@ def save_found(path: str | Path, supernet: SuperNet, genome: Genome) -> Path:
     return write_json(path, sealed(supernet.config(genome).to_dict()))
 
 
-def _bar(total: int, progress: bool) -> Any:
+def _bar(total: int, progress: bool) -> tqdm[Any]:
     from tqdm import tqdm
 
     return tqdm(total=total, desc="search", unit="subnet", disable=not progress, leave=False)

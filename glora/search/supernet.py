@@ -19,7 +19,8 @@ from glora.config import STEPS, STRUCTURES, TENSORS, GLoRAConfig, LayerConfig, T
 from glora.engines.space import Genome, layer_config
 from glora.layer.adapter import Adapter
 from glora.layer.forward import join
-from glora.layer.tensors import LowRank, Scalar, SupportTensor, Vector
+from glora.layer.tensors import STRUCTURES as BY_NAME
+from glora.layer.tensors import SupportTensor
 from glora.layer.wrappers import AdaptedLayer, SavedModule, parameters_of, swap_out_all
 from glora.model.attaching import attach, detach
 from glora.model.balancing import estimate
@@ -194,7 +195,9 @@ class SuperNet:
                 copies: Any = targets[layer.name].adapters[name]
                 copies.stepped = adapter.stepped
                 for tensor in TENSORS:
-                    copy_tensor(getattr(sources, tensor), getattr(copies, tensor))
+                    source, copy = getattr(sources, tensor), getattr(copies, tensor)
+                    if source is not None and copy is not None:
+                        copy.copy_from(source)
             for key, head in self._heads().items():
                 targets[key].adapters[name].load_state_dict(head.adapters[self.name].state_dict())
         set_buffers(model, name, buffers_of(self.model, self.name))
@@ -226,10 +229,7 @@ class SuperAdapter(Adapter):
     choice: Subnet
 
     def __init__(self, full: Adapter) -> None:
-        nn.Module.__init__(self)
-        self.config, self.op = full.config, full.op
-        for name in TENSORS:
-            setattr(self, name, getattr(full, name))
+        super().__init__(full.config, full.op, {name: getattr(full, name) for name in TENSORS})
         self._subnets: dict[LayerConfig, Subnet] = {}
         self._steps: dict[str, float] = {}
         self.train(full.training)
@@ -323,75 +323,15 @@ class Subnet(Adapter):
     """One structure of a layer on slices of a supernet's tensors; holds no numbers of its own."""
 
     def __init__(self, full: SuperAdapter, config: LayerConfig) -> None:
-        nn.Module.__init__(self)
-        self.config, self.op, self.stepped = config, full.op, full.stepped
-        for name in TENSORS:
-            source: Any = getattr(full, name)
-            structure = getattr(config, name) if source is not None else "none"
-            setattr(self, name, _slice(source, structure, full.step_of(name, structure)))
+        super().__init__(config, full.op, {name: _slice(full, name, getattr(config, name)) for name in TENSORS})
+        self.stepped = full.stepped
 
 
-class _Sliced(SupportTensor):
-    """A support tensor whose value is a slice of another's, taken anew at each use so that gradients reach it."""
-
-    def __init__(self, source: SupportTensor) -> None:
-        SupportTensor.__init__(self, source.rows, source.cols)
-        # Not a submodule: the numbers belong to the supernet.
-        object.__setattr__(self, "_source", source)
-
-
-class _SlicedVector(_Sliced, Vector):
-    """Column 0 of a left factor, or a vector itself."""
-
-    @property
-    def value(self) -> Tensor:  # type: ignore[override]
-        """(rows,)."""
-        source: Any = self._source
-        # Contiguous, so that W0 C adds up in the order it does for a plain vector: outputs agree bit for bit.
-        return source.left[:, 0].contiguous() if isinstance(source, LowRank) else source.value
-
-
-class _SlicedScalar(_Sliced, Scalar):
-    """Entry (0, 0) of a left factor, or entry 0 of a vector."""
-
-    @property
-    def value(self) -> Tensor:  # type: ignore[override]
-        """(1,)."""
-        source: Any = self._source
-        return source.left[0, :1] if isinstance(source, LowRank) else source.value[:1]
-
-
-class _SlicedLowRank(_Sliced, LowRank):
-    """The whole low-rank tensor with a step of its own."""
-
-    @property
-    def left(self) -> Tensor:  # type: ignore[override]
-        """(rows, rank)."""
-        source: Any = self._source
-        return source.left
-
-    @property
-    def right(self) -> Tensor:  # type: ignore[override]
-        """(rank, cols)."""
-        source: Any = self._source
-        return source.right
-
-
-def _slice(source: SupportTensor | None, structure: str, step: float) -> SupportTensor | None:
+def _slice(full: SuperAdapter, name: str, structure: str) -> SupportTensor | None:
+    """The tensor of a subnet that has this structure."""
+    source = getattr(full, name)
     if structure == "none" or source is None:
         return None
-    kind = {"scalar": _SlicedScalar, "vector": _SlicedVector}.get(structure, _SlicedLowRank)
-    found = kind(source)
-    found.step = step
+    found = BY_NAME[structure].slice_of(source)
+    found.step = full.step_of(name, structure)
     return found
-
-
-def copy_tensor(source: SupportTensor | None, target: SupportTensor | None) -> None:
-    """Copy the numbers of a support tensor, and its step, into one of the same structure."""
-    if source is not None and target is not None:
-        target.step = source.step
-    if isinstance(source, LowRank) and isinstance(target, LowRank):
-        target.left.copy_(source.left)
-        target.right.copy_(source.right)
-    elif isinstance(source, (Scalar, Vector)) and isinstance(target, (Scalar, Vector)):
-        target.value.copy_(source.value)

@@ -24,8 +24,9 @@ Batch = dict[str, "Tensor"]
 
 @runtime_checkable
 class Task(Protocol):
-    """Data, loss and metric of one task. Implementations are frozen dataclasses; their fields are the keys of
-    the ``[task]`` section of a run's file.
+    """Data, loss and metric of one task.
+
+    Implementations are frozen dataclasses; their fields are the keys of the ``[task]`` section of a run's file.
 
     Everything that can be wrong with the data is found in the constructor or in `check`, before training.
     """
@@ -72,8 +73,10 @@ class Task(Protocol):
 
 @runtime_checkable
 class UnequalExamples(Protocol):
-    """A task whose examples differ in size, as texts do: like goes with like into a micro-batch or an evaluation
-    batch, so that little is padded."""
+    """A task whose examples differ in size, as texts do.
+
+    Like goes with like into a micro-batch or an evaluation batch, so that little is padded.
+    """
 
     def length(self, split: str, index: int) -> int:
         """Size of an example, up to a factor."""

@@ -33,7 +33,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -297,10 +296,7 @@ def _plugin(
 
     None where the unbiased moments of all examples break Cauchy–Schwarz, which the true ones obey.
     """
-    try:
-        from sklearn.covariance import ledoit_wolf
-    except ImportError:
-        raise ValueError("method='plugin' needs scikit-learn; pip install 'rescale-and-adapt[learn]'") from None
+    from rmt.choosing.moments import shrinkage
     from rmt.linear.forms import assemble
     from rmt.resolvent import inverse_of, spectral
     from rmt.settings.spectrum import Spectrum
@@ -316,7 +312,8 @@ def _plugin(
         samples.append(extra)
         lost *= 2
     stacked = np.concatenate(samples)
-    covariance = ledoit_wolf(stacked, assume_centered=True)[0] * (len(stacked) / (len(stacked) - lost))
+    sample, weight = stacked.T @ stacked / (len(stacked) - lost), shrinkage(stacked)
+    covariance = (1.0 - weight) * sample + weight * np.trace(sample) / len(sample) * np.eye(len(sample))
     spectrum = Spectrum.of(covariance)
     values = np.asarray(spectrum.values)
     r = spectral(values, n, gamma)
@@ -377,7 +374,7 @@ def _method_for(method: str, layer: LayerTangent, found: Tangents, pooled: bool)
     """The estimator for one layer (theory.md §6, verdict)."""
     head = layer.exact and found.signs is not None
     n = len(found.margin)
-    enough = (pooled or n >= _FEW / 2) and find_spec("sklearn") is not None
+    enough = pooled or n >= _FEW / 2
     if head and (method == "plugin" or (method == "auto" and enough)):
         return "plugin"
     if method in ("auto", "plugin"):

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -31,6 +31,9 @@ from threadpoolctl import threadpool_limits
 from paper_checks.core.outcome import Figures, NotAvailable, Outcome, Verdict
 from rmt._files import Lock, read_json, sealed, unsealed, write_json
 from rmt._parallel import run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: A difference in points with its interval, as summaries have it.
 _INTERVAL = re.compile(r"([+-]\d+\.\d+)(?: points)?(?:, 95 % interval)? (\[[^\]]+\])(?: points)?")
@@ -104,7 +107,7 @@ class Check(ABC):
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         """The verdict from the figures of the finished cells, by ``rule``."""
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """A matplotlib Figure made from the stored figures, or None."""
         return None
 

@@ -51,10 +51,10 @@ def example() -> Section:
         legend(axis)
     axes[0, 0].axvline(float(score.alpha_star), color=COLOURS[3], linewidth=0.9)
 
-    alphas = {
+    alphas: dict[str, float] = {
         "target-only (α = 0)": 0.0,
         "plain (α = 1)": 1.0,
-        f"optimal (α* = {score.alpha_star:.3f})": score.alpha_star,
+        f"optimal (α* = {score.alpha_star:.3f})": float(score.alpha_star),
     }
     rows = [
         [

@@ -51,8 +51,9 @@ def pretrain(folder: Path, data: Path, *, seed: int = 0, epochs: int = 20) -> fl
     from transformers import ViTConfig, ViTModel
 
     from glora.runs.settings import TrainingSettings
+    from glora.tasks.text.loading import quiet
     from glora.tasks.vision.image_folder import Vtab
-    from glora.tasks.vision.models import quiet, wrap
+    from glora.tasks.vision.models import wrap
     from glora.training.loop import train
 
     with torch.random.fork_rng(devices=[]):
@@ -108,7 +109,7 @@ def digits_story(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     """Pretrain, search, retrain, merge and reload below `folder`; returns the figures.
 
     Keys: ``source`` (test accuracy on 0–4), ``linear probe``, ``inherited``, ``retrained``, ``reloaded``, ``merged``
-    (test accuracies on 5–9, percent), ``search`` (see `Found.summary`), ``report`` (what was found).
+    (test accuracies on 5–9, percent), ``search`` (see `SearchResult.summary`), ``report`` (what was found).
     """
     import glora
     from glora.searching import SearchRun

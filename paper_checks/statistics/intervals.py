@@ -18,6 +18,11 @@ def mean_and_error(samples: Array) -> tuple[Any, Any]:
     return samples.mean(axis=0), samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
 
 
+def mean_stderr(values: Array | Sequence[float]) -> dict[str, float]:
+    """Mean and its standard error, for storing."""
+    return {"mean": float(np.mean(values)), "stderr": float(np.std(values, ddof=1) / math.sqrt(len(values)))}
+
+
 def standard_error(values: Sequence[float]) -> float | None:
     """Of the mean; None with fewer than two values, and 0 where they differ by rounding alone."""
     return round(float(np.std(values, ddof=1) / np.sqrt(len(values))), 9) if len(values) > 1 else None

@@ -1,5 +1,4 @@
-"""Published adapter methods written out from their papers, beside the structure of ours that should equal
-each.
+"""Published adapter methods written out from their papers, beside the structure of ours that should equal each.
 
 Nothing here uses ``glora`` to compute: a method is a function of a frozen layer (W, b) and its own
 parameters.

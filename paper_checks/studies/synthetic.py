@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import rmt
+from rmt._checks import FloatArray
 from rmt.resolvent import isotropic
-from rmt.scores.estimates import Estimate
+from rmt.scores.estimates import Estimate, allowed
 
 #: Simulation and theory agree where |z| is at most this, after the allowance.
 Z_LIMIT = 4.0
@@ -22,7 +23,7 @@ ALLOWANCE_IN_WORDS = (
 )
 
 
-def allowance(setting: rmt.Transfer) -> Any:
+def allowance(setting: rmt.Transfer) -> FloatArray:
     """Relative finite-size allowance of ``setting``: 1/(min(n, p, N)·√(h·h̃)).
 
     The constant 1 was fixed on other seeds than those of the checks, where no more than 0.6 was needed.
@@ -36,10 +37,10 @@ def allowance(setting: rmt.Transfer) -> Any:
     return 1.0 / (smallest * np.sqrt(h))
 
 
-def z_score(estimate: Estimate, expected: ArrayLike, setting: rmt.Transfer, *, accuracy: bool = False) -> Any:
+def z_score(estimate: Estimate, expected: ArrayLike, setting: rmt.Transfer, *, accuracy: bool = False) -> FloatArray:
     """z of ``estimate`` against ``expected`` as in :data:`ALLOWANCE_IN_WORDS`."""
-    scale = 0.2 if accuracy else np.abs(np.asarray(expected, dtype=float))
-    return estimate.z(expected, allowance(setting) * scale)
+    name = "accuracy" if accuracy else "moment"
+    return estimate.z(expected, allowed(name, expected, allowance(setting)))
 
 
 def plain(estimate: Estimate) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def plain(estimate: Estimate) -> dict[str, Any]:
     return {"value": brief(estimate.value), "stderr": brief(estimate.stderr, 3)}
 
 
-def brief(values: ArrayLike, digits: int = 7) -> Any:
+def brief(values: ArrayLike, digits: int = 7) -> FloatArray:
     """``values`` in so many significant digits, which keeps the stored files small."""
     array = np.asarray(values, dtype=float)
     return np.vectorize(lambda value: float(f"{value:.{digits}g}"), otypes=[float])(array)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +19,7 @@ from rmt._checks import BoolArray, FloatArray, IntArray
 from rmt.beyond.class_model import Components, resolver
 from rmt.convex.fixed_point import MAX_NODES, NODES, QUADRATURE, QUADRATURE_LIMIT, point_words
 from rmt.convex.iterate import iterate
-from rmt.losses import SQUARE, Loss
+from rmt.losses import SQUARE, Loss, find_loss
 from rmt.scores.solved import Solution, SolvedScore
 from rmt.settings.classes import ClassTransfer
 
@@ -34,7 +33,7 @@ class ClassSolution(Solution):
     intercept: FloatArray  #: b₀
 
 
-class ClassScore(SolvedScore):
+class ClassScore(SolvedScore[ClassSolution]):
     """Accuracy Σπ_cΦ((s_c + y_cb₀)/σ_c). Mean, variance and risk are those of the mixture over classes.
 
     >>> import rmt
@@ -74,10 +73,15 @@ class ClassScore(SolvedScore):
         signed = self.class_accuracies(alpha) @ self.setting.shares
         return np.maximum(signed, 1.0 - signed) if folded else signed
 
-    def _objective(self, found: Any) -> FloatArray:
+    def _objective(self, found: ClassSolution) -> FloatArray:
         ratio, shares = found.class_means / np.sqrt(found.class_variances), self.setting.shares
         right, wrong = (np.maximum(ndtr(side) @ shares, 1e-300) for side in (ratio, -ratio))
         return np.log(right) - np.log(wrong)  # log odds do not saturate near 1
+
+
+def class_score(setting: ClassTransfer, loss: Loss | str) -> ClassScore:
+    """The score of classes that differ."""
+    return ClassScore(setting, find_loss(loss))
 
 
 class _Model:
@@ -95,7 +99,7 @@ class _Model:
         n, gamma = (np.broadcast_to(np.asarray(x, dtype=float), shape) for x in (self.setting.n, self.setting.gamma))
         return n.ravel(), gamma.ravel()
 
-    def square(self) -> Any:
+    def square(self) -> _SquareSolver:
         """Square loss: κ, τ do not depend on α, means are affine and variances quadratic in it."""
         shape, count = self.setting.shape, len(self.labels)
         n, gamma = self._sizes(shape)

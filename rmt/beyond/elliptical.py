@@ -7,7 +7,6 @@ degrees of freedom has less aligned sample means and a test score that is not Ga
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
@@ -16,10 +15,10 @@ from rmt._checks import FloatArray
 from rmt.beyond.several import SeveralScore
 from rmt.convex.fixed_point import SpectralSolver, check_convex, point_words, source_unit
 from rmt.convex.mixture import Mixture
-from rmt.losses import SQUARE, Loss
+from rmt.losses import SQUARE, Loss, find_loss
 from rmt.scores.quadratic import QuadraticScore
 from rmt.scores.score import Score
-from rmt.scores.solved import SolvedScore, probe
+from rmt.scores.solved import FixedPoint, SolvedScore, probe
 from rmt.settings.elliptical import EllipticalTransfer
 
 
@@ -28,7 +27,7 @@ class _Elliptical(Score):
 
     _law: tuple[FloatArray, FloatArray]
 
-    def _correct(self, snr: Any) -> Any:
+    def _correct(self, snr: FloatArray) -> FloatArray:
         scales, weights = self._law
         return ndtr(np.asarray(snr)[..., None] / np.sqrt(scales)) @ weights
 
@@ -41,7 +40,7 @@ class EllipticalScore(_Elliptical, QuadraticScore):
         self.setting, self._law = setting, setting.law
 
 
-class SolvedEllipticalScore(_Elliptical, SolvedScore):
+class SolvedEllipticalScore(_Elliptical, SolvedScore[FixedPoint]):
     """Any other loss, solved one α at a time: e, v, τ are averaged over t, with κ → tκ and σ² → tσ²."""
 
     def __init__(self, setting: EllipticalTransfer, loss: Loss) -> None:
@@ -64,8 +63,9 @@ class SeveralEllipticalScore(_Elliptical, SeveralScore):
         super().__init__(setting.base, loss, Mixture(np.ones_like(scales), scales, weights[None]))
 
 
-def elliptical_score(setting: EllipticalTransfer, loss: Loss) -> Score:
+def elliptical_score(setting: EllipticalTransfer, loss: Loss | str) -> Score:
     """The score under elliptical noise; for the square loss three solved scales give them all."""
+    loss = find_loss(loss)
     if setting.base.source_count is not None:
         return SeveralEllipticalScore(setting, loss)
     solved = SolvedEllipticalScore(setting, loss)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +22,7 @@ from numpy.typing import ArrayLike
 from rmt._checks import FloatArray, IntArray
 from rmt.beyond.class_model import Components, common_basis, resolver
 from rmt.convex.iterate import iterate
+from rmt.losses import Loss
 from rmt.scores.solved import ConvergenceError
 from rmt.scores.winner import winning_probability
 from rmt.settings.isotropic import FixedSource
@@ -63,7 +63,7 @@ class MulticlassScore:
 
     def __init__(self, setting: MulticlassTransfer, loss: str) -> None:
         self.setting, self.loss = setting, loss
-        self._model: Any = _OneVsRest(setting) if loss == "square" else _Softmax(setting)
+        self._model: _OneVsRest | _Softmax = _OneVsRest(setting) if loss == "square" else _Softmax(setting)
         self._known: dict[bytes, ScoreLaw] = {}
 
     def law(self, alpha: ArrayLike) -> ScoreLaw:
@@ -325,7 +325,7 @@ def _averages(scores: FloatArray, kappa: FloatArray, label: int) -> tuple[FloatA
     return residual.mean(axis=0), residual.T @ residual / len(residual), 0.5 * (tau + tau.T)
 
 
-def multiclass_score(setting: MulticlassTransfer, loss: Any) -> MulticlassScore:
+def multiclass_score(setting: MulticlassTransfer, loss: Loss | str) -> MulticlassScore:
     """The score of ``setting`` for the loss ``"square"`` (one-vs-rest) or ``"softmax"``."""
     name = getattr(loss, "name", loss)
     if name not in ("square", "softmax"):

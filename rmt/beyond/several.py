@@ -17,7 +17,7 @@ from rmt._checks import FloatArray
 from rmt.convex.fixed_point import point_words, solve, spectral_response
 from rmt.convex.mixture import Mixture, flipped, plain_mixture
 from rmt.linear.gaussian import GaussianScore
-from rmt.linear.isotropic import several_sources
+from rmt.linear.isotropic import SeveralSourcesScore
 from rmt.losses import Loss
 from rmt.scores.score import Score
 from rmt.scores.solved import ConvergenceError, FixedPoint
@@ -47,7 +47,7 @@ class SeveralScore(Score):
         if float(setting.gamma) == 0:
             raise ValueError(f"gamma must be > 0 with loss {loss.name!r} and several sources")
         self.setting, self.loss = setting, loss
-        self._start = several_sources(setting) if isinstance(setting, Transfer) else GaussianScore(setting)
+        self._start = SeveralSourcesScore(setting) if isinstance(setting, Transfer) else GaussianScore(setting)
         self._mixture = flipped(mixture, np.array([float(setting.label_noise)]))
         self.sources = int(setting.source_count or 1)
 

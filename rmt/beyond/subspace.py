@@ -10,18 +10,19 @@ from rmt._checks import FloatArray, IntArray
 from rmt.convex.fixed_point import check_convex, point_words, solve
 from rmt.convex.mixture import flipped, plain_mixture
 from rmt.linear.forms import assemble
-from rmt.losses import SQUARE, Loss, Moments
+from rmt.losses import SQUARE, Loss, Moments, find_loss
 from rmt.resolvent import inverse_of, isotropic, spectral
 from rmt.scores.quadratic import QuadraticScore
 from rmt.scores.score import Score
 from rmt.scores.solved import FixedPoint, SolvedScore
 from rmt.settings.gaussian import GaussianTransfer, RidgeSource
-from rmt.settings.isotropic import Transfer, source_moments
+from rmt.settings.isotropic import Transfer, source_products
 from rmt.settings.subspace import SubspaceTransfer
 
 
-def subspace_score(setting: SubspaceTransfer, loss: Loss) -> Score:
+def subspace_score(setting: SubspaceTransfer, loss: Loss | str) -> Score:
     """The score of a confined adapter."""
+    loss = find_loss(loss)
     if setting.basis is None:
         if loss is not SQUARE:
             raise ValueError(f"a random subspace is solved for loss='square' only, got {loss.name!r}; give basis")
@@ -39,12 +40,7 @@ def _random_subspace(setting: SubspaceTransfer) -> QuadraticScore:
     shape = setting.shape
     rank, p, n, gamma = (np.asarray(x, dtype=float) for x in (setting.rank, base.p, base.n, base.gamma))
     share, r = rank / p, isotropic(rank / n, gamma)
-    if base.source_count is None:
-        overlap, gram = (np.asarray(x)[..., None] for x in source_moments(base))
-        gram = gram[..., None]
-    else:
-        assert base.source is not None
-        overlap, gram = np.asarray(base.source.overlap, dtype=float), np.asarray(base.source.gram, dtype=float)
+    overlap, gram = source_products(base)
     shrink = r.theta / r.lam
     inside, outside = share[..., None] * overlap, (1.0 - share)[..., None] * overlap
     kept = (1.0 - share + share * shrink**2)[..., None, None]

@@ -128,8 +128,9 @@ def spread_matching(weight: float) -> float:
 
 
 def row_lengths(rows: Any) -> FloatArray:
-    """(n,) lengths r_i (their squares average 1) of rows that differ in scale, u_i = r_i·(m + z_i); all 1 for
-    Gaussian rows.
+    """(n,) lengths r_i (their squares average 1) of rows that differ in scale, u_i = r_i·(m + z_i).
+
+    They are all 1 for Gaussian rows.
 
     Signs of scores do not change when a row is multiplied by a positive number, so accuracy may be computed from
     u_i/r_i, whose scores are close to Gaussian where those of u_i (long and short texts together) are not.

@@ -103,8 +103,10 @@ class PlugIn:
         return form
 
     def coefficients(self, gamma: float, n: int | None = None) -> tuple[FloatArray, FloatArray]:
-        """c (K+1,) and V (K+1, K+1) of fine-tuning on n rows (default N) at this γ; γ = ∞: of w = ū + W̃α, up to a
-        factor."""
+        """c (K+1,) and V (K+1, K+1) of fine-tuning on n rows (default N) at this γ.
+
+        γ = ∞: of w = ū + W̃α, up to a factor.
+        """
         n = self.N if n is None else n
         unit = float(np.sum(self.counts * self.values)) / self.p
         far = bool(np.isinf(gamma))

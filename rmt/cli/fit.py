@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmt import _checks
 from rmt._files import require_regular, to_json, write_atomic
@@ -103,7 +104,7 @@ def write_npy(path: str, array: Any) -> Path:
     return write_atomic(path, stream.getvalue())
 
 
-def _load(flag: str, path: str) -> Any:
+def _load(flag: str, path: str) -> NDArray[Any]:
     require_regular(path)
     try:
         # A map first: a header that promises more than the file holds is found before anything is allocated.

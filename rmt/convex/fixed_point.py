@@ -183,7 +183,7 @@ def _atoms(setting: Transfer | GaussianTransfer) -> tuple[FloatArray, ...]:
     return np.asarray(setting.spectrum.values), share, mean**2, mean * weights[0], weights[0] ** 2 + spread[0]
 
 
-def convex_score(setting: Transfer | GaussianTransfer, loss: Loss) -> SolvedScore:
+def convex_score(setting: Transfer | GaussianTransfer, loss: Loss) -> SolvedScore[FixedPoint]:
     """The score of ``setting`` trained with ``loss``."""
     check_convex(setting, loss)
     return SolvedScore(

@@ -29,20 +29,6 @@ class BlockedScore(IsotropicScore):
     Its inner arrays (``c``, ``V``, ``resolvent`` …) are there as well, and are computed for all settings when asked.
     """
 
-    def __init__(self, setting: Transfer) -> None:
-        self.setting = setting
-        self.vector_alpha = False
-        self.sources = 1
-
-    def __getattr__(self, name: str) -> Any:  # what `IsotropicScore` computes at once
-        if name.startswith("__") or name == "setting":
-            raise AttributeError(name)
-        whole = vars(IsotropicScore(self.setting))
-        if name not in whole:
-            raise AttributeError(name)
-        vars(self).update(whole)
-        return whole[name]
-
     def _blocks(self) -> Iterator[tuple[int, slice, Transfer]]:
         """Pieces of the settings along their longest axis: the axis from the right, where, and the settings there."""
         shape = self.setting.shape

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from rmt._checks import FloatArray
+from rmt.losses import SQUARE, Loss, only_square
 from rmt.scores.quadratic import QuadraticScore
 from rmt.scores.solved import ConvergenceError
 from rmt.settings.filters import ComplexArray, FilteredTransfer, PrincipalComponents
-from rmt.settings.isotropic import source_moments
+from rmt.settings.isotropic import source_products
 
 #: Contour points to begin with and at most; their number is doubled until the integrals stand still.
 _NODES, _MAX_NODES = 200, 6400
@@ -29,16 +30,12 @@ _HEIGHT = 2.0
 _TANH_SINH = 3.2
 
 
-def filtered_score(setting: FilteredTransfer) -> QuadraticScore:
+def filtered_score(setting: FilteredTransfer, loss: Loss | str = SQUARE) -> QuadraticScore:
     """The score of a filtered adapter; K sources by their Gram matrix."""
+    only_square(setting, loss)
     base, shape = setting.base, setting.base.shape
     vector_alpha = base.source_count is not None
-    if vector_alpha:
-        assert base.source is not None
-        overlap, gram = np.asarray(base.source.overlap, dtype=float), np.asarray(base.source.gram, dtype=float)
-    else:
-        overlap, norm2 = (np.asarray(x)[..., None] for x in source_moments(base))
-        gram = norm2[..., None]
+    overlap, gram = source_products(base)
     count = overlap.shape[-1]
     c, V = np.empty((*shape, count + 1)), np.empty((*shape, count + 1, count + 1))
     eta, m2, gamma = (np.broadcast_to(x, shape) for x in (base.eta, base.m2, np.asarray(base.gamma, dtype=float)))

@@ -11,13 +11,13 @@ from scipy.special import ndtr
 from rmt._checks import FloatArray
 from rmt.linear.forms import assemble
 from rmt.resolvent import inverse_of, spectral
-from rmt.scores.quadratic import QuadraticScore
+from rmt.scores.quadratic import QuadraticScore, TransferScore
 from rmt.scores.score import ratio
 from rmt.settings.gaussian import GaussianTransfer
 from rmt.settings.spectrum import BLOCK
 
 
-class GaussianScore(QuadraticScore):
+class GaussianScore(QuadraticScore, TransferScore):
     """The score for noise of covariance C and the square loss (theory.md §3).
 
     Attributes:
@@ -36,6 +36,8 @@ class GaussianScore(QuadraticScore):
     >>> type(score).__name__, round(float(score.alpha_star), 4)
     ('GaussianScore', 1.9071)
     """
+
+    setting: GaussianTransfer
 
     def __init__(self, setting: GaussianTransfer) -> None:
         self.setting = setting

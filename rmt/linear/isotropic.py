@@ -10,16 +10,16 @@ from functools import cached_property
 import numpy as np
 from scipy.special import ndtr
 
-from rmt._checks import FloatArray
+from rmt._checks import BoolArray, FloatArray
 from rmt.linear.forms import assemble
 from rmt.resolvent import Resolvent, isotropic
-from rmt.scores.quadratic import QuadraticScore
+from rmt.scores.quadratic import QuadraticScore, TransferScore
 from rmt.scores.score import ratio
-from rmt.settings.isotropic import Transfer, source_moments
+from rmt.settings.isotropic import Transfer, source_moments, source_products
 
 
-class IsotropicScore(QuadraticScore):
-    """The score for one source and C = I. Adds to :class:`QuadraticScore` the cancellation-free closed forms.
+class IsotropicScore(TransferScore):
+    """The score for one source and C = I. Adds to :class:`rmt.QuadraticScore` the cancellation-free closed forms.
 
     With κ = 1 − 2ε, L = λ + M, D = MW − g² (theory.md §2, §4; κ = 1 without label noise)::
 
@@ -31,15 +31,45 @@ class IsotropicScore(QuadraticScore):
         setting, overlap (g), norm2 (W), m2 (M), resolvent: what it was computed from.
     """
 
+    sources, vector_alpha = 1, False
+    setting: Transfer
+
     def __init__(self, setting: Transfer) -> None:
         self.setting = setting
-        self.vector_alpha = False
-        self.sources = 1
-        self.m2 = setting.m2
-        self.eta = setting.eta
-        self.overlap, self.norm2 = source_moments(setting)
-        self.kappa = 1.0 - 2.0 * np.asarray(setting.label_noise, dtype=float)
-        self.resolvent: Resolvent = isotropic(self.eta, np.asarray(setting.gamma, dtype=float))
+
+    @cached_property
+    def m2(self) -> FloatArray:
+        """M = ‖m‖²."""
+        return self.setting.m2
+
+    @cached_property
+    def eta(self) -> FloatArray:
+        """η = p/n."""
+        return self.setting.eta
+
+    @cached_property
+    def _moments(self) -> tuple[FloatArray, FloatArray]:
+        return source_moments(self.setting)
+
+    @property
+    def overlap(self) -> FloatArray:
+        """g = ⟨w̃, m⟩."""
+        return self._moments[0]
+
+    @property
+    def norm2(self) -> FloatArray:
+        """W = E‖w̃‖²."""
+        return self._moments[1]
+
+    @cached_property
+    def kappa(self) -> FloatArray:
+        """κ = 1 − 2ε."""
+        return np.asarray(1.0 - 2.0 * np.asarray(self.setting.label_noise, dtype=float))
+
+    @cached_property
+    def resolvent(self) -> Resolvent:
+        """θ, λ, h of the target samples."""
+        return isotropic(self.eta, np.asarray(self.setting.gamma, dtype=float))
 
     @property
     def _level(self) -> FloatArray:
@@ -52,18 +82,18 @@ class IsotropicScore(QuadraticScore):
         return np.maximum(self.m2 * self.norm2 - self.overlap**2, 0.0)
 
     @property
-    def _dead(self) -> FloatArray:
+    def _dead(self) -> BoolArray:
         """Where α has no effect: no source, or θ = 0."""
         return (self.resolvent.theta == 0) | (self.eta * self.norm2 == 0)
 
     @cached_property
-    def c(self) -> FloatArray:  # type: ignore[override]
+    def c(self) -> FloatArray:
         """(…, 2) coefficients of the mean."""
         level = self._level
         return _stack(self.setting.shape, self.kappa * self.m2 / level, self.resolvent.theta * self.overlap / level)
 
     @cached_property
-    def V(self) -> FloatArray:  # type: ignore[override]
+    def V(self) -> FloatArray:
         """(…, 2, 2) form of the variance."""
         r, g, level, kappa = self.resolvent, self.overlap, self._level, self.kappa
         flipped = (1.0 - kappa) * (1.0 + kappa) * self.eta / r.lam**2
@@ -141,21 +171,33 @@ def _stack(shape: tuple[int, ...], *parts: FloatArray) -> FloatArray:
     return out
 
 
-def several_sources(setting: Transfer) -> QuadraticScore:
-    """Score for K fixed sources and C = I, in the matrix form of theory.md §2 (label noise included)."""
-    assert setting.source is not None
-    overlap = np.asarray(setting.source.overlap, dtype=float)  # (…, K)
-    gram = np.asarray(setting.source.gram, dtype=float)  # (…, K, K)
-    r = isotropic(setting.eta, np.asarray(setting.gamma, dtype=float))
-    shrink = r.theta / r.lam  # Z = θHW̃ with H = 1/λ
-    c, V = assemble(
-        gain=setting.m2 / r.lam,
-        pull=shrink[..., None] * overlap,
-        mean_form=setting.m2 / r.lam**2,
-        cross_form=(shrink / r.lam)[..., None] * overlap,
-        source_form=(shrink**2)[..., None, None] * gram,
-        h=r.h,
-        excess=r.excess,
-        kappa=1.0 - 2.0 * np.asarray(setting.label_noise, dtype=float),
-    )
-    return QuadraticScore(c, V, vector_alpha=True)
+class SeveralSourcesScore(QuadraticScore, TransferScore):
+    """The score for K fixed sources and C = I, in the matrix form of theory.md §2 (label noise included).
+
+    Attributes:
+        setting, overlap (…, K), gram (…, K, K): what it was computed from.
+    """
+
+    setting: Transfer
+
+    def __init__(self, setting: Transfer) -> None:
+        self.setting = setting
+        self.overlap, self.gram = source_products(setting)
+        r = isotropic(setting.eta, np.asarray(setting.gamma, dtype=float))
+        shrink = r.theta / r.lam  # Z = θHW̃ with H = 1/λ
+        c, V = assemble(
+            gain=setting.m2 / r.lam,
+            pull=shrink[..., None] * self.overlap,
+            mean_form=setting.m2 / r.lam**2,
+            cross_form=(shrink / r.lam)[..., None] * self.overlap,
+            source_form=(shrink**2)[..., None, None] * self.gram,
+            h=r.h,
+            excess=r.excess,
+            kappa=1.0 - 2.0 * np.asarray(setting.label_noise, dtype=float),
+        )
+        super().__init__(c, V, vector_alpha=True)
+
+    @property
+    def accuracy_source_only(self) -> FloatArray:
+        """(…, K) Φ(g/√W) of each source, used on the target as it is."""
+        return ndtr(ratio(self.overlap, np.sqrt(np.diagonal(self.gram, axis1=-2, axis2=-1))))

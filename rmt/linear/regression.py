@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from rmt import _checks
 from rmt._checks import FloatArray
+from rmt.losses import Loss, only_square
 from rmt.resolvent import inverse_of, isotropic, spectral
 from rmt.scores.score import ratio
 from rmt.settings.regression import Regression
@@ -82,3 +83,9 @@ class RegressionRisk:
     def best_risk_rows(self) -> FloatArray:
         """Risk at the best row scales; never above :attr:`best_risk`."""
         return self.risk_rows(self.alpha_star_rows)
+
+
+def regression_risk(setting: Regression, loss: Loss | str) -> RegressionRisk:
+    """The risk of a regression, which is a square-loss fit by its nature."""
+    only_square(setting, loss)
+    return RegressionRisk(setting)

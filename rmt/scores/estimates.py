@@ -105,8 +105,7 @@ class Comparison:
             raise ValueError("give doubled or an allowance, not both: the simulation at twice the size replaces it")
         raw = {name: simulated[name].z(expected) for name, expected in theory.items()}
         if doubled is None:
-            slack = {name: allowance * (0.2 if name == "accuracy" else np.abs(theory[name])) for name in theory}
-            z = {name: simulated[name].z(expected, slack[name]) for name, expected in theory.items()}
+            z = {n: simulated[n].z(expected, allowed(n, expected, allowance)) for n, expected in theory.items()}
             return Comparison(tuple(theory), alpha, theory, simulated, raw, z)
         z = {name: simulated[name].halving_z(expected, doubled[name]) for name, expected in theory.items()}
         there = {name: doubled[name].z(expected) for name, expected in theory.items()}
@@ -157,7 +156,13 @@ class Comparison:
         return table(tuple(rows[0]), [tuple(row.values()) for row in rows], f"largest |z| {self.worst:.2f}")
 
 
-def _entry(alpha: FloatArray, index: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+def allowed(name: str, expected: ArrayLike, share: FloatArray | float) -> FloatArray:
+    """What finite size may change of a quantity: ``share`` of a moment or a scale, a fifth of it of an accuracy."""
+    scale = 0.2 if name == "accuracy" else np.abs(np.asarray(expected, dtype=float))
+    return np.asarray(share * scale)
+
+
+def _entry(alpha: FloatArray, index: tuple[int, ...], shape: tuple[int, ...]) -> float | list[float]:
     """The scale(s) of entry ``index``; a trailing source axis of ``alpha`` is kept."""
     extra = alpha.shape[-1:] if alpha.ndim and alpha.ndim > len(shape) else ()
     return np.broadcast_to(alpha, shape + extra)[index].tolist()

@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rmt import _checks
-from rmt._checks import FloatArray
+from rmt._checks import BoolArray, FloatArray
 from rmt.scores.score import Score, ratio
+from rmt.settings.gaussian import GaussianTransfer
+from rmt.settings.isotropic import Transfer
 
 #: Determinant, and share of the largest eigenvalue, at which a form of unit diagonal counts as singular.
 _SINGULAR = 1e-13
 
 
-class QuadraticScore(Score):
+class Quadratic(Score):
     """Score with mean cᵀq and variance qᵀVq, q = (1, α): the square loss, for any data model (theory.md §1).
 
-    Args:
-        c: (…, K+1) coefficients of the mean.
-        V: (…, K+1, K+1) symmetric positive semi-definite form of the variance.
-        vector_alpha: True when ``alpha`` has a trailing axis of length K (K sources); False (only for K = 1)
-            when it is a plain array of scales.
-
-    Raises:
-        ValueError: shapes that do not fit, or non-finite entries.
-
-    >>> import rmt
-    >>> score = rmt.QuadraticScore(c=[0.5, 0.3], V=[[0.4, 0.1], [0.1, 0.2]])
-    >>> float(score.mean(2.0)), float(score.variance(2.0))
-    (1.1, 1.6)
-    >>> round(float(score.alpha_star), 4)
-    1.0
+    Attributes:
+        sources: K. vector_alpha: whether ``alpha`` has a trailing axis of length K.
     """
 
-    def __init__(self, c: ArrayLike, V: ArrayLike, *, vector_alpha: bool | None = None) -> None:
-        self.c = _checks.finite("c", c)
-        self.V = _checks.finite("V", V)
-        if self.c.ndim < 1 or self.V.ndim < 2 or self.V.shape[-2:] != (self.c.shape[-1],) * 2:
-            raise ValueError(f"c must be (…, K+1) and V (…, K+1, K+1), got {self.c.shape} and {self.V.shape}")
-        self.sources = self.c.shape[-1] - 1
-        if self.sources < 1:
-            raise ValueError(f"c needs at least two entries (target, one source), got shape {self.c.shape}")
-        self.vector_alpha = self.sources > 1 if vector_alpha is None else vector_alpha
-        if self.sources > 1 and not self.vector_alpha:
-            raise ValueError(f"with {self.sources} sources alpha is a vector; leave vector_alpha unset")
+    sources: int
+    vector_alpha: bool
+
+    @property
+    @abstractmethod
+    def c(self) -> FloatArray:
+        """(…, K+1) coefficients of the mean."""
+
+    @property
+    @abstractmethod
+    def V(self) -> FloatArray:
+        """(…, K+1, K+1) symmetric positive semi-definite form of the variance."""
 
     def _scales(self, alpha: ArrayLike) -> FloatArray:
         """``alpha`` as (…, K)."""
@@ -100,7 +90,7 @@ class QuadraticScore(Score):
         return direction, np.sum(direction * c, axis=-1)
 
     @property
-    def _dead(self) -> Any:
+    def _dead(self) -> BoolArray:
         """Settings where no source has any effect: γ = 0 with n > p, or only zero sources."""
         return (self.c[..., 1:] == 0).all(axis=-1) & (np.diagonal(self.V, axis1=-2, axis2=-1)[..., 1:] == 0).all(
             axis=-1
@@ -178,6 +168,60 @@ class QuadraticScore(Score):
             star = np.where(form[..., 0, 0] == 0, np.nan, star)
             return star[..., None] if self.vector_alpha else star
         return np.where(np.asarray(self._dead)[..., None], np.nan, _solve(form, right))
+
+
+class QuadraticScore(Quadratic):
+    """The score of given coefficients.
+
+    Args:
+        c: (…, K+1) coefficients of the mean.
+        V: (…, K+1, K+1) symmetric positive semi-definite form of the variance.
+        vector_alpha: True when ``alpha`` has a trailing axis of length K (K sources); False (only for K = 1)
+            when it is a plain array of scales.
+
+    Raises:
+        ValueError: shapes that do not fit, or non-finite entries.
+
+    >>> import rmt
+    >>> score = rmt.QuadraticScore(c=[0.5, 0.3], V=[[0.4, 0.1], [0.1, 0.2]])
+    >>> float(score.mean(2.0)), float(score.variance(2.0))
+    (1.1, 1.6)
+    >>> round(float(score.alpha_star), 4)
+    1.0
+    """
+
+    def __init__(self, c: ArrayLike, V: ArrayLike, *, vector_alpha: bool | None = None) -> None:
+        self._c = _checks.finite("c", c)
+        self._V = _checks.finite("V", V)
+        if self.c.ndim < 1 or self.V.ndim < 2 or self.V.shape[-2:] != (self.c.shape[-1],) * 2:
+            raise ValueError(f"c must be (…, K+1) and V (…, K+1, K+1), got {self.c.shape} and {self.V.shape}")
+        self.sources = self.c.shape[-1] - 1
+        if self.sources < 1:
+            raise ValueError(f"c needs at least two entries (target, one source), got shape {self.c.shape}")
+        self.vector_alpha = self.sources > 1 if vector_alpha is None else vector_alpha
+        if self.sources > 1 and not self.vector_alpha:
+            raise ValueError(f"with {self.sources} sources alpha is a vector; leave vector_alpha unset")
+
+    @property
+    def c(self) -> FloatArray:
+        """(…, K+1) coefficients of the mean."""
+        return self._c
+
+    @property
+    def V(self) -> FloatArray:
+        """(…, K+1, K+1) form of the variance."""
+        return self._V
+
+
+class TransferScore(Quadratic):
+    """The score of a setting whose sources are known: it can also be asked for the source used as it is."""
+
+    setting: Transfer | GaussianTransfer
+
+    @property
+    @abstractmethod
+    def accuracy_source_only(self) -> FloatArray:
+        """Accuracy of the source on the target without fine-tuning; (…, K) for K sources."""
 
 
 def _solve(form: FloatArray, right: FloatArray) -> FloatArray:

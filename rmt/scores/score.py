@@ -7,7 +7,6 @@ of sources.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,46 +33,46 @@ class Score(ABC):
     """
 
     @abstractmethod
-    def mean(self, alpha: ArrayLike) -> Any:
+    def mean(self, alpha: ArrayLike) -> FloatArray:
         """Mean score s(α) = mᵀw_α."""
 
     @abstractmethod
-    def variance(self, alpha: ArrayLike) -> Any:
+    def variance(self, alpha: ArrayLike) -> FloatArray:
         """Score variance σ²(α) = w_αᵀCw_α."""
 
     @property
     @abstractmethod
-    def alpha_star(self) -> Any:
+    def alpha_star(self) -> FloatArray:
         """The scale of the highest signed accuracy; ±inf where no finite scale attains the supremum."""
 
     @property
     @abstractmethod
-    def alpha_bar(self) -> Any:
+    def alpha_bar(self) -> FloatArray:
         """The scale at which the mean score is 0 and the accuracy 1/2."""
 
     @property
     @abstractmethod
-    def alpha_risk(self) -> Any:
+    def alpha_risk(self) -> FloatArray:
         """The scale of the lowest squared risk."""
 
     @property
     @abstractmethod
-    def best_accuracy(self) -> Any:
+    def best_accuracy(self) -> FloatArray:
         """The supremum over α of the signed accuracy."""
 
-    def second_moment(self, alpha: ArrayLike) -> Any:
+    def second_moment(self, alpha: ArrayLike) -> FloatArray:
         """ν(α) = σ² + s²."""
         return self.variance(alpha) + self.mean(alpha) ** 2
 
-    def risk(self, alpha: ArrayLike) -> Any:
+    def risk(self, alpha: ArrayLike) -> FloatArray:
         """Squared test risk E(1 − y·wᵀx)² = 1 − 2s + ν."""
         return self.variance(alpha) + (1.0 - self.mean(alpha)) ** 2
 
-    def snr(self, alpha: ArrayLike) -> Any:
+    def snr(self, alpha: ArrayLike) -> FloatArray:
         """Signed signal-to-noise ratio s/σ; 0 where both vanish."""
         return ratio(self.mean(alpha), np.sqrt(self.variance(alpha)))
 
-    def accuracy(self, alpha: ArrayLike, *, folded: bool = False) -> Any:
+    def accuracy(self, alpha: ArrayLike, *, folded: bool = False) -> FloatArray:
         """Test accuracy Φ(s/σ).
 
         Signed by default: a classifier that is wrong more often than right scores below 1/2. ``folded=True``
@@ -87,7 +86,7 @@ class Score(ABC):
 
         return score_table(self)
 
-    def _correct(self, snr: Any) -> Any:
+    def _correct(self, snr: FloatArray) -> FloatArray:
         """Probability that a score of signal-to-noise ratio ``snr`` has the right sign; Φ for Gaussian scores."""
         return ndtr(snr)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,7 +61,11 @@ class FixedPoint(Solution):
     tau: FloatArray  #: τ = −E ∂ξ/∂r
 
 
-class SolvedScore(Score):
+#: What the solver of a score finds.
+S = TypeVar("S", bound=Solution)
+
+
+class SolvedScore(Score, Generic[S]):
     """Mean and variance of the score from a solver, with the best scales found by one-dimensional search.
 
     Args:
@@ -79,7 +83,7 @@ class SolvedScore(Score):
 
     def __init__(
         self,
-        solve: Callable[[FloatArray], Solution],
+        solve: Callable[[FloatArray], S],
         *,
         shape: tuple[int, ...],
         unit: FloatArray,
@@ -89,9 +93,9 @@ class SolvedScore(Score):
         unit = np.broadcast_to(np.asarray(unit, dtype=float), shape)
         self._dead = ~np.isfinite(unit)
         self._unit = np.where(self._dead, 1.0, unit)
-        self._last: tuple[tuple[tuple[int, ...], bytes], Solution] | None = None
+        self._last: tuple[tuple[tuple[int, ...], bytes], S] | None = None
 
-    def solution(self, alpha: ArrayLike) -> Any:
+    def solution(self, alpha: ArrayLike) -> S:
         """The fixed points at ``alpha`` (broadcast against the settings): all their numbers, and ``n_iter``.
 
         Raises:
@@ -103,7 +107,7 @@ class SolvedScore(Score):
             self._fail(alpha, found)
         return found
 
-    def _fail(self, alpha: FloatArray, found: Solution) -> None:
+    def _fail(self, alpha: FloatArray, found: S) -> None:
         """Raise the error that names the first point without a solution."""
         bad = tuple(int(i) for i in np.argwhere(~found.converged)[0])
         full = np.broadcast_to(alpha, found.converged.shape)
@@ -115,7 +119,7 @@ class SolvedScore(Score):
             "gamma (training data that a classifier separates leave nothing else to hold it), or smooth the loss"
         )
 
-    def _solved(self, alpha: FloatArray) -> Solution:
+    def _solved(self, alpha: FloatArray) -> S:
         alpha = np.broadcast_to(alpha, np.broadcast_shapes(alpha.shape, self.shape))
         key = (alpha.shape, alpha.tobytes())
         if self._last is None or self._last[0] != key:
@@ -130,12 +134,12 @@ class SolvedScore(Score):
         """σ²(α)."""
         return self.solution(alpha).variance
 
-    def _objective(self, found: Any) -> FloatArray:
+    def _objective(self, found: S) -> FloatArray:
         """What α* maximises; the signal-to-noise ratio unless accuracy is no function of it."""
         return found.mean / np.sqrt(found.variance)
 
     @cached_property
-    def _grid(self) -> tuple[FloatArray, Solution]:
+    def _grid(self) -> tuple[FloatArray, S]:
         """Points x and what is found there; single points far out may stay unsolved, whole settings may not."""
         x = np.linspace(-_REACH, _REACH, _POINTS)
         alpha = np.sinh(x).reshape(-1, *(1,) * len(self.shape)) * self._unit
@@ -144,7 +148,7 @@ class SolvedScore(Score):
             self._fail(alpha, found)
         return x, found
 
-    def _maximise(self, objective: Callable[[Solution], FloatArray]) -> FloatArray:
+    def _maximise(self, objective: Callable[[S], FloatArray]) -> FloatArray:
         """α of the highest ``objective`` of each setting; ±inf where it still rises at the ends of the search."""
         x, found = self._grid
         values = np.where(found.converged, objective(found), -np.inf)
@@ -156,7 +160,7 @@ class SolvedScore(Score):
     def _zoom(
         self,
         centre: FloatArray,
-        function: Callable[[Solution], FloatArray],
+        function: Callable[[S], FloatArray],
         pick: Callable[[FloatArray], FloatArray],
     ) -> FloatArray:
         """Refine ``centre`` (in x): interpolate ``function`` around it, move to what ``pick`` finds, narrow, repeat."""

@@ -349,3 +349,11 @@ def source_moments(setting: Transfer) -> tuple[FloatArray, FloatArray]:
     overlap = kappa * np.asarray(setting.beta, dtype=float) * mu2 / level
     norm2 = kappa**2 * (mu2 + setting.eta_source) / (resolvent.h * level**2)
     return overlap, norm2 + (1.0 - kappa) * (1.0 + kappa) * resolvent.excess / resolvent.h
+
+
+def source_products(setting: Transfer) -> tuple[FloatArray, FloatArray]:
+    """Overlaps (…, K) and Gram matrix (…, K, K) of the sources of ``setting``, whether one (K = 1) or several."""
+    if setting.source is not None and setting.source.gram is not None:
+        return np.asarray(setting.source.overlap, dtype=float), np.asarray(setting.source.gram, dtype=float)
+    overlap, norm2 = source_moments(setting)
+    return overlap[..., None], norm2[..., None, None]

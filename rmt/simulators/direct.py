@@ -16,13 +16,16 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import check_jobs, run, stream
+from rmt.losses import only_square
 from rmt.scores.estimates import RegressionSimulation, Simulation
 from rmt.settings.isotropic import Transfer
 from rmt.settings.regression import Regression
-from rmt.simulators.drawing import Drawing
+from rmt.simulators.drawing import Drawing, Order
 from rmt.simulators.exact import check_draws, single_setting, source_basis
 from rmt.simulators.noise import Noise, Sampler, noise_law
 
+#: An array of NumPy or of torch.
+Array = Any
 #: Numbers that torch may hold in the samples of one batch of draws (of at most 16).
 BATCH_NUMBERS = 1e8
 
@@ -171,23 +174,40 @@ def check_device(backend: str, device: str | None) -> None:
         raise ValueError(f"device={device!r} is not to be had here by torch; give cpu, or run where it is") from None
 
 
+def regression(setting: Regression, order: Order) -> Drawing:
+    """Square-loss fits, whose risks give every α."""
+    only_square(setting, order.loss)
+    order.without_alpha(setting)
+    order.only_direct(setting)
+    return draw_regression(setting, order.draws, order.seed, **order.options)
+
+
 def simulate_regression(setting: Regression, draws: int, seed: int = 0, *, n_jobs: int = 1) -> RegressionSimulation:
     """Simulate a scalar :class:`rmt.Regression`: fit on fresh Gaussian inputs, exact risk of each fit."""
+    drawing = draw_regression(setting, draws, seed, n_jobs=n_jobs)
+    return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
+
+
+def draw_regression(setting: Regression, draws: int, seed: int = 0, *, n_jobs: int = 1) -> Drawing:
+    """The blocks of :func:`simulate_regression`, as they are made."""
     if setting.shape:
         raise ValueError(f"a simulation takes one setting, got arrays of shape {setting.shape}; use rmt.run_sweep")
-    draws = _checks.whole("draws", draws)
-    seed = _checks.whole("seed", seed, low=0)
+    draws, seed = _checks.whole("draws", draws), _checks.whole("seed", seed, low=0)
     pieces = [(setting, seed, range(start, min(start + 16, draws))) for start in range(0, draws, 16)]
-    rows = np.concatenate(list(run(_regression_draws, pieces, n_jobs=n_jobs)))
-    return RegressionSimulation(rows=rows, noise2=setting.outputs * float(setting.noise) ** 2)
+
+    def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> RegressionSimulation:
+        rows = np.concatenate([part[0] for part in parts])[:count]
+        return RegressionSimulation(rows=rows, noise2=setting.outputs * float(setting.noise) ** 2)
+
+    return Drawing(run(_regression_draws, pieces, n_jobs=n_jobs), finish)
 
 
-def _regression_draws(piece: tuple[Regression, int, range]) -> FloatArray:
+def _regression_draws(piece: tuple[Regression, int, range]) -> tuple[FloatArray]:
     from threadpoolctl import threadpool_limits
 
     setting, seed, indices = piece
     with threadpool_limits(limits=1, user_api="blas"):
-        return np.stack([_regression_draw(setting, stream(seed, index)) for index in indices])
+        return (np.stack([_regression_draw(setting, stream(seed, index)) for index in indices]),)
 
 
 def _regression_draw(setting: Regression, rng: np.random.Generator) -> FloatArray:
@@ -202,7 +222,7 @@ def _regression_draw(setting: Regression, rng: np.random.Generator) -> FloatArra
     return np.stack([np.sum(fixed**2, 0), -2.0 * np.sum(fixed * moving, 0), np.sum(moving**2, 0)], axis=1)
 
 
-def ridge_columns(xp: Any, samples: Any, labels: Any, sources: Any, gammas: FloatArray) -> Any:
+def ridge_columns(xp: Any, samples: Array, labels: Array, sources: Array, gammas: FloatArray) -> Array:
     """Columns of the fine-tuned weights: ``(S+γ)⁻¹Xᵀy/n`` of each label column and ``γ(S+γ)⁻¹w̃`` of each source.
 
     Args:
@@ -223,7 +243,7 @@ def ridge_columns(xp: Any, samples: Any, labels: Any, sources: Any, gammas: Floa
         right = join([samples.mT @ labels / n, sources], -1)
     t = labels.shape[-1]
 
-    def scaled(gamma: float, columns: Any) -> Any:
+    def scaled(gamma: float, columns: Array) -> Array:
         return columns if dual else join([columns[..., :t], gamma * columns[..., t:]], -1)
 
     if len(gammas) == 1:
@@ -299,7 +319,7 @@ class _Plan:
         fresh = self._samples(engine, self.test_points, mean, 0.0)
         return c, V, engine.numpy(fresh[:, None] @ weights)
 
-    def _means(self, engine: _Engine, p: int) -> tuple[Any, Any]:
+    def _means(self, engine: _Engine, p: int) -> tuple[Array, Array]:
         """Target mean (B, p) and source weights (B, p, K)."""
         setting = self.setting
         count = 2 if setting.source is None or setting.source.count is None else setting.source.count + 1
@@ -315,7 +335,7 @@ class _Plan:
         mean = along * basis[..., 0] + np.sqrt(max(m2 - along**2, 0.0)) * basis[..., 1]
         return engine.array(mean), self._ridge_source(engine, engine.array(mu * basis[..., 0]))[..., None]
 
-    def _ridge_source(self, engine: _Engine, mean: Any) -> Any:
+    def _ridge_source(self, engine: _Engine, mean: Array) -> Array:
         """(B, p) ridge weights fitted on N fresh source samples (their limit for N = ∞)."""
         setting = self.setting
         gamma, flips = float(setting.gamma_source), float(setting.label_noise_source)
@@ -330,7 +350,7 @@ class _Plan:
         nothing = engine.array(np.zeros((self.batch, samples.shape[2], 0)))
         return ridge_columns(engine.xp, samples, ones, nothing, np.array([gamma]))[:, 0, :, 0]
 
-    def _samples(self, engine: _Engine, count: int, mean: Any, flips: float) -> Any:
+    def _samples(self, engine: _Engine, count: int, mean: Array, flips: float) -> Array:
         """(B, count, p) signed samples: label times (label's mean + noise), labels flipped with probability flips."""
         noise = engine.noise((self.batch, count, mean.shape[1]))
         if self.root is not None:
@@ -341,7 +361,7 @@ class _Plan:
             noise *= engine.array(signs)
         return noise
 
-    def _colour(self, engine: _Engine, rows: Any) -> Any:
+    def _colour(self, engine: _Engine, rows: Array) -> Array:
         root = engine.array(self.root)
         return rows * root if root.ndim == 1 else rows @ root
 
@@ -358,7 +378,7 @@ class _Engine:
             self.xp = torch
             self.generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
 
-    def noise(self, shape: tuple[int, ...]) -> Any:
+    def noise(self, shape: tuple[int, ...]) -> Array:
         """Noise times a random label: y·z has the law of z only where that law is symmetric."""
         if self.device is not None and self.law.gaussian:
             return self.xp.randn(shape, generator=self.generator, device=self.device, dtype=self.xp.float64)
@@ -371,7 +391,7 @@ class _Engine:
             noise = noise * (self.rng.integers(0, 2, size=(*shape[:-1], 1)) * 2.0 - 1.0)
         return self.array(noise)
 
-    def array(self, values: Any) -> Any:
+    def array(self, values: Array) -> Array:
         """``values`` on the device."""
         return values if self.device is None else self.xp.as_tensor(np.ascontiguousarray(values), device=self.device)
 

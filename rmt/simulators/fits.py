@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import stream
-from rmt.losses import find_loss
+from rmt.kinds import Setting
+from rmt.losses import SQUARE, Loss, find_loss, only_square
 from rmt.scores.estimates import Comparison, Estimate, Simulation, mean_estimate
 from rmt.scores.score import Score
-from rmt.simulators.drawing import Drawing
+from rmt.simulators.drawing import Drawing, Order
 from rmt.simulators.model import model_of
 
 #: Draws are fitted in blocks of about this many numbers of training data.
@@ -77,7 +78,31 @@ class FitSimulation:
         )
 
 
-def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> FitSimulation:
+def every_alpha(setting: Setting, order: Order) -> Drawing:
+    """Where the test law is one Gaussian, square-loss fits give every α; other losses are fitted at given α."""
+    if find_loss(order.loss) is not SQUARE:
+        return given_alpha(setting, order)
+    order.without_alpha(setting)
+    order.fitted(setting)
+    return draw_affine(setting, order.draws, order.seed)
+
+
+def given_alpha(setting: Setting, order: Order) -> Drawing:
+    """Fits at the scales that were given."""
+    find_loss(order.loss)
+    order.fitted(setting)
+    return draw_fits(setting, order.scales(setting), order.draws, order.seed, loss=order.loss)
+
+
+def square_only(setting: Setting, order: Order) -> Drawing:
+    """Square-loss fits, which give every α."""
+    only_square(setting, order.loss)
+    return every_alpha(setting, order)
+
+
+def simulate_fits(
+    setting: Setting, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Loss | str = "square"
+) -> FitSimulation:
     """Fit adapters on ``draws`` independent samples of ``setting`` at each scale.
 
     Args:
@@ -99,7 +124,7 @@ def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, 
     return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
 
 
-def draw_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> Drawing:
+def draw_fits(setting: Setting, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Loss | str = "square") -> Drawing:
     """The blocks of :func:`simulate_fits`, fitted one after the other as they are asked for."""
     scales = _checks.finite("alpha", alpha)
     draws, seed, loss = _checks.whole("draws", draws), _checks.whole("seed", seed, low=0), find_loss(loss)
@@ -125,13 +150,13 @@ def draw_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss
     return Drawing(pieces, finish)
 
 
-def draw_affine(setting: Any, draws: int, seed: int = 0) -> Drawing:
+def draw_affine(setting: Setting, draws: int, seed: int = 0) -> Drawing:
     """Square-loss fits of a setting with one Gaussian class, in coordinates: (c, V) of every draw, for every α."""
     draws, seed, model = _checks.whole("draws", draws), _checks.whole("seed", seed, low=0), model_of(setting)
     if model.gamma <= 0 and model.filter is None:
         raise ValueError("gamma must be > 0 in a simulation of fits; give a small one for the limit")
     block = max(1, _BLOCK // (model.n * model.p))
-    base = getattr(setting, "base", setting)
+    base: Any = getattr(setting, "base", setting)
 
     def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> Simulation:
         c, V, *points = (np.concatenate([part[i] for part in parts])[:count] for i in range(len(parts[0])))

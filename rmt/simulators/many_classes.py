@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray, IntArray
 from rmt._parallel import stream
+from rmt.losses import Loss
 from rmt.scores.estimates import Comparison, Estimate, mean_estimate
 from rmt.scores.solved import ConvergenceError
 from rmt.settings.many_classes import MulticlassTransfer
-from rmt.simulators.drawing import Drawing
+from rmt.simulators.drawing import Drawing, Order
 
 #: Fresh scores a class on which the accuracy of a fit is counted; they are drawn in ℝᴷ, where their law is Gaussian.
 _FRESH = 4000
@@ -64,6 +65,13 @@ class MulticlassSimulation:
             doubled=None if doubled is None else {"accuracy": doubled.accuracy},
             allowance=allowance / self.p,
         )
+
+
+def classes(setting: MulticlassTransfer, order: Order) -> Drawing:
+    """Fits at the scales that were given, one score a class."""
+    order.fitted(setting)
+    loss = order.loss.name if isinstance(order.loss, Loss) else order.loss
+    return draw_classes(setting, order.scales(setting), order.draws, order.seed, loss=loss)
 
 
 def draw_classes(setting: MulticlassTransfer, alpha: ArrayLike, draws: int, seed: int, *, loss: str) -> Drawing:

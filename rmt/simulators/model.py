@@ -12,6 +12,7 @@ from scipy.special import ndtr
 
 from rmt._checks import FloatArray
 from rmt.features import RandomFeatures
+from rmt.kinds import Setting, kind_of, named
 from rmt.losses import SQUARE, Loss
 from rmt.settings.classes import ClassTransfer
 from rmt.settings.elliptical import EllipticalTransfer
@@ -244,57 +245,75 @@ class FeatureModel(Model):
         return fitted
 
 
-def model_of(setting: Any) -> Model:
-    """The model behind a setting of any type.
+def model_of(setting: Setting) -> Model:
+    """The model behind a setting of any kind.
 
     Raises:
-        ValueError: arrays of settings, or a type without a model.
+        ValueError: arrays of settings, or a kind without a model.
     """
-    if getattr(setting, "shape", ()):
+    kind = kind_of(setting)
+    if kind is None or not kind.model:
+        raise ValueError(f"the simulators have no model for {type(setting).__name__}")
+    if setting.shape:
         raise ValueError(f"a simulation takes one setting, got arrays of shape {setting.shape}; use rmt.run_sweep")
-    if isinstance(setting, Transfer):
-        return model_of(explicit(setting))
-    if isinstance(setting, RandomFeatures):
-        linear = model_of(setting.linear)
-        return FeatureModel(
-            linear.n, linear.gamma, linear.classes, linear.sources, linear.label_noise, features=setting
-        )
-    if isinstance(setting, GaussianTransfer):
-        only = Component(np.asarray(setting.mean, dtype=float), setting.spectrum, 1.0, 1.0)
-        return Model(
-            n=int(setting.n),
-            gamma=float(setting.gamma),
-            classes=(only,),
-            sources=setting.sources,
-            label_noise=float(setting.label_noise),
-        )
-    if isinstance(setting, ClassTransfer):
-        labels, means = np.asarray(setting.labels, dtype=float), np.asarray(setting.means, dtype=float)
-        classes = tuple(
-            Component(label * mean, spectrum, float(label), float(weight))
-            for label, mean, spectrum, weight in zip(labels, means, setting.spectra, setting.shares, strict=True)
-        )
-        return Model(
-            n=int(setting.n),
-            gamma=float(setting.gamma),
-            classes=classes,
-            sources=(setting.source,),
-            intercept=setting.intercept,
-            label_noise=float(setting.label_noise),
-        )
-    if isinstance(setting, EllipticalTransfer):
-        return _with(model_of(setting.base), scales=_scale_sampler(setting), law=setting.law)
-    if isinstance(setting, SubspaceTransfer):
-        if setting.rank is not None:
-            return _with(model_of(setting.base), rank=int(setting.rank))
-        return _with(model_of(setting.base), basis=np.asarray(setting.basis, dtype=float))
-    if isinstance(setting, FilteredTransfer):
-        return _with(model_of(setting.base), filter=setting.filter)
-    raise ValueError(f"the simulators have no model for {type(setting).__name__}")
+    return named(kind.model)(setting)
 
 
-def _with(model: Model, **changes: Any) -> Model:
-    return replace(model, **changes)
+def isotropic(setting: Transfer) -> Model:
+    """Isotropic noise, in coordinates."""
+    return gaussian(explicit(setting))
+
+
+def gaussian(setting: GaussianTransfer) -> Model:
+    """One class."""
+    only = Component(np.asarray(setting.mean, dtype=float), setting.spectrum, 1.0, 1.0)
+    return Model(
+        n=int(setting.n),
+        gamma=float(setting.gamma),
+        classes=(only,),
+        sources=setting.sources,
+        label_noise=float(setting.label_noise),
+    )
+
+
+def random_features(setting: RandomFeatures) -> FeatureModel:
+    """Drawn as they are; sizes and sources are those of the linear equivalent."""
+    linear = model_of(setting.linear)
+    return FeatureModel(linear.n, linear.gamma, linear.classes, linear.sources, linear.label_noise, features=setting)
+
+
+def classes(setting: ClassTransfer) -> Model:
+    """Classes that differ."""
+    labels, means = np.asarray(setting.labels, dtype=float), np.asarray(setting.means, dtype=float)
+    components = tuple(
+        Component(label * mean, spectrum, float(label), float(weight))
+        for label, mean, spectrum, weight in zip(labels, means, setting.spectra, setting.shares, strict=True)
+    )
+    return Model(
+        n=int(setting.n),
+        gamma=float(setting.gamma),
+        classes=components,
+        sources=(setting.source,),
+        intercept=setting.intercept,
+        label_noise=float(setting.label_noise),
+    )
+
+
+def elliptical(setting: EllipticalTransfer) -> Model:
+    """The base with a scale for every sample."""
+    return replace(model_of(setting.base), scales=_scale_sampler(setting), law=setting.law)
+
+
+def subspace(setting: SubspaceTransfer) -> Model:
+    """The base with a confined adapter."""
+    if setting.rank is not None:
+        return replace(model_of(setting.base), rank=int(setting.rank))
+    return replace(model_of(setting.base), basis=np.asarray(setting.basis, dtype=float))
+
+
+def filtered(setting: FilteredTransfer) -> Model:
+    """The base trained by a filter."""
+    return replace(model_of(setting.base), filter=setting.filter)
 
 
 def _scale_sampler(setting: EllipticalTransfer) -> Callable[[Generator, tuple[int, ...]], FloatArray]:

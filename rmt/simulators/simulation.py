@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,19 +13,18 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import check_jobs, run, stream
-from rmt.features import RandomFeatures
-from rmt.losses import SQUARE, find_loss
-from rmt.scores.estimates import Simulation
-from rmt.settings.classes import ClassTransfer
-from rmt.settings.elliptical import EllipticalTransfer
-from rmt.settings.filters import FilteredTransfer
-from rmt.settings.gaussian import GaussianTransfer
+from rmt.kinds import KINDS, Setting, kind_of, named
+from rmt.losses import SQUARE, Loss, find_loss
+from rmt.scores.estimates import RegressionSimulation, Simulation
 from rmt.settings.isotropic import Transfer
 from rmt.settings.many_classes import MulticlassTransfer
 from rmt.settings.regression import Regression
-from rmt.settings.subspace import SubspaceTransfer
-from rmt.simulators.drawing import Drawing
+from rmt.simulators.drawing import Drawing, Order
 from rmt.simulators.exact import check_draws, draw_block, single_setting
+
+if TYPE_CHECKING:
+    from rmt.simulators.fits import FitSimulation
+    from rmt.simulators.many_classes import MulticlassSimulation
 
 
 def block_size(setting: Transfer) -> int:
@@ -34,13 +33,57 @@ def block_size(setting: Transfer) -> int:
     return int(np.clip(400_000 // min(sizes), 50, 1000))
 
 
+@overload
 def simulate(
-    setting: Any,
+    setting: Regression,
     draws: int = 1000,
     seed: int = 0,
     *,
     method: str | None = None,
-    loss: Any = "square",
+    loss: Loss | str = "square",
+    alpha: None = None,
+    **options: Any,
+) -> RegressionSimulation: ...
+@overload
+def simulate(
+    setting: MulticlassTransfer,
+    draws: int = 1000,
+    seed: int = 0,
+    *,
+    method: str | None = None,
+    loss: Loss | str = "square",
+    alpha: ArrayLike,
+    **options: Any,
+) -> MulticlassSimulation: ...
+@overload
+def simulate(
+    setting: Setting,
+    draws: int = 1000,
+    seed: int = 0,
+    *,
+    method: str | None = None,
+    loss: Loss | str = "square",
+    alpha: None = None,
+    **options: Any,
+) -> Simulation: ...
+@overload
+def simulate(
+    setting: Setting,
+    draws: int = 1000,
+    seed: int = 0,
+    *,
+    method: str | None = None,
+    loss: Loss | str = "square",
+    alpha: ArrayLike,
+    **options: Any,
+) -> FitSimulation: ...
+def simulate(
+    setting: Setting,
+    draws: int = 1000,
+    seed: int = 0,
+    *,
+    method: str | None = None,
+    loss: Loss | str = "square",
     alpha: ArrayLike | None = None,
     **options: Any,
 ) -> Any:
@@ -71,74 +114,32 @@ def simulate(
     >>> simulation.compare(rmt.theory(setting), alpha=[0.0, 1.0]).worst < 5
     True
     """
-    from rmt.simulators.direct import simulate_regression
-
-    if isinstance(setting, Regression):
-        _only_square(setting, loss)
-        return simulate_regression(setting, draws, seed, **options)
-    drawing = _drawing(setting, draws, seed, method, loss, alpha, options)
+    drawing = _drawing(setting, draws, seed, method, loss=loss, alpha=alpha, options=options)
     return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
 
 
-def _drawing(
-    setting: Any, draws: int, seed: int, method: str | None, loss: Any, alpha: ArrayLike | None, options: dict[str, Any]
-) -> Drawing:
+def _drawing(setting: Setting, draws: int, seed: int, method: str | None, **asked: Any) -> Drawing:
     """The simulator of a setting and a loss, under way."""
-    from rmt.simulators.direct import draw_direct
-    from rmt.simulators.fits import draw_affine, draw_fits
-    from rmt.simulators.many_classes import draw_classes
-
-    draws = _checks.whole("draws", draws)
-    if not isinstance(setting, _SETTINGS):
-        names = ", ".join(kind.__name__ for kind in _SETTINGS)
+    draws, kind = _checks.whole("draws", draws), kind_of(setting)
+    if kind is None:
+        names = ", ".join(one.__name__ for one in KINDS)
         raise ValueError(f"simulate takes a setting (there is no model for {type(setting).__name__}): {names}")
     if method is not None:
         _checks.one_of("method", method, ("exact", "direct"))
-    if isinstance(setting, MulticlassTransfer):
-        linear, loss = False, getattr(loss, "name", loss)
-    else:
-        loss = find_loss(loss)
-        linear = loss is SQUARE and isinstance(
-            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer | RandomFeatures
-        )
-    if isinstance(setting, FilteredTransfer):
-        _only_square(setting, loss)
-    words = f"a {type(setting).__name__} with loss {getattr(loss, 'name', loss)!r}"
-    if linear and alpha is not None:
-        raise ValueError(f"{words} gives every alpha from the same fits; leave alpha out and ask the result")
-    if isinstance(setting, Transfer) and linear:
-        check_options(method or "exact", options)
-        chosen = draw_direct if method == "direct" else draw_exact
-        return chosen(setting, draws, seed, **options)
-    if method == "exact":
-        raise ValueError(f"method 'exact' samples a Transfer with the square loss; {words} needs method 'direct'")
-    if options:
-        raise ValueError(f"{', '.join(sorted(options))}: options of a Transfer with the square loss, not of {words}")
-    if linear:
-        return draw_affine(setting, draws, seed)
-    if alpha is None:
-        raise ValueError(f"{words} is fitted at given scales; give alpha, for instance alpha=[0, 1, 2]")
-    if isinstance(setting, MulticlassTransfer):
-        return draw_classes(setting, alpha, draws, seed, loss=loss)
-    return draw_fits(setting, alpha, draws, seed, loss=loss)
+    return named(kind.draw)(setting, Order(draws, seed, method, **asked))
 
 
-_SETTINGS = (
-    Transfer,
-    GaussianTransfer,
-    ClassTransfer,
-    MulticlassTransfer,
-    EllipticalTransfer,
-    SubspaceTransfer,
-    FilteredTransfer,
-    RandomFeatures,
-)
+def transfer(setting: Transfer, order: Order) -> Drawing:
+    """With the square loss from the exact law or from data, each for every α; other losses are fitted at given α."""
+    from rmt.simulators.direct import draw_direct
+    from rmt.simulators.fits import given_alpha
 
-
-def _only_square(setting: Any, loss: Any) -> None:
-    """A regression and a filter are square-loss fits by their nature."""
-    if find_loss(loss) is not SQUARE:
-        raise ValueError(f"a {type(setting).__name__} is fitted with loss='square', got {find_loss(loss).name!r}")
+    if find_loss(order.loss) is not SQUARE:
+        return given_alpha(setting, order)
+    order.without_alpha(setting)
+    check_options(order.method or "exact", order.options)
+    draw: Callable[..., Drawing] = draw_direct if order.method == "direct" else draw_exact
+    return draw(setting, order.draws, order.seed, **order.options)
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
@@ -239,15 +240,15 @@ def _exact_block(piece: tuple[Transfer, int, int, FloatArray]) -> tuple[FloatArr
 
 
 def simulate_running(
-    setting: Any,
+    setting: Setting,
     steps: Sequence[int],
     seed: int = 0,
     *,
     method: str | None = None,
-    loss: Any = "square",
+    loss: Loss | str = "square",
     alpha: ArrayLike | None = None,
     **options: Any,
-) -> Iterator[Any]:
+) -> Iterator[Simulation | FitSimulation | MulticlassSimulation | RegressionSimulation]:
     """Yield the simulation after each number of draws in ``steps`` (increasing), for convergence plots.
 
     Each is yielded as soon as its draws are made. Every one extends the one before: nothing is drawn twice, and the
@@ -262,9 +263,7 @@ def simulate_running(
     counts = [_checks.whole("steps", step) for step in steps]
     if not counts or any(later <= earlier for earlier, later in itertools.pairwise(counts)):
         raise ValueError(f"steps must be increasing counts of draws, got {_checks.shown(list(steps))}")
-    if isinstance(setting, Regression):
-        raise ValueError("a Regression is simulated in one go; use rmt.simulate")
-    drawing = _drawing(setting, counts[-1], seed, method, loss, alpha, options)
+    drawing = _drawing(setting, counts[-1], seed, method, loss=loss, alpha=alpha, options=options)
     made: list[tuple[FloatArray, ...]] = []
     for count in counts:
         while sum(map(drawing.size, made)) < count:

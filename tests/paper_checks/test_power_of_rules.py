@@ -27,7 +27,7 @@ def coins(draw: Draw, hard: Any, gain: float) -> Any:
 def glue(draw: Draw, gain: float, name: str = "glue_fair") -> Cells:
     """α-LoRA better by ``gain`` at every rate of the curve."""
     cells: Cells = {}
-    check = CHECKS[f"alpha_lora.{name}"]
+    check: Any = CHECKS[f"alpha_lora.{name}"]
     hard = {task: 0.6 + 0.3 * draw.random(1500) for task in check.study.tasks}
     for name in check.study.cells():
         task, method, step = name.split(".", 2)
@@ -111,7 +111,8 @@ def language(draw: Draw, gain: float) -> Cells:
 
 def digits(draw: Draw, gain: float) -> Cells:
     cells = {}
-    for name in CHECKS["alpha_lora.digits_alpha_star"].cells(None):
+    check: Any = CHECKS["alpha_lora.digits_alpha_star"]
+    for name in check.cells(None):
         sizes = [{"n": n, "alpha_star": 0.3, "best": [95.0, 0.1]} for n in (10, 40)]
         cells[name] = {"sizes": [{**s, "gain": [100 * gain + 0.05 * draw.standard_normal(), 0.05]} for s in sizes]}
     return cells

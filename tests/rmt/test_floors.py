@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import rmt
+from rmt.kinds import KINDS, named
 
 PACKAGE = Path(rmt.__file__).parent
 GROUND = {"_checks", "_files", "_html", "_parallel"}
@@ -19,19 +20,21 @@ FLOORS = {
     "fixed_point": {"resolvent"},
     "losses": GROUND,
     "settings": {*GROUND, "resolvent", "losses"},
+    "kinds": {"features", "settings"},
     "scores": {*GROUND, "losses", "settings"},
     "linear": {*GROUND, "losses", "resolvent", "settings", "scores"},
     "convex": {*GROUND, "losses", "resolvent", "settings", "scores"},
     "beyond": {*GROUND, "losses", "resolvent", "settings", "scores", "linear", "convex"},
-    "predict": {*GROUND, "losses", "settings", "scores", "features", "linear", "convex", "beyond"},
+    "predict": {*GROUND, "losses", "features", "kinds", "settings", "scores", "linear", "convex", "beyond"},
     "questions": {*GROUND, "losses", "resolvent", "settings", "scores", "predict"},
     "features": {*GROUND, "settings"},
     "simulators": {
         *GROUND,
         "losses",
         "settings",
-        "scores",
         "features",
+        "kinds",
+        "scores",
     },  # no theory: what they check shares no formula with them
     "choosing": {*GROUND, "settings", "scores"},
     "symbolic": {*GROUND},
@@ -91,6 +94,18 @@ def test_every_module_stands_on_a_floor():
 def test_nothing_points_upward(path):
     beyond = imported(path) - FLOORS[floor_of(path)] - {floor_of(path)}
     assert not beyond, f"{path.name} imports {beyond}"
+
+
+def test_a_kind_of_setting_names_the_functions_of_its_floors():
+    """Names in a table are imports, too: what simulates a setting is no theory, what predicts it no simulator."""
+    for kind in KINDS.values():
+        assert floor_of_name(kind.theory) in THEORY
+        assert {floor_of_name(name) for name in (kind.draw, kind.model) if name} == {"simulators"}
+        assert all(callable(named(name)) for name in (kind.theory, kind.draw, kind.model) if name)
+
+
+def floor_of_name(function: str) -> str:
+    return function.partition(":")[0].split(".")[0]
 
 
 def test_no_room_bears_the_name_of_a_function_and_none_is_crowded():

@@ -55,8 +55,9 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Vtab):
-    """Pictures of one's own; the fields are the keys of ``[task]`` with ``name = "images"``; those that are not
-    listed here are `Vtab`'s.
+    """Pictures of one's own; the fields are the keys of ``[task]`` with ``name = "images"``.
+
+    Those that are not listed here are `Vtab`'s.
 
     Args:
         layout: "folders": `folder` holds one folder of pictures a class, or ``train/`` and, if there are any,

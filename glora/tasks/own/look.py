@@ -160,7 +160,7 @@ def _are_numbers(numbers: Sequence[float | None]) -> bool:
 
 
 def _pooling(model: str) -> str | None:
-    """ "mean" for a checkpoint that has no head, None where it cannot be seen."""
+    """The pooling "mean" for a checkpoint that has no head, None where it cannot be seen."""
     try:
         kinds = json.loads(Path(model, "config.json").read_text(encoding="utf-8")).get("architectures") or []
     except (OSError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from glora.tasks.base import Batch
 from glora.tasks.hub import check_revision, from_hub
 from glora.tasks.rows import expand
 from glora.tasks.text.loading import check_inputs, gguf_options, load_tokenizer, loading, quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: Label of a token that no loss is taken of.
 IGNORED = -100
@@ -153,7 +156,7 @@ class CausalTask:
         return found
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
         return load_tokenizer(self._model_path, self.gguf_file, self.revision)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from glora.tasks.hub import from_hub
 from glora.tasks.text.loading import load_tokenizer, loading, quiet
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import SequenceClassifierOutput
 
 #: A part of a pretrained model that many checkpoints lack, because their training did not need it.
 POOLER = "pooler"
@@ -31,7 +34,7 @@ class MeanPooledClassifier(nn.Module):
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # its output is not used, so nothing in it could learn
 
-    def forward(self, attention_mask: Tensor, **inputs: Tensor) -> Any:
+    def forward(self, attention_mask: Tensor, **inputs: Tensor) -> SequenceClassifierOutput:
         """Logits (batch, labels) as ``.logits``, as transformers' classifiers give them."""
         from transformers.modeling_outputs import SequenceClassifierOutput
 

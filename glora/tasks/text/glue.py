@@ -24,8 +24,11 @@ from glora.tasks.text.sequences import SequenceTask
 
 @dataclass(frozen=True)
 class GlueSpec:
-    """One GLUE task: its text columns, the names of its labels (none: a regression on 0–5), its metrics (the
-    first is the main one), and the names of its development files."""
+    """One GLUE task: its text columns, labels, metrics and files.
+
+    The names of its labels (none: a regression on 0–5), its metrics (the first is the main one), and the names of its
+    development files.
+    """
 
     columns: tuple[str, ...]
     labels: tuple[str, ...]

@@ -21,8 +21,9 @@ from glora.tasks.text.packing import check_packable, pack
 
 @dataclass(frozen=True, kw_only=True)
 class Instruct(CausalTask):
-    """Instruction tuning; the fields are the keys of ``[task]`` with ``name = "instruct"``. See
-    `glora.tasks.base.Task`, and `glora.tasks.text.causal.CausalTask` for ``model`` and ``gguf_file``.
+    """Instruction tuning; the fields are the keys of ``[task]`` with ``name = "instruct"``.
+
+    See `glora.tasks.base.Task`, and `glora.tasks.text.causal.CausalTask` for ``model`` and ``gguf_file``.
 
     Args:
         file: JSONL with the columns instruction, output and (optional) input.

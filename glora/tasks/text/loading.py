@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from glora.tasks.hub import from_hub
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: A tokenizer with fewer tokens, special ones not counted, has lost its vocabulary.
 FEWEST_TOKENS = 10
@@ -96,7 +99,7 @@ def _first_position(table: nn.Embedding) -> int:
     return int(getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1))
 
 
-def _sketch(name: str, revision: str | None) -> Any:
+def _sketch(name: str, revision: str | None) -> PreTrainedModel:
     """The model without weights."""
     import transformers
 
@@ -119,7 +122,7 @@ def gguf_options(gguf_file: str | None) -> dict[str, str]:
     return {"gguf_file": gguf_file}
 
 
-def load_tokenizer(name: str, gguf_file: str | None = None, revision: str | None = None) -> Any:
+def load_tokenizer(name: str, gguf_file: str | None = None, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:

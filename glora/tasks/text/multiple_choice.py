@@ -22,8 +22,7 @@ TEMPLATES = ("question", "chat")
 
 @dataclass(frozen=True)
 class Question:
-    """A question: one sequence a choice, all with the same prompt, the length of each choice in bytes, and which is
-    right."""
+    """A question: one sequence a choice, all with the same prompt, their lengths in bytes, and which is right."""
 
     choices: tuple[Example, ...]
     lengths: tuple[int, ...]
@@ -32,8 +31,9 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice(CausalTask):
-    """Multiple choice; the fields are the keys of ``[task]`` with ``name = "multiple_choice"``. See
-    `glora.tasks.base.Task`, and `glora.tasks.text.causal.CausalTask` for ``model`` and ``gguf_file``.
+    """Multiple choice; the fields are the keys of ``[task]`` with ``name = "multiple_choice"``.
+
+    See `glora.tasks.base.Task`, and `glora.tasks.text.causal.CausalTask` for ``model`` and ``gguf_file``.
 
     Training, where there is a training file, raises the likelihood of right answers; a search compares subnets by it.
 
@@ -171,7 +171,7 @@ class MultipleChoice(CausalTask):
         model.train(training)
         return [found[i] for i in range(len(questions))]
 
-    def correct(self, model: nn.Module, split: str, *, per_byte: bool = True, batch_size: int = 32) -> list[bool]:
+    def right_answers(self, model: nn.Module, split: str, *, per_byte: bool = True, batch_size: int = 32) -> list[bool]:
         """Which questions are answered rightly, by likelihood per byte or by plain likelihood."""
         return self._right(split, self.likelihoods(model, split, batch_size=batch_size), per_byte)
 
@@ -182,8 +182,10 @@ class MultipleChoice(CausalTask):
         ]
 
     def metrics(self, model: nn.Module, split: str, *, batch_size: int = 32) -> dict[str, float]:
-        """Accuracy in percent, by likelihood per byte and by plain likelihood, the first with its bootstrap 95 %
-        interval, and that of guessing."""
+        """Accuracy in percent, by likelihood per byte and by plain likelihood, and that of guessing.
+
+        The first has its bootstrap 95 % interval.
+        """
         questions = self._questions(split)
         likelihoods = self.likelihoods(model, split, batch_size=batch_size)
         per_byte, plain = (self._right(split, likelihoods, way) for way in (True, False))

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 
 class SequenceTask:
-    """Batches, model, loss and metrics of a task on texts. A subclass is a frozen dataclass with the fields below,
-    and says `columns`, `class_names`, `metric_names` and `_rows`.
+    """Batches, model, loss and metrics of a task on texts.
+
+    A subclass is a frozen dataclass with the fields below, and says `columns`, `class_names`, `metric_names` and
+    `_rows`.
 
     Attributes:
         model: hub name or folder of a transformers encoder or decoder; ``$VARIABLES`` are replaced.

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glora.tasks.vision.images import NORMALISATIONS, Pixels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: Mean and standard deviation of ImageNet's channels: empty corners get the mean, as in timm, and boxes noise like it.
 _MEAN, _SPREAD = (255 * np.array(values) for values in NORMALISATIONS["imagenet"])
@@ -105,7 +108,7 @@ def _noise(height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint
     return (_MEAN + _SPREAD * rng.standard_normal((height, width, 3))).round().clip(0, 255).astype(np.uint8)
 
 
-def _affine(image: Any, *matrix: float) -> Any:
+def _affine(image: Image, *matrix: float) -> Image:
     from PIL import Image
 
     return image.transform(
@@ -113,8 +116,8 @@ def _affine(image: Any, *matrix: float) -> Any:
     )
 
 
-def _enhance(name: str) -> Callable[[Any, float, int], Any]:
-    def change(image: Any, magnitude: float, sign: int) -> Any:
+def _enhance(name: str) -> Callable[[Image, float, int], Image]:
+    def change(image: Image, magnitude: float, sign: int) -> Image:
         from PIL import ImageEnhance
 
         return getattr(ImageEnhance, name)(image).enhance(1 + sign * 0.9 * magnitude)
@@ -122,8 +125,8 @@ def _enhance(name: str) -> Callable[[Any, float, int], Any]:
     return change
 
 
-def _ops(name: str, argument: Callable[[float], int] | None = None) -> Callable[[Any, float, int], Any]:
-    def change(image: Any, magnitude: float, sign: int) -> Any:
+def _ops(name: str, argument: Callable[[float], int] | None = None) -> Callable[[Image, float, int], Image]:
+    def change(image: Image, magnitude: float, sign: int) -> Image:
         from PIL import ImageOps
 
         function = getattr(ImageOps, name)
@@ -132,14 +135,14 @@ def _ops(name: str, argument: Callable[[float], int] | None = None) -> Callable[
     return change
 
 
-def _rotate(image: Any, magnitude: float, sign: int) -> Any:
+def _rotate(image: Image, magnitude: float, sign: int) -> Image:
     from PIL import Image
 
     return image.rotate(30 * magnitude * sign, resample=Image.Resampling.BICUBIC, fillcolor=_GREY)
 
 
 #: The fifteen operations in their "increasing" form: a larger magnitude changes more.
-_OPERATIONS: dict[str, Callable[[Any, float, int], Any]] = {
+_OPERATIONS: dict[str, Callable[[Image, float, int], Image]] = {
     "autocontrast": _ops("autocontrast"),
     "equalize": _ops("equalize"),
     "invert": _ops("invert"),

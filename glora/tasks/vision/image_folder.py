@@ -216,8 +216,10 @@ class Vtab:
 
     @cached_property
     def _class_numbers(self) -> dict[str, int] | None:
-        """Number of each class by its name, for folders of classes: one numbering for all splits and shifts, because
-        a split may lack a class. None where the names are not known."""
+        """Number of each class by its name, for folders of classes; None where the names are not known.
+
+        One numbering for all splits and shifts, because a split may lack a class.
+        """
         names = folder_names(Path(self.folder) / "train") if self.layout == "folders" else class_names(self.folder)
         return None if names is None else {name: number for number, name in enumerate(names)}
 

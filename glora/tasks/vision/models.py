@@ -9,8 +9,6 @@ used.  The same two names, ``backbone`` and ``head``, stand in every configurati
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.hub import check_revision, from_hub
+from glora.tasks.text.loading import quiet
 from glora.tasks.vision.stochastic_depth import add_stochastic_depth
 
 #: Last parts of the names of class tokens in transformers' models.
@@ -130,22 +129,6 @@ def load_classifier(
         ) from error
     add_stochastic_depth(backbone, drop_path, name)
     return wrap(backbone, classes, side=side, generator=generator, name=name)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bar, and no report about heads and poolers that are replaced anyway."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def wrap(

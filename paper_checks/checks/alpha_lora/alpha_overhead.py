@@ -13,6 +13,7 @@ import glora
 from glora import presets
 from glora.runs.settings import AlphaSettings
 from paper_checks.core import Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.statistics.threads import one_thread
 from paper_checks.statistics.timing import ratio_error
 
 if TYPE_CHECKING:
@@ -101,12 +102,11 @@ def _parameters() -> Figures:
     }
 
 
+@one_thread()
 def _time(seed: int, rounds: int) -> Figures:
     """Interleaved training steps on two of roberta-base's twelve layers, CPU time on one thread."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, 1000, (8, 64), generator=generator)
     labels = torch.randint(0, 2, (8,), generator=generator)
@@ -133,15 +133,12 @@ def _time(seed: int, rounds: int) -> Figures:
     except ImportError:
         pass  # PEFT's column is left out
     times: list[list[float]] = [[] for _ in steps]
-    try:
-        for index in range(rounds + 1):
-            for which in np.roll(np.arange(len(steps)), index):
-                start = time.process_time()
-                steps[which]()
-                if index:  # the first round warms up
-                    times[which].append(time.process_time() - start)
-    finally:
-        torch.set_num_threads(threads)
+    for index in range(rounds + 1):
+        for which in np.roll(np.arange(len(steps)), index):
+            start = time.process_time()
+            steps[which]()
+            if index:  # the first round warms up
+                times[which].append(time.process_time() - start)
     lora = median(times[0])
     return {
         "ratio": median(times[1]) / lora,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.synthetic import ALLOWANCE_IN_WORDS, Z_LIMIT, z_score
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BATCH = 30  # settings a cell
 SCALES = (-1.0, 0.0, 1.0, 3.0)  # and α* itself, clipped to ±5
@@ -64,7 +67,7 @@ class ArbitrarySource(Check):
             (Row("settings within the limit", None, f"{passed} of {len(records)}"), *rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         records = [record for figures in cells.values() for record in figures["settings"]]
         figure, axes = panels(2)
         left, right = axes[0]

@@ -10,22 +10,25 @@ afresh.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.statistics.intervals import mean_stderr
 from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import DomainPair, fresh_splits, ridge_weights
 from rmt.choosing.ridge_path import RidgePath, penalty_grid
 from rmt.datasets import AMAZON
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS, GAMMA_SOURCE = 2000, 1.0
 SIZES = (10, 20, 40, 100, 200)
@@ -102,10 +105,10 @@ class ChooseAlpha(Check):
         ours = {key: np.array([one[key] for one in results]) for key in ("predicted", "low", "high", "alpha", "gamma")}
         real = columns["auto"]
         return {
-            "columns": {name: _summary(values) for name, values in columns.items()}
+            "columns": {name: mean_stderr(values) for name, values in columns.items()}
             | {"hindsight": {"mean": grid.max()}},
-            "predicted": _summary(ours["predicted"]),
-            "prediction_error": _summary(np.abs(ours["predicted"] - real)),
+            "predicted": mean_stderr(ours["predicted"]),
+            "prediction_error": mean_stderr(np.abs(ours["predicted"] - real)),
             "covered": float(np.mean((ours["low"] <= real) & (real <= ours["high"]))),
             "alpha": float(np.median(ours["alpha"])),
             "gamma": float(np.median(ours["gamma"])),
@@ -145,7 +148,7 @@ class ChooseAlpha(Check):
         found = re.search(r"accuracy ([\d.]+) % .*best rival (\S+) ([\d.]+) %", outcome.summary)
         return f"{found[1]} % ({found[2]}: {found[3]} %)" if found else ""
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(2, width=5.4, height=3.6)
         sizes = _sizes(cells)
         shown = ("auto", "source-only", "plain", "cross-validated", "logistic, C = .01", "plugin")
@@ -264,10 +267,6 @@ def _two_class_splits(pair: DomainPair, seed: int, n: int, count: int) -> list[t
     labels = pair.target.labels
     splits = fresh_splits(seed, len(labels), n, 4 * count)
     return [rows for rows in splits if len(set(labels[rows[0]])) == 2][:count]
-
-
-def _summary(values: Any) -> dict[str, float]:
-    return {"mean": float(np.mean(values)), "stderr": float(np.std(values, ddof=1) / math.sqrt(len(values)))}
 
 
 def _mean(cells: Mapping[str, Figures], column: str) -> float:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paper_checks.core import SMALL, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.real_data import LINE, SCALES, TRANSFERS, case, digits_transfer
 from rmt.plot import COLOURS, dots, line, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TOLERANCE = 3.0  # points
 
@@ -53,7 +56,7 @@ class Digits(Check):
             tuple(rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(3, 2, width=3.4, height=2.8)
         for axis, (cell, figures) in zip(axes.flat, cells.items(), strict=False):
             for colour, size in zip(COLOURS, figures["sizes"], strict=False):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from scipy.special import ndtri
 
 from paper_checks.core import SMALL, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.real_data import TRANSFERS, case, digits_transfer
 from rmt.plot import COLOURS, dots, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARGIN = 0.5  #: points of loss that hardly matter
 
@@ -68,7 +71,7 @@ class DigitsAlphaStar(Check):
             summary += f" A loss of {MARGIN:g} points cannot be excluded in {', '.join(close)}; {splits} splits would."
         return Outcome(verdict, summary, tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """The gain of every case."""
         gains = {case(cell, size): size["gain"] for cell, figures in cells.items() for size in figures["sizes"]}
         figure, axes = panels(1, width=6.4, height=3.2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.synthetic import Z_LIMIT, brief, plain
 from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Alignment β → printed α*, printed ᾱ, and the accuracy at α* by the official formula (not printed).
 PAPER = {0.2: (1.64, -1.41, 0.5723), 0.5: (4.13, -0.56, 0.6395), 0.9: (7.53, -0.31, 0.7319)}
@@ -117,7 +120,7 @@ class Figure1(Check):
             tuple(rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(len(cells), width=3.5, height=2.9)
         for axis, figures in zip(axes[0], cells.values(), strict=True):
             curve, measured = figures["curve"], figures["dots"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.synthetic import ALLOWANCE_IN_WORDS, Z_LIMIT, plain, z_score
 from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DIMENSIONS = (2, 20, 200, 2000)  # with n = 200: p/n from .01 to 10
 SAMPLES = 200
@@ -77,7 +80,7 @@ class Figure2(Check):
             tuple(rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(len(cells), width=4.2, height=3.2)
         for axis, (cell, figures) in zip(axes[0], cells.items(), strict=True):
             for colour, curve in zip(COLOURS, figures["curves"], strict=False):

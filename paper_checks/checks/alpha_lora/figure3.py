@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from paper_checks.statistics.intervals import mean_and_error
 from paper_checks.studies.real_data import Adaptation, DomainPair, fresh_splits, paper_splits, ridge_weights
 from rmt.datasets import load_amazon
 from rmt.plot import COLOURS, GREY, dots, legend, line, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TRANSFERS = ("dvd-book", "book-kitchen", "kitchen-elec")
 ROWS, SAMPLES = 2000, 40
@@ -106,7 +109,7 @@ class Figure3(Check):
         )
         return Outcome(verdict, f"{found}.", tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(len(cells), width=3.6, height=3.0)
         for axis, (cell, figures) in zip(axes[0], cells.items(), strict=True):
             if figures["paper_curve"] is not None:

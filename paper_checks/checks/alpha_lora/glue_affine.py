@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from paper_checks.statistics.paired import Paired, answers, paired, paired_value
 from paper_checks.studies.glue.comparison import CLAIMED, MIDDLE
 from paper_checks.studies.glue.comparison import FAIR as STUDY
 from rmt.plot import COLOURS, dots, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: The paper's accuracies on RTE (Fig. 5) by (a, b).
 PAPER = {(1.0, 0.0): 77.62, (0.667, 0.167): 78.34, (0.667, 0.0): 63.5, (1.333, 0.0): 63.2}
@@ -99,7 +102,7 @@ class GlueAffine(Check):
         )
         return Outcome(verdict, " ".join([f"{summary}.", *sentences]), tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Accuracy along a and along b."""
         figure, axes = panels(2, width=4.2, height=3.2)
         for axis, fixed, label in ((axes[0, 0], 1, "factor a (b = 0)"), (axes[0, 1], 0, "shift b (a = 1)")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from paper_checks.core import SMALL, Check, Context, Figures, NotAvailable, Outc
 from paper_checks.studies.glue.comparison import CLAIMED
 from paper_checks.studies.glue.comparison import FAIR as STUDY
 from rmt.plot import COLOURS, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Mean, standard deviation and share below 1 of the paper's trained scales (18,432 on RoBERTa-base).
 PAPER = {"RTE": (0.9975, 0.044, 0.524), "QNLI": (0.9973, 0.157, 0.514), "MNLI": (1.0021, 0.189, 0.505)}
@@ -116,7 +119,7 @@ class GlueAlpha(Check):
             verdict = Verdict.REPRODUCED if all(good) else Verdict.NOT_REPRODUCED
         return Outcome(verdict, " ".join(sentences), tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Mean ± spread of α, matrix by matrix."""
         tasks = {task: figures for task, figures in cells.items() if task != NOISE}
         if not tasks:

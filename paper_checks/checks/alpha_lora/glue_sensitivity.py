@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from paper_checks.studies.glue.comparison import CLAIMED
 from paper_checks.studies.glue.comparison import FAIR as STUDY
 from paper_checks.studies.glue.study import METHODS, train_one
 from rmt.plot import COLOURS, dots, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TASK, SEEDS = "mrpc", 2
 BASE = "base"
@@ -122,7 +125,7 @@ class GlueSensitivity(Check):
         summary += f" To tell changes of {MARGIN:g} nats apart, {needed(MARGIN, widest.parts)}."
         return Outcome(Verdict.UNDECIDED, summary, tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Change of the loss by every variant."""
         gaps = _gaps(_table(cells))
         if not gaps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
 from rmt.datasets import load_amazon
 from rmt.plot import COLOURS, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SETTING: dict[str, Any] = {
     "N": 5000,
@@ -91,7 +94,7 @@ class Histograms(Check):
             tuple(rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(len(SCALES), len(cells), width=3.2, height=2.2)
         grid = np.linspace(-4, 4, 161)
         normal = np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)

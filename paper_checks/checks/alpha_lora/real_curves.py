@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from rmt.choosing.plug_in import PlugIn
 from rmt.datasets import AMAZON, Domain
 from rmt.plot import COLOURS, GREY, dots, line, name_axes, panels
 from rmt.scores.quadratic import QuadraticScore
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GAMMA = 1.0
 SIZES = (20, 100)
@@ -122,7 +125,7 @@ class RealCurves(Check):
                 rows.append(Row(f"{group}: {model}, mean predicted − real (points)", None, bias))
         return Outcome(Verdict.REPRODUCED if met else Verdict.NOT_REPRODUCED, summary, tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         wanted = ("amazon_book-dvd", "amazon_kitchen-elec", *(c for c in cells if not c.startswith("amazon")))
         shown = [cell for cell in wanted if cell in cells][:5]
         figure, axes = panels(len(SIZES), len(shown), width=4.2, height=2.7)

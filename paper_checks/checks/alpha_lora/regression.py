@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.synthetic import Z_LIMIT, plain
 from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: The shapes of the official figure files and of the paper: n, p, d, γ.
 SHAPES = {
@@ -96,7 +99,7 @@ class RegressionRisk(Check):
             tuple(rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(len(cells), width=2.9, height=2.9)
         for axis, figures in zip(axes[0], cells.values(), strict=True):
             for colour, curve in zip(COLOURS, figures["curves"], strict=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.synthetic import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
 from rmt.plot import COLOURS, dots, legend, line, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Target samples of each panel: p < n, p = n (the peak of double descent), p > n.
 SIZES = {"p-below-n": 1200, "p-equals-n": 400, "p-above-n": 100}
@@ -81,7 +84,7 @@ class Regularisation(Check):
             tuple(rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(len(cells), 2, width=3.6, height=2.7)
         for column, figures in zip(axes.T, cells.values(), strict=True):
             for axis, quantity in zip(column, ("accuracy", "second_moment"), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,11 @@ from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.core.outcome import number
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.synthetic import ALLOWANCE_IN_WORDS, Z_LIMIT, brief, plain, z_score
+from rmt.linear.isotropic import IsotropicScore
 from rmt.plot import GREY, dots, legend, line, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIELDS = ("N", "n", "p", "mu", "mu_perp", "beta", "gamma_source", "gamma")
 #: The settings of theory.md §9, E1.
@@ -76,7 +80,7 @@ class RidgeSource(Check):
             tuple(row for figures in settings for row in _setting_rows(figures)),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(3, 2, width=3.7, height=3.0)
         places = [*axes[0], axes[1, 0]]
         for axis, (cell, figures) in zip(places, (i for i in cells.items() if i[0] != "map"), strict=False):
@@ -97,7 +101,7 @@ class RidgeSource(Check):
 
 def _one(setting: rmt.Transfer, draws: int, seed: int) -> Figures:
     """Code, corrected and simulated figures of one setting."""
-    score, code = rmt.theory(setting), CodeFormula(setting)
+    score, code = IsotropicScore(setting), CodeFormula(setting)
     p = int(np.asarray(setting.p))
     gammas = np.append(np.asarray(setting.gamma, dtype=float), SOURCE_ALONE)
     both = rmt.simulate(setting, draws, seed, gamma=gammas)

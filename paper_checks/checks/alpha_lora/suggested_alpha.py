@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.statistics.intervals import interval
 from paper_checks.statistics.power import Part, needed
+from paper_checks.statistics.threads import one_thread
 from rmt.plot import COLOURS, dots, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[Any]
 
@@ -56,20 +60,14 @@ class SuggestedAlpha(Check):
 
     def compute(self, context: Context, cell: str) -> Figures:
         try:
-            import torch
-
             from paper_checks.studies import few_shot
         except ImportError:
             raise NotAvailable("needs torch; pip install 'rescale-and-adapt[hf]'") from None
         name = cell.partition("-")[0]
         seed = context.seed_for(self.id, cell) >> 1  # 31 bits, which every generator takes
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as the BLAS of every cell: sums do not depend on the machine's cores
-        try:
+        with one_thread():  # as the BLAS of every cell: sums do not depend on the machine's cores
             task = few_shot.TASKS[name](context, few_shot.Sizes(*SIZES[name]), seed)
             return _figures(task, seed)
-        finally:
-            torch.set_num_threads(threads)
 
     def judge(self, cells: Mapping[str, Figures]) -> Outcome:
         tasks = list(dict.fromkeys(cell.partition("-")[0] for cell in cells))
@@ -117,7 +115,7 @@ class SuggestedAlpha(Check):
             summary += f"; {needed(mean, [Part('seeds', variance, freedom, seeds_each)])}"
         return Outcome(verdict, summary + ".", tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         tasks = list(dict.fromkeys(cell.partition("-")[0] for cell in cells))
         figure, axes = panels(len(tasks), width=3.6, height=3.0)
         for axis, task in zip(axes[0], tasks, strict=True):

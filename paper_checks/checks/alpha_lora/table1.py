@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import rmt
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.statistics.intervals import mean_stderr
 from paper_checks.studies.code_formula import CodeFormula
 from paper_checks.studies.real_data import (
     Adaptation,
@@ -23,6 +24,9 @@ from paper_checks.studies.real_data import (
 )
 from rmt.datasets import AMAZON, load_amazon
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS = 2000  # N: the source takes its first N rows, which are all of them
 GAMMA = GAMMA_SOURCE = 1.0
@@ -130,7 +134,8 @@ class Table1(Check):
         weights = ridge_weights(pair.source, GAMMA_SOURCE, ROWS)
         options: dict[str, Any] = {"N": ROWS, "gamma_source": GAMMA_SOURCE}
         code = CodeFormula(pair.setting(n, GAMMA, as_in_code=True, **options))
-        corrected = rmt.theory(pair.setting(n, GAMMA, as_in_code=False, **options))
+        setting = pair.setting(n, GAMMA, as_in_code=False, **options)
+        corrected = rmt.theory(setting)
         measured = rmt.theory(pair.measured_setting(n, GAMMA, weights))
         scales = {
             "target-only": 0.0,
@@ -142,7 +147,7 @@ class Table1(Check):
         return {
             "beta": pair.beta,
             "mu": pair.mu,
-            "mu_target": float(np.sqrt(corrected.setting.m2)),
+            "mu_target": float(np.sqrt(setting.m2)),
             "scales": scales,
             "replayed": _replay(pair, weights, n, scales["paper's α*"]),
             # The splits depend on the target and n only: columns are paired across sources too.
@@ -177,7 +182,7 @@ class Table1(Check):
         verdict = Verdict.NOT_REPRODUCED if wrong else Verdict.REPRODUCED
         return Outcome(verdict, f"{found}. {_lessons(cells)}", (*_column_rows(cells), *rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         sizes = sorted({int(cell.rsplit("-n", 1)[1]) for cell in cells})
         figure, axes = panels(1, len(sizes), width=8.2, height=3.3)
         shown = ("plain", "paper's α*", "source-only", "corrected α*", "LOO squared", "oracle (α, γ)")
@@ -240,9 +245,9 @@ def _fresh(pair: DomainPair, weights: Any, n: int, scales: Mapping[str, float], 
     return {
         "columns": {
             name: {
-                **_summary(values),  # differences are paired by split
-                "over_plain": _summary(values - samples["plain"]),
-                "over_paper": _summary(values - samples["paper's α*"]),
+                **mean_stderr(values),  # differences are paired by split
+                "over_plain": mean_stderr(values - samples["plain"]),
+                "over_paper": mean_stderr(values - samples["paper's α*"]),
             }
             for name, values in samples.items()
         },
@@ -252,10 +257,6 @@ def _fresh(pair: DomainPair, weights: Any, n: int, scales: Mapping[str, float], 
         },
         "oracle": {"alpha": CURVE[peak], "joint": [ORACLE_SCALES[scale], ORACLE_GAMMAS[row]]},
     }
-
-
-def _summary(values: Any) -> dict[str, float]:
-    return {"mean": float(np.mean(values)), "stderr": float(np.std(values, ddof=1) / math.sqrt(len(values)))}
 
 
 def _by_size(cells: Mapping[str, Figures]) -> dict[int, dict[str, Figures]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from rmt._parallel import stream
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 from rmt.scores.estimates import Estimate, mean_estimate
 from rmt.simulators.direct import ridge_columns
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: theory.md §7: p = 400, n = 150, γ = .2 and the base source, M = 2.25, ⟨w̃, m⟩ = .6, ‖w̃‖² = .45.
 SETTING = rmt.Transfer(p=400, n=150, gamma=0.2, mu_target=1.5, source=rmt.FixedSource(overlap=0.6, norm2=0.45))
@@ -134,7 +137,7 @@ class Universality(Check):
             tuple(rows),
         )
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         figure, axes = panels(1, width=7.0, height=4.2)
         axis = axes[0, 0]
         names = [cell for cell in CELLS if cell in cells]

@@ -1,5 +1,4 @@
-"""Inclusion of hypothesis classes: each method's functions are among GLoRA's, so its VC dimension is no
-larger."""
+"""Inclusion of hypothesis classes: each method's functions are among GLoRA's, so its VC dimension is no larger."""
 
 from __future__ import annotations
 
@@ -74,8 +73,7 @@ class HypothesisClass(Check):
 
 
 def _dimension(config: LayerConfig, parameters: dict[str, Tensor], seed: int) -> int:
-    """Rank of the derivative of (outputs on random inputs) with respect to all parameters, at a random
-    point."""
+    """Rank of the derivative of (outputs on random inputs) with respect to all parameters, at a random point."""
     import torch
 
     from paper_checks.studies.published import adapted, frozen_layer, inputs

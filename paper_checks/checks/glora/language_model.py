@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from paper_checks.core import SMALL, Check, Context, Figures, NotAvailable, Outc
 from paper_checks.statistics.paired import answers, paired, paired_values
 from paper_checks.statistics.threads import one_thread
 from rmt.plot import COLOURS, dots, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BASE, BASELINE, CLAIMED = "before", "lora", "glora"
 _TARGET = r"(q|v)_proj$"
@@ -117,7 +120,7 @@ class LanguageModel(Check):
             figures["loss"] = task.metrics(model, "test", batch_size=4)["loss"]
             for name in QUESTIONS:
                 asked = MultipleChoice(**model_options, file=str(data / f"{name}.jsonl"), limit=questions)
-                right = asked.correct(model, "test", batch_size=8)
+                right = asked.right_answers(model, "test", batch_size=8)
                 figures[name] = "".join("01"[one] for one in right)
         return figures
 
@@ -152,7 +155,7 @@ class LanguageModel(Check):
         verdict = Verdict.REPRODUCED if low > 0 else Verdict.NOT_REPRODUCED
         return Outcome(verdict, f"{summary}.{text}", tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Accuracy before and after, benchmark by benchmark."""
         figure, axes = panels(1, width=5.4, height=3.2)
         shown = {cell: f for cell, f in cells.items() if ".seed" not in cell or cell.endswith(".seed0")}

@@ -13,6 +13,7 @@ import numpy as np
 import glora
 from glora.config import A_PRODUCTS, all_layer_configs
 from paper_checks.core import Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.statistics.threads import one_thread
 from paper_checks.statistics.timing import ratio_error
 
 EXACT = 1e-6
@@ -114,14 +115,13 @@ def _exactness(seed: int, every: int) -> Figures:
     }
 
 
+@one_thread()
 def _latency(seed: int, rounds: int) -> Figures:
     import torch
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
     torch.manual_seed(seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     base = nn.Sequential(nn.Linear(384, 1536), nn.GELU(), nn.Linear(1536, 384)).eval()
     model = copy.deepcopy(base)
     glora.attach(model, glora.presets.glora(8, steps="raw"))
@@ -129,21 +129,18 @@ def _latency(seed: int, rounds: int) -> Figures:
     x = torch.randn(8, 50, 384)
     flops = []
     times: list[list[float]] = [[], [], []]
-    try:
-        with torch.no_grad():
-            for one in (base, plain):
-                with FlopCounterMode(display=False) as counter:
-                    one(x)
-                flops.append(counter.get_total_flops())
-            for index in range(rounds):
-                # In turn and in changing order; CPU time, so that other programs do not count.
-                for which in np.roll(np.arange(3), index):
-                    one = (base, plain, model)[which]
-                    start = time.process_time()
-                    one(x)
-                    times[which].append(time.process_time() - start)
-    finally:
-        torch.set_num_threads(threads)
+    with torch.no_grad():
+        for one in (base, plain):
+            with FlopCounterMode(display=False) as counter:
+                one(x)
+            flops.append(counter.get_total_flops())
+        for index in range(rounds):
+            # In turn and in changing order; CPU time, so that other programs do not count.
+            for which in np.roll(np.arange(3), index):
+                one = (base, plain, model)[which]
+                start = time.process_time()
+                one(x)
+                times[which].append(time.process_time() - start)
     return {
         "ratio": median(times[1]) / median(times[0]),
         "error": ratio_error(times[1], times[0]),

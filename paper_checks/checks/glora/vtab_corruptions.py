@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from paper_checks.studies.vision.methods import label, style
 from paper_checks.studies.vision.statistics import decide, paired
 from paper_checks.studies.vision.study import CORRUPTED, Study
 from rmt.plot import name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class VtabCorruptions(Study):
@@ -54,7 +57,7 @@ class VtabCorruptions(Study):
             summary += f"; accuracy under corruption differs by {raw.text}, as the clean one does"
         return Outcome(verdict, summary, tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Accuracy of each method under each corruption, mean over seeds; bars: the images' standard error twice."""
         accuracies = _accuracies(_corrupted(cells))
         tasks = sorted({task for task, _ in accuracies})

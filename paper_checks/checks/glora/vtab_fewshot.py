@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from paper_checks.studies.vision.methods import label, style
 from paper_checks.studies.vision.statistics import decide, paired
 from paper_checks.studies.vision.study import Study, answers
 from rmt.plot import legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOTS = (1, 2, 4, 8, 16)
 OWN = "fewown"  #: kind of the cells whose learning rate was chosen at their own number of images
@@ -98,7 +101,7 @@ class VtabFewShot(Study):
             summary += f"; NOT above the linear probe: {below}"
         return Outcome(verdict, summary, tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Test accuracy against images a class; bars are two standard errors over draws."""
         figure, axes = panels(1)
         axis, drawn = axes[0, 0], False

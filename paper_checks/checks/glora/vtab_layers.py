@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from paper_checks.statistics.power import Part, needed
 from paper_checks.studies.vision.balanced import SecondRow, again
 from paper_checks.studies.vision.study import Study
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Linear layers of a block of ViT-S by the last part of their names: outputs and inputs.
 SHAPES = {
@@ -65,7 +68,7 @@ class VtabLayers(Study):
             summary += f"; {needed(share - chance, [Part('seeds', error**2, 399.0, seeds)])}"
         return Outcome(verdict, summary, rows)
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Parameters by layer type, as in the paper, and by support tensor."""
         found = {cell: figures for cell, figures in cells.items() if cell.startswith("supernet")}
         if not found:

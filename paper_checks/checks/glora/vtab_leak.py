@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from paper_checks.statistics.power import Part, needed
 from paper_checks.studies.vision.statistics import searches
 from paper_checks.studies.vision.study import Study
 from rmt.plot import COLOURS, dots, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class VtabLeak(Study):
@@ -55,7 +58,7 @@ class VtabLeak(Study):
         parts = [Part("seeds", float(variance), freedom, min(map(len, arrays)))]
         return Outcome(Verdict.UNDECIDED, f"{text}; {needed(mean, parts)}", tuple(rows))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """The difference of every search."""
         gaps = leaks(cells)
         if not gaps:

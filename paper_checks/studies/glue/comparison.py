@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from paper_checks.statistics.rates import settle
 from paper_checks.studies import cost
 from paper_checks.studies.glue.study import METHODS, Study, adapt, final, score, selection, task_and_settings
 from rmt.plot import COLOURS, dots, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLAIMED = "alpha_scheduled"
 MIDDLE = 2e-3  #: the middle rate of the grid that LoRA and α-LoRA share
@@ -210,7 +213,7 @@ class GlueFair(Check):
             return f"{text}; {gain.needed}.", 0
         return f"{text}.", 1 if low > 0 else -1
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Paired differences to LoRA, and the accuracy of both methods of the claim along the rates."""
         tasks = [task for task in self.study.tasks if self._finals(cells, task)]
         if not tasks:

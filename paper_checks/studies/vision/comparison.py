@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from paper_checks.studies.vision.methods import EXTRA, PARTS, TUNED, WITHOUT, la
 from paper_checks.studies.vision.statistics import decide, paired, table
 from paper_checks.studies.vision.study import Study
 from rmt.plot import name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: The paper's VTAB-1K averages (ViT-B/16), reprinted by PACE: GLoRA 78.0, LoRA 74.5.
 PAPER_GAIN = 3.5
@@ -117,7 +120,7 @@ class VtabStudy(Study):
         budgets = self.plan.budgets
         return list(zip(sized(one, budgets), sized(other, budgets), strict=True))
 
-    def draw(self, cells: Mapping[str, Figures]) -> Any:
+    def draw(self, cells: Mapping[str, Figures]) -> Figure | None:
         """Test accuracy of every method, a dot a seed, and paired differences to LoRA with their 95 % intervals."""
         runs = _finals(cells)
         tasks = sorted({task for task, *_ in runs})

@@ -339,16 +339,18 @@ def test_a_frozen_alpha_stays_frozen():
 
 def test_the_same_seed_draws_the_same_factors_on_any_dtype():
     draws = [
-        Adapter(LayerConfig(B="lora"), linear(dtype=dtype), torch.Generator().manual_seed(5)).B.right
+        Adapter.create(LayerConfig(B="lora"), linear(dtype=dtype), torch.Generator().manual_seed(5)).B.right
         for dtype in (torch.float32, torch.bfloat16)
     ]
     assert torch.equal(*draws)
-    assert Adapter(LayerConfig(B="lora"), linear(dtype=torch.float64)).B.right.dtype == torch.float64
+    assert Adapter.create(LayerConfig(B="lora"), linear(dtype=torch.float64)).B.right.dtype == torch.float64
 
 
 @pytest.mark.parametrize("init", ["kaiming", "xavier", "gaussian"])
 def test_initial_factors_have_their_law(init):
-    adapter = Adapter(LayerConfig(B="lora", rank=16, init=init), linear(64, 4096), torch.Generator().manual_seed(0))
+    adapter = Adapter.create(
+        LayerConfig(B="lora", rank=16, init=init), linear(64, 4096), torch.Generator().manual_seed(0)
+    )
     deviation = adapter.B.right.std().item()
     assert deviation == pytest.approx(
         {"kaiming": 4096**-0.5 / 3**0.5, "xavier": (2 / 4112) ** 0.5, "gaussian": 0.25}[init], rel=0.02
@@ -359,14 +361,14 @@ def test_initial_factors_have_their_law(init):
 @pytest.mark.parametrize("module", [nn.Embedding(3, 4), nn.Conv1d(2, 3, 1), nn.LayerNorm(4), nn.Bilinear(2, 3, 4)])
 def test_other_layers_are_refused(module):
     with pytest.raises(ValueError, match=f"cannot adapt {type(module).__name__}; supported are nn.Linear"):
-        Adapter(LayerConfig(B="lora"), module)
+        Adapter.create(LayerConfig(B="lora"), module)
 
 
 def test_integer_weights_are_refused():
     base = nn.Linear(2, 2)
     base.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)
     with pytest.raises(ValueError, match="cannot adapt Linear with torch.int8 weights"):
-        Adapter(LayerConfig(B="lora"), base)
+        Adapter.create(LayerConfig(B="lora"), base)
 
 
 def test_nothing_warns():

@@ -48,16 +48,16 @@ def moved(config: LayerConfig, base: nn.Module, x: torch.Tensor) -> dict[str, fl
         product = name == "A" and config.a_product == "matmul"  # whose rows reach all outputs: number by number
         draws = 30 if product else 200
         many = replace(config, rank=draws) if getattr(config, name) == "lora" else config
-        adapter = Adapter(many, base, torch.Generator().manual_seed(1))
+        adapter = Adapter.create(many, base, torch.Generator().manual_seed(1))
         tensor, own = getattr(adapter, name), 1.0
         if balanced:
             moments = steps.measured(adapter.op, base, x)
             steps.apply(adapter, base, {}, set())  # `right` at LoRA's size
-            own = steps.factors(Adapter(config, base), base, moments)[name]
+            own = steps.factors(Adapter.create(config, base), base, moments)[name]
         parameter = adapter.started_at_zero[name]
         if isinstance(tensor, LowRank) and name == "C":  # the numbers of one entry have the sign of its gradient
             share = tensor.right.detach().abs().mean() * config.rank
-            one = Adapter(LayerConfig(C="vector"), base)
+            one = Adapter.create(LayerConfig(C="vector"), base)
             return own**2 * float(share) ** 2 * numbers(one, one.started_at_zero["C"])
         total = numbers(adapter, parameter, columns=isinstance(tensor, LowRank) and not product)
         return own**2 * total * (config.rank / draws if isinstance(tensor, LowRank) else 1.0)
@@ -74,7 +74,7 @@ def moved(config: LayerConfig, base: nn.Module, x: torch.Tensor) -> dict[str, fl
         return total
 
     reference = square(LayerConfig(B="lora", rank=4), "B", False)
-    return {name: math.sqrt(square(config, name, True) / reference) for name in Adapter(config, base).step_names}
+    return {name: math.sqrt(square(config, name, True) / reference) for name in Adapter.create(config, base).step_names}
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv"])
@@ -100,7 +100,7 @@ def test_lora_of_rank_4_is_its_own_reference_bit_for_bit() -> None:
     base, x = layer()
     for rank, expected in ((4, 1.0), (16, 0.5)):
         raw, stepped = (
-            Adapter(LayerConfig(B="lora", rank=rank), base, torch.Generator().manual_seed(3)) for _ in range(2)
+            Adapter.create(LayerConfig(B="lora", rank=rank), base, torch.Generator().manual_seed(3)) for _ in range(2)
         )
         steps.apply(stepped, base, steps.factors(stepped, base, steps.measured(stepped.op, base, x)), set())
         assert stepped.steps == {"B": expected}
@@ -111,7 +111,7 @@ def test_the_step_acts_on_the_whole_matrix_and_right_has_loras_size() -> None:
     base, _ = layer()
     for init in ("xavier", "gaussian", "kaiming"):
         config = LayerConfig(A="lora", B="lora", C="lora", rank=8, init=init)
-        adapter = Adapter(config, base, torch.Generator().manual_seed(0))
+        adapter = Adapter.create(config, base, torch.Generator().manual_seed(0))
         steps.apply(adapter, base, {"A": 7.0, "B": 2.0, "C": 3.0}, set())
         for tensor, step in ((adapter.A, 7.0), (adapter.B, 2.0), (adapter.C, 3.0)):
             assert isinstance(tensor, LowRank)
@@ -157,7 +157,7 @@ def test_the_fused_shift_is_the_sum_of_its_parts(dtype: torch.dtype) -> None:
 def test_setting_steps_keeps_what_a_trained_adapter_computes() -> None:
     base, x = layer()
     config = LayerConfig(A="lora", B="lora", C="vector", D="vector", E="scalar", rank=3, init="xavier")
-    adapter = Adapter(config, base, torch.Generator().manual_seed(0))
+    adapter = Adapter.create(config, base, torch.Generator().manual_seed(0))
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
@@ -172,7 +172,7 @@ def test_setting_steps_keeps_what_a_trained_adapter_computes() -> None:
 def test_alpha_is_read_and_set_as_without_a_step() -> None:
     base, x = layer()
     config = LayerConfig(A="vector", D="vector", tie_a_d=True, alpha=1.5)
-    adapter = Adapter(config, base)
+    adapter = Adapter.create(config, base)
     before = adapter(x, base)
     steps.apply(adapter, base, {"A": 4.0}, set())
     assert torch.allclose(adapter.alpha, torch.full((OUT,), 1.5))
@@ -186,7 +186,7 @@ def test_adams_first_steps_agree_whatever_the_step_of_a_gradient_is() -> None:
     """θ and T = m θ: Adam moves T by m times the rate; decoupled decay shrinks T alike whatever m."""
     base, x = layer()
     for m in (0.01, 1.0, 30.0):
-        adapter = Adapter(LayerConfig(E="vector"), base)
+        adapter = Adapter.create(LayerConfig(E="vector"), base)
         steps.apply(adapter, base, {"E": m}, set())
         optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-2, weight_decay=0.0)
         adapter(x, base).sum().backward()
@@ -201,11 +201,11 @@ def test_adams_first_steps_agree_whatever_the_step_of_a_gradient_is() -> None:
 
 def test_a_small_bias_needs_no_cap_and_the_cases_without_an_answer() -> None:
     base, x = layer()
-    plain = steps.measured(Adapter(LayerConfig(E="vector"), base).op, base, x)
+    plain = steps.measured(Adapter.create(LayerConfig(E="vector"), base).op, base, x)
     tiny = copy.deepcopy(base)
     with torch.no_grad():
         tiny.bias.mul_(1e-6)  # type: ignore[operator, union-attr]
-    adapter = Adapter(LayerConfig(A="vector", D="vector"), tiny)
+    adapter = Adapter.create(LayerConfig(A="vector", D="vector"), tiny)
     shift = steps.factors(adapter, tiny, plain)["D"] * tiny.bias.detach().square().mean().sqrt()  # type: ignore[operator, union-attr]
     assert float(shift) == pytest.approx(
         steps.reference(plain), rel=1e-3
@@ -221,7 +221,7 @@ def test_a_small_bias_needs_no_cap_and_the_cases_without_an_answer() -> None:
 
 def test_a_sum_that_is_zero_behind_a_layer_norm_is_not_blown_up() -> None:
     base, x = layer()
-    adapter = Adapter(LayerConfig(B="vector"), base)
+    adapter = Adapter.create(LayerConfig(B="vector"), base)
     x = nn.functional.layer_norm(x, (IN,))
     found = steps.factors(adapter, base, steps.measured(adapter.op, base, x))["B"]
     # The entries of a B of ones move at most 32 times as far as those of LoRA's left right.
@@ -230,7 +230,7 @@ def test_a_sum_that_is_zero_behind_a_layer_norm_is_not_blown_up() -> None:
 
 def test_moments_add_up_over_batches() -> None:
     base, x = layer()
-    op = Adapter(LayerConfig(E="vector"), base).op
+    op = Adapter.create(LayerConfig(E="vector"), base).op
     whole, parts = steps.measured(op, base, x), [steps.measured(op, base, part) for part in x.split(17)]
     total = parts[0].plus(parts[1]).plus(parts[2])
     assert torch.allclose(total.square, whole.square)
@@ -239,7 +239,7 @@ def test_moments_add_up_over_batches() -> None:
 
 def test_the_estimate_is_the_measurement_on_centred_inputs() -> None:
     base, _ = layer()
-    adapter = Adapter(LayerConfig(A="lora", B="vector", C="vector", D="vector", E="vector", rank=4), base)
+    adapter = Adapter.create(LayerConfig(A="lora", B="vector", C="vector", D="vector", E="vector", rank=4), base)
     x = torch.randn(20_000, IN, generator=torch.Generator().manual_seed(5))
     measured = steps.factors(adapter, base, steps.measured(adapter.op, base, x))
     assert measured == pytest.approx(steps.factors(adapter, base, steps.assumed(adapter.op, base)), rel=0.03)

@@ -1,4 +1,4 @@
-"""Fitness: costs are those of plain evaluation, and hopeless is exactly not entering."""
+"""Fitness: costs are those of plain evaluation, and out_of_reach is exactly not entering."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class TestFitness:
         assert again.values.tobytes() == values.tobytes()
         assert (again.least, again.exact) == (costs.least, False)
 
-    def test_hopeless_is_exactly_not_entering(self):
-        """`hopeless` says True if and only if a candidate with that score would not enter, ties included."""
+    def test_out_of_reach_is_exactly_not_entering(self):
+        """`out_of_reach` says True if and only if a candidate with that score would not enter, ties included."""
         genome = iter(range(10**6))
 
         def candidate(cost, parameters):
@@ -55,8 +55,8 @@ class TestFitness:
             new = candidate(cost, parameters)
             if rng.random() < 0.5:  # proposed before the others, judged after them
                 new = dataclasses.replace(new, number=-1)
-            said = best.hopeless(cost, parameters, new.number, 3)
-            assert best.hopeless(cost, parameters, new.number, 1) >= said
+            said = best.out_of_reach(cost, parameters, new.number, 3)
+            assert best.out_of_reach(cost, parameters, new.number, 1) >= said
             best.add(new)
             assert said == all(c is not new for c in best.candidates)
 

@@ -12,13 +12,13 @@ from glora.engines.evolution import Evolution
 from glora.engines.knapsack import Knapsack
 from glora.engines.random import Random
 from glora.engines.space import Budget, SearchSpace
-from glora.search.costs import Sealed
+from glora.search.costs import ValidationOnly
 from glora.search.log import genome_text
-from glora.search.loop import Found, save_found, search
+from glora.search.loop import SearchResult, save_found, search
 from tests.glora.toy import BUDGET, Points, bare, evolution, toy_supernet
 
 
-def parents(found: Found, population: int, keep: int):
+def parents(found: SearchResult, population: int, keep: int):
     """The ranks of the best after each generation but the last, whose order decides what comes next."""
     ends = range(population, len(found.candidates), population)
     inside = [c for c in found.candidates if c.exact and BUDGET.holds(c.parameters)]
@@ -89,9 +89,9 @@ class TestSearch:
         assert set(task.reads) == {"validation"}
         for split in ("test", "train", "train+validation", "test:jpeg:3"):
             for call in (
-                lambda split=split: Sealed(task).batch(split, [0]),
-                lambda split=split: Sealed(task).by_length(split),
-                lambda split=split: Sealed(task).size(split),
+                lambda split=split: ValidationOnly(task).batch(split, [0]),
+                lambda split=split: ValidationOnly(task).by_length(split),
+                lambda split=split: ValidationOnly(task).size(split),
             ):
                 with pytest.raises(ValueError, match="validation"):
                     call()

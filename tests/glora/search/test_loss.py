@@ -30,10 +30,10 @@ from glora.engines.knapsack import Knapsack
 from glora.engines.random import Random
 from glora.engines.space import Budget
 from glora.runs.config import RunConfig, read
-from glora.search.costs import MOST, Costs, Sealed
+from glora.search.costs import MOST, Costs, ValidationOnly
 from glora.search.fitness import Fitness
 from glora.search.log import genome_text
-from glora.search.loop import Found, search
+from glora.search.loop import SearchResult, search
 from glora.search.supernet import SuperNet
 from glora.searching import SearchRun
 from glora.tasks.text.instruct import Instruct
@@ -97,7 +97,7 @@ def evolution(supernet: SuperNet, budget: Budget, seed: int = 0) -> Evolution:
     )
 
 
-def selected(found: Found, keep: int, budget: Budget) -> list[tuple[float, int, int]]:
+def selected(found: SearchResult, keep: int, budget: Budget) -> list[tuple[float, int, int]]:
     """The best of all generations, and the parents of the last one."""
     inside = sorted(c.rank for c in found.candidates if c.exact and budget.holds(c.parameters))
     return [inside[0], *[rank for rank in inside if rank[2] < 16][:keep]]
@@ -219,7 +219,7 @@ class TestSearch:
 
     def test_only_validation_is_read(self, llama: Path, file: Path) -> None:
         task = instruct(llama, file)
-        sealed = Sealed(task)
+        sealed = ValidationOnly(task)
         for split in ("test", "train", "train+validation"):
             for call in (sealed.size, sealed.by_length, lambda split: sealed.batch(split, [0])):
                 with pytest.raises(ValueError, match="select on that data"):

@@ -83,7 +83,6 @@ def test_it_agrees_with_rmts_estimators():
 
 @pytest.mark.parametrize("method", ["loo", "plugin"])
 def test_it_converges_to_the_theory(method):
-    pytest.importorskip("sklearn")
     n = 600
     model, batches, (_, _, mean, source) = linear_task(n)
     setting = rmt.GaussianTransfer(
@@ -98,7 +97,6 @@ def test_it_converges_to_the_theory(method):
 
 
 def test_plugin_is_unbiased_where_dimension_is_high():
-    pytest.importorskip("sklearn")
     found = []
     for seed in range(12):
         model, batches, (_, _, mean, source) = linear_task(60, p=80, seed=seed)
@@ -115,7 +113,6 @@ def test_plugin_is_unbiased_where_dimension_is_high():
 
 
 def test_two_logits_give_what_one_score_gives():
-    pytest.importorskip("sklearn")
     model, batches, (_, _, _, source) = linear_task(40)
     two = nn.Linear(P, 2, bias=False).double()
     with torch.no_grad():
@@ -203,7 +200,6 @@ def test_a_layer_is_pulled_towards_one_by_a_bounded_prior():
 
 
 def test_plugin_gives_way_where_its_moments_are_impossible():
-    pytest.importorskip("sklearn")
     methods = set()
     for seed in range(6):  # eight samples in 30 dimensions: the unbiased ‖m‖² is often below what the overlap needs
         model, batches, _ = linear_task(8, seed=seed)
@@ -378,3 +374,9 @@ def test_apply_needs_alpha_lora():
 def test_glora_does_not_import_rmt():
     code = "import glora, glora.theory.tangents, sys; assert not any(m.split('.')[0] == 'rmt' for m in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_auto_needs_no_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    model, batches, _ = linear_task(60)
+    assert suggest_alpha(model, "0", batches, gamma=1.0).layers[0].method == "plugin"
