@@ -132,7 +132,7 @@ def test_the_fused_shift_is_the_sum_of_its_parts(dtype: torch.dtype) -> None:
         given = dict(zip("ACDE", fields, strict=True))
         if set(given.values()) == {"none"} or (given["D"] != "none" and not bias):
             continue
-        adapter = Adapter(LayerConfig(**given, rank=3), base)
+        adapter = Adapter.create(LayerConfig(**given, rank=3), base)
         with torch.no_grad():
             for parameter in adapter.parameters():
                 parameter += 0.1 * torch.randn(parameter.shape)
