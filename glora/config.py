@@ -106,6 +106,8 @@ class LayerConfig:
             choice(name, getattr(self, name), STRUCTURES[name])
         choice("a_product", self.a_product, A_PRODUCTS)
         choice("init", self.init, INITS)
+        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
+            raise ValueError(f"rank must be a positive integer, got {self.rank!r}")
         whole("rank", self.rank, 1, MOST_RANK)
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")

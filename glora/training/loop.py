@@ -11,27 +11,26 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from glora._digests import not_finite
 from glora.model.balancing import restore_steps, steps_of
-from glora.model.state import get_state
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
 from glora.tasks.base import Batch, Task, UnequalExamples, chunks, to_device
-from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
+from glora.training.alpha import AlphaSchedule, gradients
 from glora.training.averaging import Average
-from glora.training.batches import BatchOrder, mix, require_room, split_for_alpha
-from glora.training.length import adapter_steps, learning_rate_factor
+from glora.training.batches import mix, require_room
 from glora.training.outcome import TrainingDiverged, TrainingResult, require_finite
+from glora.training.plan import Stream, adapter_optimizer, learning_rate_factor, planned
 from glora.training.processes import processes, sum_over_processes
 from glora.training.resume import check_state, load_weights, pack, unpack, weights_of
 
-# Words that keep the streams of random numbers of a run apart.
-_ORDER, _ALPHA_ORDER, _ALPHA_SPLIT, _STEP, _ALPHA_STEP = range(5)
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def train(
@@ -75,20 +74,35 @@ def check(model: nn.Module, task: Task, settings: TrainingSettings) -> None:
         ValueError: see `train`; or α would be trained apart and yet never move.
     """
     require_room(task, settings)
-    loop = _Loop(model, task, settings, None, None)
-    if loop.schedule is not None and loop.total < settings.alpha.every:
+    accelerator_for(model, settings)
+    plan = planned(model, task, settings)
+    if plan.scheduled and plan.total < settings.alpha.every:
         raise ValueError(
-            f"training.alpha.every={settings.alpha.every}, but the run has only {loop.total} adapter steps, so α would "
+            f"training.alpha.every={settings.alpha.every}, but the run has only {plan.total} adapter steps, so α would "
             "never be trained; lower it, train longer, or set training.alpha.mode to joint or fixed"
         )
 
 
 def first_batch(model: nn.Module, task: Task, settings: TrainingSettings) -> list[Batch]:
     """The first batch that `train` would train on, in micro-batches as evaluation prepares them."""
-    loop = _Loop(model, task, settings, None, None)
-    indices = loop.order[0]
+    accelerator_for(model, settings)
+    indices = planned(model, task, settings).order[0]
     size = settings.micro_batch_size or len(indices)
     return [task.batch(settings.split, part) for part in chunks(indices, size)]
+
+
+def accelerator_for(model: nn.Module, settings: TrainingSettings) -> Accelerator:
+    """What finds processes and devices, with the model on its device.
+
+    Gradients are few here, so they are summed over processes by hand, which keeps the model unwrapped and lets each
+    step ask for its own gradients alone.
+    """
+    from accelerate import Accelerator
+
+    processes(settings.device)
+    accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision="no")
+    model.to(accelerator.device)
+    return accelerator
 
 
 class _Loop:
@@ -103,41 +117,15 @@ class _Loop:
         before_step: Callable[[int], None] | None,
         evaluate: bool = True,
     ) -> None:
-        from accelerate import Accelerator
-
         self.task, self.settings, self.run_folder, self.before_step = task, settings, run, before_step
         self.evaluates = evaluate and settings.split == "train"
-        # Accelerate finds processes and devices. Gradients are few here, so they are summed over processes by
-        # hand, which keeps the model unwrapped and lets each step ask for its own gradients alone.
-        processes(settings.device)
-        self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision="no")
-        self.model = model.to(self.accelerator.device)
-        scales = alpha_parameters(model)
-        if settings.alpha.mode == "fixed":
-            for parameter in scales.values():
-                parameter.requires_grad_(False)
-        state = get_state(model)
-        if state is not None and state.merged is not None:
-            raise ValueError(f"cannot train: adapter {state.merged!r} is merged into the weights; unmerge it first")
-        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not self.trained:
-            raise ValueError("no parameter of the model requires a gradient; call glora.attach before train")
-        self.scheduled = settings.alpha.mode == "scheduled" and bool(scales)
-        joint = scales if settings.alpha.mode == "joint" else {}
-        apart = {name for name in scales if self.scheduled}
-        self.optimizer = self._adapter_optimizer({n: p for n, p in self.trained.items() if n not in apart}, joint)
-        self.schedule = AlphaSchedule(scales.values(), settings.alpha) if self.scheduled else None
-
+        self.model, self.accelerator = model, accelerator_for(model, settings)
+        self.plan = planned(model, task, settings)
+        self.trained, self.total = self.plan.trained, self.plan.total
+        self.optimizer = adapter_optimizer(self.plan, task, settings)
+        scales = self.plan.scales.values()
+        self.schedule = AlphaSchedule(scales, settings.alpha) if self.plan.scheduled else None
         self.average = Average(self.trained, settings.ema) if settings.ema else None
-        seed, size = settings.seed, task.size(settings.split)
-        pool, alpha_pool = list(range(size)), list[int]()
-        if self.scheduled:
-            pool, alpha_pool = split_for_alpha(size, settings.alpha, mix(seed, _ALPHA_SPLIT))
-        self.total = adapter_steps(settings, size, scheduled=self.scheduled)
-        self.order = BatchOrder(pool, settings.batch_size, mix(seed, _ORDER))
-        self.alpha_order = BatchOrder(
-            alpha_pool, settings.alpha.batch_size or settings.batch_size, mix(seed, _ALPHA_ORDER)
-        )
 
         self.step = 0
         self.best: float | None = None
@@ -147,22 +135,6 @@ class _Loop:
         self.loss = math.nan
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, Any]] = []
-
-    def _adapter_optimizer(
-        self, parameters: dict[str, nn.Parameter], joint: dict[str, nn.Parameter]
-    ) -> torch.optim.AdamW:
-        """AdamW over the adapter, the heads and (trained jointly) α, each group with its own learning rate."""
-        settings = self.settings
-        heads = {name for name in parameters if any(name.startswith(f"{head}.") for head in self.task.heads)}
-        body = [p for name, p in parameters.items() if name not in heads and name not in joint]
-        head_lr = settings.lr if settings.head_lr is None else settings.head_lr
-        groups: list[dict[str, Any]] = [
-            {"params": body, "lr": settings.lr},
-            {"params": [parameters[name] for name in parameters if name in heads], "lr": head_lr},
-            {"params": list(joint.values()), "lr": settings.alpha.lr, "weight_decay": settings.alpha.decay},
-        ]
-        groups = [{**group, "peak": group["lr"]} for group in groups if group["params"]]
-        return torch.optim.AdamW(groups, betas=settings.betas, weight_decay=settings.weight_decay)
 
     # ------------------------------------------------------------------------------------------------ running
 
@@ -200,11 +172,11 @@ class _Loop:
 
     @property
     def _alpha_steps(self) -> int:
-        return self.step // self.settings.alpha.every if self.scheduled else 0
+        return self.step // self.settings.alpha.every if self.plan.scheduled else 0
 
     @property
     def _passes(self) -> int:
-        return self.step * self.order.batch_size + self._alpha_steps * self.alpha_order.batch_size
+        return self.step * self.plan.order.batch_size + self._alpha_steps * self.plan.alpha_order.batch_size
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
@@ -222,15 +194,15 @@ class _Loop:
             group["lr"] = factor * group["peak"]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.optimizer.zero_grad()
-        self.loss = self._fill_gradients(parameters, self.order[self.step - 1], _STEP)
+        self.loss = self._fill_gradients(parameters, self.plan.order[self.step - 1], Stream.STEP)
         if self.settings.clip:
             nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.pending.append(self.loss)
         if self.schedule is not None and self.schedule.due(self.step):
-            indices = self.alpha_order[self._alpha_steps - 1]
-            self.schedule.step(lambda scales: self._fill_gradients(scales, indices, _ALPHA_STEP))
+            indices = self.plan.alpha_order[self._alpha_steps - 1]
+            self.schedule.step(lambda scales: self._fill_gradients(scales, indices, Stream.ALPHA_STEP))
 
     def _fill_gradients(self, parameters: Sequence[nn.Parameter], indices: Sequence[int], stream: int) -> float:
         """Gradient of the batch's mean loss in ``.grad`` of these parameters; returns the loss.
@@ -267,7 +239,7 @@ class _Loop:
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         for what, value in (("loss", float(mean)), ("gradient norm", float(norm))):
             if not math.isfinite(value):
-                raise self._diverged(f"{what} of α" if stream == _ALPHA_STEP else what, value)
+                raise self._diverged(f"{what} of α" if stream == Stream.ALPHA_STEP else what, value)
         return float(mean)
 
     def _autocast(self) -> torch.autocast:

@@ -122,6 +122,7 @@ def _gaussian_joint_optimum(setting: GaussianTransfer) -> JointOptimum:
     peaks = np.where((snr >= padded[:-2]) & (snr >= padded[2:]), snr, -np.inf)
     middle = grid.ravel()[np.argsort(-peaks, axis=0)[:_PEAKS]]  # (peaks, …)
     low, high = middle - _STEP, middle + _STEP
+    # scipy.optimize.elementwise.find_minimum came with SciPy 1.15, and the oldest supported here is 1.14.
     golden = 0.5 * (np.sqrt(5.0) - 1.0)
     for _ in range(40):
         inner = np.stack([high - golden * (high - low), low + golden * (high - low)])

@@ -16,7 +16,8 @@ import glora
 ROOT = Path(glora.__file__).parent
 #: From the ground up; rooms of one floor do not know each other.
 FLOORS = (
-    {"_checks", "_digests", "_files"},
+    {"_checks", "_files"},
+    {"_digests"},
     {"config"},
     {"presets", "layer", "engines"},
     {"model"},

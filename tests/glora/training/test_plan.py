@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from glora.runs.settings import AlphaSettings, TrainingSettings
-from glora.training.length import learning_rate_factor
 from glora.training.loop import check
+from glora.training.plan import learning_rate_factor
 from tests.glora.blobs import SETTINGS, Blobs, prepared
 
 
