@@ -1,283 +1,150 @@
-"""Choosing (α, γ) by the accuracy to be expected given what a small sample leaves unknown.
+"""Choosing (α, γ) by the evidence of a Gaussian model, in the row space: nothing here knows p.
 
-The plug-in rule treats estimated moments as known; at n = 20 their noise is larger than the signal, and the rule trusts
-the target sample far too much. Here the mean of the target keeps its posterior distribution and every classifier is
-judged by the accuracy expected under it.
+**Model.** The coded outputs of row i are b + Σ_k α_k s_k(x_i) + a(x_i) + noise, with source scores s_k brought to unit
+mean square on the sample, and independent priors::
 
-**Model.** With source scores standardised by their noise, s_k = w̃_kᵀm/σ_k, σ_k² = w̃_kᵀCw̃_k, R their noise
-correlation, and
-v_k = Cw̃_k/σ_k, split the target mean into what the sources see and the rest::
+    α_k ~ N(½/K, 2),      aᵀx with a ~ N(0, σ²/(nγ) I),      noise ~ N(0, σ²),      p(σ²) ∝ 1/σ²
 
-    m = Σ_k v_k (R⁻¹s)_k + r,      r ~ N(0, (t²/p) C),      ū | m ~ N(m, C/n)
+The mode of a given (α, γ) is the ridge fine-tuning of theory.md §0, so γ *is* the size of what the source does not
+see, and it is estimated: with A = I + K/γ, K = XXᵀ/n, e = y − ½Σs_k/K, and α, a and σ² integrated out (M outputs, f
+degrees of freedom, f = n − 1 where an intercept is fitted)::
 
-Φ(s_k) is the accuracy of source k on the target, Φ(t) the accuracy the rest would allow alone.
+    log p(y | γ) = −½ M log|A| − ½ log|½I + F| − ½ M f log(eᵀA⁻¹e − gᵀ(½I+F)⁻¹g),    F = SᵀA⁻¹S,  g = SᵀA⁻¹e
+    E α = ½/K + (½I+F)⁻¹g
 
-**Prior.** Nothing is known but that both lie between chance and perfect: each is uniform on (½, 1). So t is
-half-normal, and s_k is half-normal too; to keep the posterior in closed form (and to let a harmful source have s_k <
-0) it is taken normal with the half-normal's mean √(2/π) and variance 1 − 2/π. The prior thus
-counts like 1/(1 − 2/π), about three, samples in favour of the source.
+γ = ∞, with a = 0, is the source alone. It is one state among the others: what speaks for it and against it is
+weighed by the same number. The chosen γ is the median of p(γ | y), α its mean given that γ. Several classes share α and
+γ; their outputs are the M of the formula. Nothing is maximised over a path, hence no winner's curse to speak of.
 
-**Posterior.** With τ² = t²/p, ω = τ² + 1/n, κ = τ²/ω (weight of ū), and for each t on a grid::
-
-    m̄ = κū + (1−κ) V R⁻¹s̄,       cov = (κ/n) C + (1−κ)² b V R⁻¹Vᵀ,      s̄, b: normal update of s by ŝ = w̃ᵀū/σ,
-    variance ω p(t) ∝ half-normal(t) · N(ŝ; prior mean, (b₀+ω)R) · χ²-likelihood of ‖ū − VR⁻¹ŝ‖² with tr²C/tr C²
-    degrees of freedom
-
-A new score wᵀu then has mean wᵀm̄ and variance wᵀ(C + cov)w, averaged over t; with w = W(γ)q this is again a Rayleigh
-quotient, whose maximiser over q is in closed form for any number of sources (theory.md §1).
-
-**Caution.** At n = 10 the highest expected accuracy is a gamble: what it wins over the untouched source is small
-against what is unknown. So the choice is made along the way from the source to that maximiser, at every γ, by the
-largest *sure*
-gain: with a = w/√(wᵀCw) − w̃/√(w̃ᵀCw̃), the gain in mean/sd is aᵀm, of posterior mean aᵀm̄ and standard error √(aᵀcov
-    a), and aᵀm̄ − √(aᵀcov a) is maximised (the one-standard-error rule, applied to the paired difference). It is 0 at
-    the source itself.
-
-**Noise.** wᵀCw must not be computed with a covariance estimated from the rows that w was fitted to. Its sample part is
-replaced by the covariance of exact leave-one-out scores; variances (one number each, known to √(2/(n−1))) are drawn
-from the covariance model towards their left-out values as far as the two disagree by more than chance, and
-correlations are shrunk by the Ledoit–Wolf weight. Everything is computed on rows brought to equal length
-(:func:`rmt.choosing.moments.row_lengths`).
+**Invariance.** Only K, the source scores over their own size, and γ in units of Σλ²/Σλ (λ the eigenvalues of K) enter:
+scaling the features or a source, a rotation, features that are zero, change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from rmt._checks import FloatArray
-from rmt.choosing.direction import best_direction, snr
-from rmt.choosing.moments import NoiseTraces, noise_traces, row_lengths, shrinkage
-from rmt.choosing.ridge_path import RidgePath
 
-#: Mean and variance of |N(0, 1)|: the prior of a source's signal-to-noise ratio.
-PRIOR_MEAN = float(np.sqrt(2.0 / np.pi))
-PRIOR_VARIANCE = 1.0 - 2.0 / np.pi
-#: Steps from the untouched source (0) to the classifier of the highest expected accuracy (1).
-_STEPS = np.linspace(0.0, 1.0, 41)
-#: Grid of t; beyond 4 a classifier would be right 99.997 times in 100.
-_T = np.linspace(0.0, 4.0, 81)[1:]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What is expected of the classifier W(γ)q, before any test row is seen."""
-
-    gamma: float
-    q: FloatArray  #: (K+1,) weights of the columns of W(γ)
-    merit: float  #: what the choice maximises: the sure gain in mean/sd over the source (no source: mean/sd)
-    mean: float  #: posterior mean of the score
-    variance: float  #: predictive variance with the left-out noise variance
-    accuracy: float  #: Φ(mean/√variance), the predicted accuracy
-    interval: tuple[float, float]  #: where the accuracy lies with the asked probability
-
-
-@dataclass(frozen=True)
-class NoiseModel:
-    """How wᵀCw is estimated: Ĉ = (1−ρ)S_c + ρ(tr/p)I with weight ρ, or a given covariance."""
-
-    weight: float | None = None  #: ρ; None for Ledoit and Wolf's
-    covariance: FloatArray | None = None  #: (p, p), known from elsewhere
+#: Prior of the standardised α: half of a perfect source's (correlation ½), wide enough for useless and harmful ones.
+PRIOR_MEAN, PRIOR_VARIANCE = 0.5, 2.0
 
 
 class Posterior:
-    """The posterior of the target mean, and the classifiers it expects most of.
+    """The evidence for every penalty, and the fits that go with them.
 
     Args:
-        path: rows and sources; at least 3 rows.
-        gammas: penalties to consider (inf allowed).
-        noise: see :class:`NoiseModel`.
-        caution: posterior standard errors of the gain over the untouched source that are subtracted before choosing;
-            1 is the one-standard-error rule, 0 takes the highest expected accuracy.
-
-    Raises:
-        ValueError: fewer than 3 rows, rows without any noise, or a source that is zero.
+        X: (n, p) rows, centred where ``centred``.
+        outputs: (n, M) coded classes ±1, centred likewise.
+        sources: (K, M, p) source weights, of any size.
+        centred: whether the means of the rows and outputs were removed (one degree of freedom less).
     """
 
-    def __init__(
-        self, path: RidgePath, gammas: Sequence[float], noise: NoiseModel | None = None, *, caution: float = 1.0
-    ) -> None:
-        if path.n < 3:
-            raise ValueError(f"the posterior needs at least 3 rows, got {path.n}; collect more target samples")
-        self.path, self.noise, self.caution = path, noise or NoiseModel(), caution
-        self.gammas = [float(gamma) for gamma in gammas]
-        self.lengths = row_lengths(path.rows)
-        rows = path.rows / self.lengths[:, None]
-        self.mean = rows.mean(axis=0)  # shape (p,)
-        self.residuals = rows - self.mean
-        self.traces = self._traces(rows)
-        if not self.traces.trace > 1e-20 * float(np.sum(rows**2)):  # equal rows leave rounding errors
-            raise ValueError("the rows do not vary, so their noise cannot be estimated; check for repeated samples")
-        self.rho = shrinkage(rows) if self.noise.weight is None else self.noise.weight
-        self._measure()
-        self._update()
-
-    def _traces(self, rows: FloatArray) -> NoiseTraces:
-        C = self.noise.covariance
-        if C is None:
-            return noise_traces(rows)
-        return NoiseTraces(trace=float(np.trace(C)), square=float(np.sum(C**2)), p=self.path.p)
-
-    def _apply(self, W: FloatArray) -> FloatArray:
-        """ĈW for columns that do not depend on the sample; (p, ·)."""
-        if self.noise.covariance is not None:
-            return self.noise.covariance @ W
-        sample = self.residuals.T @ (self.residuals @ W) / (self.path.n - 1)
-        return (1.0 - self.rho) * sample + self.rho * self.traces.scale * W
-
-    def _measure(self) -> None:
-        """Noise covariances of the columns of [W(γ), W̃] for every γ, (G, 1+2K, 1+2K)."""
-        path, sources = self.path, self.path.sources
-        left_out, model, signals = [], [], []
-        for gamma in self.gammas:
-            columns = np.hstack([path.weights(gamma), sources])
-            scores = np.hstack([path.loo_scores(gamma), path.source_scores]) / self.lengths[:, None]
-            left_out.append(np.atleast_2d(np.cov(scores.T)))
-            if self.noise.covariance is None:
-                model.append(self.traces.scale * columns.T @ columns)
-            else:
-                model.append(columns.T @ self.noise.covariance @ columns)
-            signals.append(columns.T @ self.mean)
-        self.left_out, model_forms = np.array(left_out), np.array(model)
-        self.signals = np.array(signals)  # W'ū, shape (G, 1+2K)
-        shape = model_forms
-        if self.noise.covariance is None:
-            shape = (1.0 - self.rho) * self.left_out + self.rho * model_forms
-        variances = _shrunk_variances(self.left_out, model_forms, self.path.n - 1)
-        factor = np.sqrt(variances / _diagonals(shape))
-        self.forms = shape * factor[:, :, None] * factor[:, None, :]
-
-    def _update(self) -> None:
-        """The posterior over t and, given t, of the weights of ū and of the sources' directions."""
-        path, n = self.path, self.path.n
-        K = path.sources.shape[1]
-        self._own = slice(1 + K, 1 + 2 * K)  # the columns of W̃ itself
-        own = self.forms[-1, self._own, self._own]
-        self.sd = np.sqrt(np.diag(own))  # σ_k, shape (K,)
-        if (self.sd == 0).any():
-            raise ValueError("a source is zero; leave it out")
-        self.precision = np.linalg.pinv(own / np.outer(self.sd, self.sd), rcond=1e-8, hermitian=True)  # R⁻¹
-        estimate = self.mean @ path.sources / self.sd  # ŝ, shape (K,)
-        directions = self._apply(path.sources)
-        scale = np.einsum("pk,pk->k", path.sources, directions)
-        directions = directions * (self.sd / np.where(scale > 0, scale, 1.0))  # v_k, with w̃_k'v_k = σ_k
-        rest = self.mean - directions @ (self.precision @ estimate)
-
-        tau2 = _T**2 / path.p
-        omega = tau2 + 1.0 / n
-        freedom, ratio = self.traces.effective, float(rest @ rest) / self.traces.trace
-        total = PRIOR_VARIANCE + omega
-        gap = estimate - PRIOR_MEAN
-        rank = np.linalg.matrix_rank(self.precision, hermitian=True) if K else 0
-        log = -0.5 * _T**2 - 0.5 * freedom * (np.log(omega) + ratio / omega)
-        log -= 0.5 * rank * np.log(total) + 0.5 * float(gap @ self.precision @ gap) / total
-        density = np.exp(log - log.max())
-        density /= density.sum()
-
-        kappa = tau2 / omega
-        given = (PRIOR_VARIANCE * estimate[:, None] + omega * PRIOR_MEAN) / total  # s̄ for each t, shape (K, T)
-        parts = np.vstack([kappa, (1.0 - kappa) * (self.precision @ given)])  # weights of ū and v_k, shape (1+K, T)
-        self.weights = parts @ density
-        spread = parts - self.weights[:, None]
-        self.between = (spread * density) @ spread.T  # uncertainty of t, shape (1+K, 1+K)
-        self.noise_share = float(kappa @ density) / n
-        self.source_share = float(((1.0 - kappa) ** 2 * PRIOR_VARIANCE * omega / total) @ density)
-        self.t = float(_T @ density)
-
-    def _forms(self, index: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Posterior mean of the scores of [W(γ), W̃], the covariance of that mean, and their noise; 1+2K columns."""
-        noise = self.forms[index]
-        along = noise[:, self._own] / self.sd  # columns' overlaps with v_k, shape (1+2K, K)
-        seen = np.column_stack([self.signals[index], along])
-        unknown = self.noise_share * noise + self.source_share * along @ self.precision @ along.T
-        return seen @ self.weights, unknown + seen @ self.between @ seen.T, noise
-
-    def _careful(self, index: int) -> tuple[FloatArray, float]:
-        """The combination of W(γ)'s columns with the best sure gain over the untouched source, and that gain."""
-        K = self.path.sources.shape[1]
-        mean, unknown, noise = self._forms(index)
-        head = slice(0, 1 + K)
-        bold = best_direction(mean[head], (noise + unknown)[head, head])
-        if not K:
-            return bold.q, bold.snr
-        alone = self._untouched(mean[self._own], (noise + unknown)[self._own, self._own])
-        reference = np.concatenate([np.zeros(1 + K), alone / np.sqrt(alone @ noise[self._own, self._own] @ alone)])
-        start = np.concatenate([[0.0], alone / np.sqrt(alone @ noise[1 : 1 + K, 1 : 1 + K] @ alone), np.zeros(K)])
-        end = np.concatenate([bold.q / np.sqrt(bold.q @ noise[head, head] @ bold.q), np.zeros(K)])
-        blend = start + _STEPS[:, None] * (end - start)  # shape (steps, 1+2K)
-        blend /= np.sqrt(np.einsum("si,ij,sj->s", blend, noise, blend))[:, None]
-        change = blend - reference
-        error = np.sqrt(np.maximum(np.einsum("si,ij,sj->s", change, unknown, change), 0.0))
-        gain = change @ mean - self.caution * error
-        best = int(np.argmax(gain))
-        return blend[best, head], float(gain[best])
-
-    def _untouched(self, mean: FloatArray, variance: FloatArray) -> FloatArray:
-        """(K,) weights ≥ 0 of the sources used as they are: one source counts 1, several by their expected worth.
-
-        Never negative: to turn a source round is a change that has to be sure like any other.
-        """
-        if len(mean) > 1:
-            weights = np.maximum(best_direction(np.append(0.0, mean), _bordered(variance)).q[1:], 0.0)
-            if weights.any():
-                return weights
-        return 1.0 / self.sd
-
-    def expect(self, index: int, q: FloatArray | None = None, level: float = 0.95) -> Expected:
-        """The chosen classifier at ``gammas[index]``, or W(γ)q for a given q, with its expected accuracy.
-
-        The interval joins two errors of mean/sd: the posterior's of the mean, and 1/√(2(n−1)) relative for the sd.
-        """
-        K = self.path.sources.shape[1]
-        mean, unknown, noise = (part[..., : 1 + K] for part in self._forms(index))
-        unknown, noise = unknown[: 1 + K], noise[: 1 + K]
-        ratio = 0.0
-        if q is None:
-            q, ratio = self._careful(index)
+    def __init__(self, X: FloatArray, outputs: FloatArray, sources: FloatArray, *, centred: bool) -> None:
+        self.X, self.outputs, self.centred = X, outputs, centred
+        n, p = X.shape
+        self.n, self.freedom = n, n - int(centred)
+        if n <= p:
+            values, self._basis = np.linalg.eigh(X @ X.T / n)
+            keep = values > max(values[-1], 0.0) * n * np.finfo(float).eps
+            values, self._basis = values[keep], self._basis[:, keep]
         else:
-            ratio = snr(mean, noise + unknown, q)
-        left_out = float(q @ self.left_out[index, : 1 + K, : 1 + K] @ q)
-        drift, score = float(q @ unknown @ q), float(mean @ q)
-        variance = left_out + drift
-        if not variance > 0:
-            return Expected(self.gammas[index], q, ratio, score, 0.0, float(ndtr(ratio)), (0.0, 1.0))
-        centre = score / np.sqrt(left_out) if left_out > 0 else ratio
-        error = np.sqrt(drift / left_out + centre**2 / (2.0 * (self.path.n - 1))) if left_out > 0 else np.inf
-        width = float(ndtri(0.5 + level / 2.0)) * error
-        interval = (float(ndtr(centre - width)), float(ndtr(centre + width)))
-        accuracy = float(ndtr(score / np.sqrt(variance)))
-        return Expected(self.gammas[index], q, ratio, score, variance, accuracy, interval)
+            values, right = np.linalg.eigh(X.T @ X / n)
+            keep = values > max(values[-1], 0.0) * p * np.finfo(float).eps
+            values = values[keep]
+            self._basis = X @ (right[:, keep] / np.sqrt(n * values))
+        self._values = values
+        total = float(values.sum())
+        #: the unit in which penalties make sense: the eigenvalue that a typical part of the variance has
+        self.scale = float(np.sum(values**2)) / total if total > 0 else 1.0
+        # A source's size must not matter, and 1e±200 must not overflow.
+        self.largest = np.abs(sources).max(axis=(1, 2), initial=0.0) if len(sources) else np.zeros(0)
+        self.unit_sources = sources / self.largest[:, None, None] if len(sources) else sources
+        scores = np.einsum("np,kmp->knm", X, self.unit_sources, optimize=True)
+        size = np.sqrt(np.mean(scores**2, axis=(1, 2)))
+        self.size = np.where(size > 0, size, 1.0)
+        self._scores = scores / self.size[:, None, None]  # (K, n, M)
+        self.units = self.size * self.largest  # α in a source's own units is α/units
+        self._output_parts = self._basis.T @ outputs  # (r, M)
+        self._score_parts = np.einsum("nr,knm->krm", self._basis, self._scores, optimize=True)
 
-    def choose(self) -> list[Expected]:
-        """The best classifier at each γ, in the order of ``gammas``; take the one of the highest ``merit``."""
-        return [self.expect(index) for index in range(len(self.gammas))]
+    @property
+    def K(self) -> int:
+        """Number of sources."""
+        return len(self._scores)
+
+    def _fitted(self, gamma: float) -> FloatArray:
+        """(r,) eigenvalues λ/(λ+γ) of the hat matrix."""
+        return self._values / (self._values + gamma)
+
+    def _residual_forms(self, gamma: float) -> tuple[float, FloatArray, FloatArray]:
+        """yᵀA⁻¹y, SᵀA⁻¹y (K,), SᵀA⁻¹S (K, K), summed over outputs."""
+        h = self._fitted(gamma)[:, None]
+        yy = float(np.sum(self.outputs**2) - np.sum(h * self._output_parts**2))
+        flat = self._scores.reshape(self.K, self.outputs.size)
+        parts = (np.sqrt(h) * self._score_parts).reshape(self.K, self._output_parts.size)
+        target = (np.sqrt(h) * self._output_parts).ravel()
+        return yy, flat @ self.outputs.ravel() - parts @ target, flat @ flat.T - parts @ parts.T
+
+    def weigh(self, gamma: float, alpha: FloatArray | None = None) -> tuple[float, FloatArray]:
+        """log p(y | γ) up to a constant, and E α (K,), in standardised units; with ``alpha`` given, the evidence for
+        both."""
+        yy, sy, ss = self._residual_forms(gamma)
+        M = self.outputs.shape[1]
+        spread = M * float(np.sum(np.log1p(self._values / gamma)))
+        start = np.full(self.K, PRIOR_MEAN / max(self.K, 1)) if alpha is None else alpha
+        rest = yy - 2.0 * float(start @ sy) + float(start @ ss @ start)
+        if alpha is None and self.K:
+            gap = sy - ss @ start
+            precision = np.eye(self.K) / PRIOR_VARIANCE + ss
+            step = np.linalg.solve(precision, gap)
+            rest -= float(gap @ step)
+            spread += float(np.linalg.slogdet(precision)[1])
+            start = start + step
+        floor = np.finfo(float).eps * max(float(np.sum(self.outputs**2)), 1.0)
+        return -0.5 * spread - 0.5 * M * self.freedom * float(np.log(max(rest, floor))), start
+
+    def probabilities(self, gammas: FloatArray, caution: float = 0.0, alpha: FloatArray | None = None) -> FloatArray:
+        """(G,) p(γ | y) under a prior flat on the grid times (1 + tr K/(nγ))^−caution."""
+        log = np.array([self.weigh(gamma, alpha)[0] for gamma in gammas])
+        log -= caution * np.log1p(float(self._values.sum()) / self.n / gammas)
+        if not self.K or alpha is not None:
+            log = np.where(np.isinf(gammas), -np.inf, log)  # no α left to carry the scores
+        weight = np.exp(log - log.max())
+        return weight / weight.sum()
+
+    def weights(self, gamma: float, alpha: FloatArray) -> FloatArray:
+        """(M, p) weights of the ridge fine-tuning at (α, γ), α standardised; γ = ∞: Σα_k w̃_k."""
+        own = np.einsum("k,kmp->mp", alpha / self.size, self.unit_sources) if self.K else 0.0
+        if np.isinf(gamma):
+            return own + np.zeros((self.outputs.shape[1], self.X.shape[1]))
+        rest = self._output_parts - np.einsum("k,krm->rm", alpha, self._score_parts)
+        dual = self._basis @ (rest / (self._values + gamma)[:, None])
+        return own + (self.X.T @ dual / self.n).T
+
+    def left_out(self, gamma: float, alpha: FloatArray, *, refit: bool = False) -> FloatArray:
+        """(n, M) scores w₋ᵢᵀxᵢ of the fits without row i (exact), about the common centre of the rows.
+
+        With ``refit`` (one output only) α is estimated anew without row i; otherwise it is fixed.
+        """
+        scores = np.einsum("k,knm->nm", alpha, self._scores)
+        if np.isinf(gamma) and not refit:
+            return scores
+        h = self._fitted(gamma)
+        keep = 1.0 - self._basis**2 @ h - (1.0 / self.n if self.centred else 0.0)
+
+        def residual(columns: FloatArray, parts: FloatArray) -> FloatArray:
+            return columns - self._basis @ (h[:, None] * parts)
+
+        if refit and self.K and self.outputs.shape[1] == 1:
+            T = residual(self._scores[:, :, 0].T, self._score_parts[:, :, 0].T)  # TS, (n, K)
+            precision = np.eye(self.K) / PRIOR_VARIANCE + self._scores[:, :, 0] @ T
+            keep = keep - np.einsum("nk,kn->n", T, np.linalg.solve(precision, T.T))
+        left = residual(self.outputs - scores, self._output_parts - np.einsum("k,krm->rm", alpha, self._score_parts))
+        factor = (self.n - 1.0) / self.n if self.centred else 1.0
+        return self.outputs - factor * left / np.maximum(keep, np.finfo(float).eps)[:, None]
 
 
-def _bordered(V: FloatArray) -> FloatArray:
-    """V with a first row and column of a unit that nothing is correlated with."""
-    out = np.eye(len(V) + 1)
-    out[1:, 1:] = V
-    return out
-
-
-def _diagonals(forms: FloatArray) -> FloatArray:
-    return np.maximum(np.einsum("gii->gi", forms), np.finfo(float).tiny)
-
-
-def _shrunk_variances(left_out: FloatArray, model: FloatArray, freedom: int) -> FloatArray:
-    """Variances between the model's and the left-out ones, on the log scale; (G, 1+2K).
-
-    A sample variance on f degrees of freedom has log-variance about 2/f. Where the log-ratios to the model scatter more
-    than that, the model is wrong by δ² = mean(log-ratio²) − 2/f, and the left-out value gets weight δ²/(δ² + 2/f).
-    The target column and the source columns count equally in the mean.
-    """
-    ratio = np.log(_diagonals(left_out) / _diagonals(model))
-    squared = np.mean(ratio[:, 0] ** 2)
-    if ratio.shape[1] > 1:
-        squared = (squared + np.mean(ratio[:, 1:] ** 2)) / 2.0
-    excess = max(float(squared) - 2.0 / freedom, 0.0)
-    weight = excess / (excess + 2.0 / freedom)
-    return _diagonals(model) * np.exp(weight * ratio)
+def penalties(scale: float, *, low: float = 10**-3.5, high: float = 10**1.5, count: int = 16) -> FloatArray:
+    """(count + 1,) penalties in units of ``scale``, γ = ∞ last."""
+    return np.append(np.geomspace(low * scale, high * scale, count), np.inf)
