@@ -15,11 +15,11 @@ import numpy as np
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt.choosing.direction import scales
-from rmt.choosing.expected import UNKNOWN, many_classes, two_classes
+from rmt.choosing.expected import UNKNOWN, expected_accuracy, margins
 from rmt.choosing.leave_one_out import moment_direction
 from rmt.choosing.moments import dimension, free_shrinkage
 from rmt.choosing.plug_in import PlugIn
-from rmt.choosing.posterior import Posterior, penalties
+from rmt.choosing.posterior import Posterior, Rows, Scores, penalties
 from rmt.choosing.ridge_path import RidgePath
 from rmt.choosing.source_input import check_features, read_sources
 
@@ -35,30 +35,26 @@ except ModuleNotFoundError as error:
 
 _METHODS = ("auto", "plugin", "loo")
 _COVARIANCES = ("ledoit-wolf", "empirical", "identity")
-#: Prior variance of the source's threshold error, in units of the scores' own.
-_THRESHOLD = 0.5
-#: Rows that the prior of balanced classes counts for.
-_BALANCE = 8.0
 
 
 @dataclass(frozen=True)
 class AlphaPath:
-    """The best classifier at each penalty, before the choice among them."""
+    """The classifiers of each penalty, from which the fitted one is averaged or chosen."""
 
-    gamma: FloatArray  #: (G,) penalties, inf last
-    alpha: FloatArray  #: (G, K) best scales at each; ±inf: the source alone
+    gamma: FloatArray  #: (G,) penalties; inf, the source alone, last
+    alpha: FloatArray  #: (G, K) scales at each (K classes of one α each: their mean)
     accuracy: FloatArray  #: (G,) predicted accuracy of each
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """One (γ, α) for some outputs: weights, and scores of the rows about their centre."""
+    """One classifier for some outputs."""
 
-    gamma: float
-    alpha: FloatArray  #: (K,) in the source's own units, ±inf for the source alone
-    carried: FloatArray  #: (K,) weight of w̃_k in ``weights``, 0 where the threshold is the target's own
+    gamma: Any  #: penalty, one or (M,)
+    alpha: FloatArray  #: (K,) or (M, K) scales of the sources as given, ±inf for the source alone
     weights: FloatArray  #: (M, p)
-    left_out: FloatArray  #: (n, M)
+    level: FloatArray  #: (M,) scores at the centre of the rows
+    left_out: FloatArray  #: (n, M) scores of the rows under fits without them
 
 
 class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
@@ -69,11 +65,12 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
 
         w = (S+γ)⁻¹(ū + γ Σ_k α_k w̃_k),     γ = inf:  w = ū + Σ_k α_k w̃_k,     α = ±inf:  w = ±Σ w̃_k (the source alone)
 
-    More than two classes have one such w each, all of the same α and γ (method "auto"). ``fit`` costs one
+    Neither γ nor α is picked: the weights are the mean of such w over the posterior of γ
+    (:mod:`rmt.choosing.posterior`), unless both are given. More than two classes have one w each, all of the same α and γ. ``fit`` costs one
     eigendecomposition of size min(n, p), whatever the number of classes and penalties.
 
-    The choice is unchanged, to rounding, by the unit of the features, the size of a source, rotations, and features
-    that are zero: it is made from inner products alone.
+    What is fitted and predicted is unchanged, to rounding, by the unit of the features, the size of a source,
+    rotations, and features that are zero: it comes from inner products alone.
 
     Args:
         source: what was learned elsewhere. ``None`` (target-only); an array (p,), or (n_classes, p) for more than two
@@ -82,14 +79,15 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             label; or a list of K of these.
         alpha: ``"auto"``, one number for every source, K numbers, or inf: the sources alone.
         gamma: ``"auto"`` (16 penalties and infinity), a positive number, or inf.
-        method: how "auto" is decided. ``"auto"``: by the evidence for each γ, see :mod:`rmt.choosing.posterior`.
-            ``"plugin"``: theory with estimated moments (:mod:`rmt.choosing.plug_in`); ``"loo"``: leave-one-out moments
-            (:mod:`rmt.choosing.leave_one_out`); these two choose for each of several classes apart.
+        method: how "auto" is decided. ``"auto"``: averaged by the evidence for each γ. ``"plugin"``: theory with
+            estimated moments (:mod:`rmt.choosing.plug_in`); ``"loo"``: leave-one-out moments
+            (:mod:`rmt.choosing.leave_one_out`); these two pick one (γ, α), for each of several classes apart, and
+            their predicted accuracy does not account for the choice.
         covariance: noise of u for the method "plugin" (the others need none): ``"ledoit-wolf"``, ``"empirical"``,
             ``"identity"``, a (p, p) matrix, or a scikit-learn covariance estimator (fitted to the centred u_i, or
             frozen: used as it is).
-        intercept: centre the features by the training mean and fit a threshold, drawn towards the source's own and
-            towards balanced classes as far as the sample is small. ``False``: the setting of the theory, classes at ±m.
+        intercept: centre the features by the training mean and fit a threshold, drawn towards the source's own (0 for
+            an array) as far as the evidence for that goes. ``False``: the setting of the theory, classes at ±m.
         caution: how much the prior distrusts what the source does not see: log-odds a factor e of tr S/γ. 0 lets the
             sample decide; a large number keeps the source.
         confidence: probability of ``predicted_accuracy_interval_``.
@@ -97,8 +95,9 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_, n_features_in_: as in scikit-learn.
         coef_, intercept_: (1 or n_classes, p) weights w and (1 or n_classes,) intercepts.
-        alpha_: (K,) scales, (n_classes, K) for more than two classes. ±inf is the source alone.
-        gamma_: penalty, (n_classes,) for more than two classes.
+        alpha_: (K,) scales of the sources as given, (n_classes, K) for more than two classes: the posterior mean,
+            or the one chosen or given. ±inf is the source alone (asked for, or chosen by "loo" or "plugin").
+        gamma_: penalty, (n_classes,) for more than two classes: the posterior median, or the one chosen or given.
         alpha_path_: :class:`AlphaPath`, a list of them for more than two classes.
         predicted_accuracy_: expected accuracy on new data, from the training sample alone
             (:mod:`rmt.choosing.expected`).
@@ -152,7 +151,9 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         count = len(self.classes_)
         if count < 2:
             raise ValueError(f"y holds one class only ({self.classes_[0]!r}); the classifier needs at least 2 classes")
-        outputs = np.where(index[:, None] == (np.ones(1) if count == 2 else np.arange(count)), 1.0, -1.0)
+        outputs = np.where(index == 1, 1.0, -1.0)[:, None]
+        if count > 2:  # columns that sum to 0: what all classes have in common decides nothing
+            outputs = 2.0 * ((index[:, None] == np.arange(count)) - 1.0 / count)
         coefficients, offsets = read_sources(self.source, self.classes_, X.shape[1])  # (M, p, K), (M, K)
         sources = np.ascontiguousarray(np.moveaxis(coefficients, -1, 0))  # (K, M, p)
         fixed = self._fixed_alpha(len(sources))
@@ -161,36 +162,29 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
                 f"covariance must be ({X.shape[1]}, {X.shape[1]}) like the features, got {self.covariance.shape}"
             )
 
-        centre = X.mean(axis=0) if self.intercept else np.zeros(X.shape[1])
-        middle = outputs.mean(axis=0) if self.intercept else np.zeros(outputs.shape[1])
-        X = X - centre
-        check_features(X)
-        posterior = Posterior(X, outputs - middle, sources, centred=bool(self.intercept))
-        groups = self._groups(index, outputs)
-        reason = _unusable(X, index if self.intercept or count > 2 else None, outputs)
+        check_features(X - X.mean(axis=0) if self.intercept else X)
+        rows = Rows(X, centred=bool(self.intercept))
+        scores = Scores(rows, sources, offsets.T * bool(self.intercept))
+        reason = _unusable(rows.X, index if self.intercept or count > 2 else None, outputs)
         if reason:
-            fits, chosen, law = [self._fallback(posterior, fixed, reason)], 0, [UNKNOWN]
+            best = self._fallback(rows, outputs, scores, fixed, reason)
+            fits = [best]
         else:
-            fits, chosen = self._choose(posterior, outputs, fixed)
-            law = []
-        b = np.zeros(outputs.shape[1])
-        everything = []
-        for fit in fits if not reason else fits[:1]:
-            b = self._threshold(fit, X, outputs, centre, sources, offsets) if self.intercept else b
-            everything.append(b)
-            if not reason:
-                law.append(groups(fit.left_out + b))
-        best = fits[chosen]
+            best, fits = self._choose(rows, outputs, scores, fixed)
         self.coef_ = best.weights
-        self.intercept_ = everything[chosen] - self.coef_ @ centre
+        self.intercept_ = best.level - best.weights @ rows.centre if self.intercept else 0.0 * best.level
+
+        def law(fit: _Fit) -> tuple[float, tuple[float, float]]:
+            return UNKNOWN if reason else expected_accuracy(margins(fit.left_out, index), self.confidence)
+
+        self.predicted_accuracy_, self.predicted_accuracy_interval_ = law(best)
         path = AlphaPath(
-            np.array([one.gamma for one in fits]),
-            np.array([np.mean(one.alpha, axis=0) if one.alpha.ndim > 1 else one.alpha for one in fits]),
-            np.array([accuracy for accuracy, _ in law]),
+            np.array([float(np.median(fit.gamma)) for fit in fits]),
+            np.array([fit.alpha.mean(axis=0) if fit.alpha.ndim > 1 else fit.alpha for fit in fits]),
+            np.array([law(fit)[0] for fit in fits]),
         )
-        self.predicted_accuracy_, self.predicted_accuracy_interval_ = law[chosen]
         if count == 2:
-            self.alpha_, self.gamma_, self.alpha_path_ = best.alpha, best.gamma, path
+            self.alpha_, self.gamma_, self.alpha_path_ = np.ravel(best.alpha), float(np.ravel(best.gamma)[0]), path
         else:
             self.alpha_ = np.broadcast_to(best.alpha, (count, len(sources))).copy()
             self.gamma_ = np.broadcast_to(np.asarray(best.gamma, dtype=float), (count,)).copy()
@@ -240,57 +234,70 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"alpha must be one number or one for each of the {K} sources, got shape {alpha.shape}")
         return np.broadcast_to(alpha, (K,)).astype(float)
 
-    def _choose(self, posterior: Posterior, outputs: FloatArray, fixed: FloatArray | None) -> tuple[list[_Fit], int]:
-        """The fits along the penalties, and which of them is chosen."""
-        gammas = penalties(posterior.scale) if isinstance(self.gamma, str) else np.array([float(self.gamma)])
+    def _choose(
+        self, rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | None
+    ) -> tuple[_Fit, list[_Fit]]:
+        """The classifier, and those along the penalties."""
+        automatic = isinstance(self.gamma, str)
         if fixed is not None and np.isinf(fixed).any():
-            return [_alone(posterior, np.sign(fixed))], 0
-        if fixed is None and self.method != "auto" and posterior.K + 1 > 0:
-            return self._moments(posterior, outputs, gammas)
-        given = None if fixed is None else fixed * posterior.units
-        if len(gammas) == 1:
-            return [_at(posterior, gammas[0], given, chosen_alone=False)], 0
-        weight = posterior.probabilities(gammas, self.caution, given)
-        chosen = int(np.searchsorted(np.cumsum(weight), 0.5))
-        return [_at(posterior, gamma, given, chosen_alone=True) for gamma in gammas], chosen
+            alone = _alone(scores, outputs, np.sign(fixed))
+            return alone, [alone]
+        if fixed is None and self.method != "auto":
+            return self._moments(rows, outputs, scores)
+        if not automatic and np.isinf(self.gamma):
+            limit = _limit(rows, outputs, scores, fixed)
+            return limit, [limit]
+        gammas = penalties(rows.scale) if automatic else np.array([float(self.gamma)])
+        if not scores.K:
+            gammas = gammas[np.isfinite(gammas)]  # no source that could stand alone
+        given = None if fixed is None else fixed * scores.units
+        posterior = Posterior(rows, outputs, scores, gammas, alpha=given, caution=self.caution)
 
-    def _moments(self, posterior: Posterior, outputs: FloatArray, gammas: FloatArray) -> tuple[list[_Fit], int]:
-        """Methods "loo" and "plugin": at each γ the best direction of each class, and the best γ of each class."""
-        columns = [self._column(posterior, outputs, m, gammas) for m in range(outputs.shape[1])]
+        def fit(gamma: float, only: int | None = None) -> _Fit:
+            mean = posterior.averaged(only)
+            return _Fit(gamma, mean.alpha / scores.units, mean.weights, mean.level, mean.left_out)
+
+        median = int(np.searchsorted(np.cumsum(posterior.by_penalty), 0.5))
+        path = [fit(float(gamma), g) for g, gamma in enumerate(gammas)]
+        return (path[0] if len(path) == 1 else fit(float(gammas[median]))), path
+
+    def _moments(self, rows: Rows, outputs: FloatArray, scores: Scores) -> tuple[_Fit, list[_Fit]]:
+        """Methods "loo" and "plugin": the best of the penalties, chosen for each class apart."""
+        columns = [self._column(rows, outputs, scores, m) for m in range(outputs.shape[1])]
         if len(columns) == 1:
-            return columns[0]
+            fits, chosen = columns[0]
+            return fits[chosen], fits
         best = [fits[chosen] for fits, chosen in columns]
-        # Comparable scores: each times its best least-squares factor, mean/(mean² + variance) of left-out scores.
-        signed = outputs * np.column_stack([one.left_out[:, 0] for one in best])
-        factor = np.maximum(signed.mean(axis=0), 1e-6 * signed.std(axis=0)) / np.mean(signed**2, axis=0)
         joined = _Fit(
-            gamma=np.array([one.gamma for one in best]),  # type: ignore[arg-type]
+            gamma=np.array([one.gamma for one in best]),
             alpha=np.array([one.alpha for one in best]),
-            carried=np.zeros(posterior.K),
-            weights=np.vstack([one.weights for one in best]) * factor[:, None],
-            left_out=np.column_stack([one.left_out[:, 0] for one in best]) * factor,
+            weights=np.vstack([one.weights for one in best]),
+            level=np.concatenate([one.level for one in best]),
+            left_out=np.column_stack([one.left_out for one in best]),
         )
-        return [joined], 0
+        return joined, [joined]
 
-    def _column(self, posterior: Posterior, outputs: FloatArray, m: int, gammas: FloatArray) -> tuple[list[_Fit], int]:
-        sign = outputs[:, m]
-        rows = sign[:, None] * posterior.X
-        path = RidgePath(rows, posterior.unit_sources[:, m].T)
+    def _column(self, rows: Rows, outputs: FloatArray, scores: Scores, m: int) -> tuple[list[_Fit], int]:
+        sign = np.where(outputs[:, m] > 0, 1.0, -1.0)
+        path = RidgePath(sign[:, None] * rows.X, scores.weights[:, m].T)
+        gammas = penalties(rows.scale) if isinstance(self.gamma, str) else np.array([float(self.gamma)])
         if self.method == "loo":
             directions = [moment_direction(path, gamma) for gamma in gammas]
         else:
-            plug_in = self._plug_in(rows, path.sources)
+            plug_in = self._plug_in(path.rows, path.sources)
             directions = [plug_in.direction(gamma) for gamma in gammas]
         fits = []
         for gamma, direction in zip(gammas, directions, strict=True):
-            alpha = scales(direction.q)
+            left_out = sign * (path.loo_scores(gamma) @ direction.q)
+            weights = path.weights(gamma) @ direction.q
+            factor, level = _calibrated(left_out, outputs[:, m], rows.centred)
             fits.append(
                 _Fit(
                     gamma=float(gamma),
-                    alpha=alpha / posterior.largest,
-                    carried=direction.q[1:] / posterior.largest,
-                    weights=(path.weights(gamma) @ direction.q)[None],
-                    left_out=(sign * (path.loo_scores(gamma) @ direction.q))[:, None],
+                    alpha=scales(direction.q) / scores.units,
+                    weights=factor * weights[None],
+                    level=np.array([level]),
+                    left_out=(level + factor * left_out)[:, None],
                 )
             )
         return fits, int(np.argmax([direction.snr for direction in directions]))
@@ -305,118 +312,56 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             matrix = matrix.covariance_
         return PlugIn(rows, sources, _checks.finite("covariance", matrix))
 
-    def _threshold(
-        self,
-        fit: _Fit,
-        X: FloatArray,
-        outputs: FloatArray,
-        centre: FloatArray,
-        sources: FloatArray,
-        offsets: FloatArray,
-    ) -> FloatArray:
-        """(M,) what is added to the scores about the centre of the rows.
-
-        Two classes: the sample's threshold, the middle of the class means plus what unequal classes (drawn towards
-        balance) move it in least squares, has variance 1/n₊ + 1/n₋ in units of the scores' own; the source's is taken
-        to be off by ``_THRESHOLD``, or by what is seen of it beyond chance. Both are weighed.
-        More: that of least squares or of the source, whichever decides more left-out rows rightly.
-        """
-        n, positive = len(X), outputs > 0
-        counts = np.maximum(positive.sum(axis=0), 0.5)
-        chance = 1.0 / counts + 1.0 / np.maximum(n - counts, 0.5)
-        carried = np.where(np.isfinite(fit.carried), fit.carried, 0.0)
-        theirs = np.einsum("k,mk->m", carried, np.einsum("kmp,p->mk", sources, centre) + offsets)
-        bare = not len(sources) or not carried.any()
-        if outputs.shape[1] > 1:
-            ours = outputs.mean(axis=0)
-            right = [np.sum((fit.left_out + b).argmax(axis=1) == outputs.argmax(axis=1)) for b in (ours, theirs)]
-            return ours if bare or right[0] > right[1] else theirs
-        fitted, side = X @ fit.weights[0], positive[:, 0]
-        middle = 0.5 * (fitted[side].mean() + fitted[~side].mean())
-        distance = 0.5 * float(fit.left_out[side].mean() - fit.left_out[~side].mean())
-        tilt = (2.0 * side.sum() - n) / (n + _BALANCE)
-        ours = np.atleast_1d(tilt * max(1.0 - distance, 0.0) - middle)
-        return ours if bare else _between(ours, theirs, fit.left_out, positive, chance, self.caution)
-
-    def _groups(self, index: FloatArray, outputs: FloatArray) -> Any:
-        """A function from (n, M) left-out scores to the expected accuracy and its interval."""
-        if outputs.shape[1] > 1:
-            return lambda scores: many_classes(scores, index, self.confidence)
-        sign = outputs[:, 0]
-        if not self.intercept:
-            return lambda scores: two_classes([sign * scores[:, 0]], self.confidence)
-        return lambda scores: two_classes([scores[sign > 0, 0], -scores[sign < 0, 0]], self.confidence)
-
-    def _fallback(self, posterior: Posterior, fixed: FloatArray | None, reason: str) -> _Fit:
+    def _fallback(self, rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | None, reason: str) -> _Fit:
         """The untouched sources; without sources the mean difference; or the given α."""
         warnings.warn(
             f"accuracy cannot be predicted: {reason}. "
-            + ("The source is used untouched." if posterior.K else "The mean difference is used."),
+            + ("The source is used untouched." if scores.K else "The mean difference is used."),
             UserWarning,
             stacklevel=3,
         )
-        if fixed is None or np.isinf(fixed).any():
-            sign = np.ones(posterior.K) if fixed is None else np.sign(fixed)
-            return _alone(posterior, sign) if posterior.K else _at(posterior, np.inf, fixed, chosen_alone=False)
-        gamma = np.inf if isinstance(self.gamma, str) else float(self.gamma)
-        return _at(posterior, gamma, fixed * posterior.units, chosen_alone=False)
+        if scores.K and (fixed is None or np.isinf(fixed).any()):
+            return _alone(scores, outputs, np.ones(scores.K) if fixed is None else np.sign(fixed))
+        return _limit(rows, outputs, scores, fixed)
 
 
-def _between(
-    ours: FloatArray, theirs: FloatArray, scores: FloatArray, positive: FloatArray, chance: FloatArray, caution: float
-) -> FloatArray:
-    """(M,) the sample's threshold and the source's, each with the weight that its error leaves it."""
-    inside = np.zeros(len(ours))
-    for side in (positive, ~positive):
-        count = np.maximum(side.sum(axis=0), 1)
-        inside += np.sum(np.where(side, scores - np.sum(np.where(side, scores, 0.0), axis=0) / count, 0.0) ** 2, axis=0)
-    variance = np.maximum(inside / max(len(scores) - 2, 1), np.finfo(float).tiny)
-    seen = (ours - theirs) ** 2 / variance
-    trust = np.maximum(_THRESHOLD / (1.0 + caution), seen - chance)
-    return np.where(np.isfinite(seen), theirs + (ours - theirs) * trust / (trust + chance), ours)
+def _calibrated(left_out: FloatArray, outputs: FloatArray, centred: bool) -> tuple[float, float]:
+    """Factor and level of the least-squares prediction of the coded outputs from left-out scores; factor > 0."""
+    middle = left_out.mean() if centred else 0.0
+    about = left_out - middle
+    square = float(about @ about)
+    factor = float(about @ outputs) / square if square > 0 else 1.0
+    factor = max(factor, 1e-6 / np.sqrt(square / len(about)) if square > 0 else 1.0)
+    return factor, float(outputs.mean() - factor * middle) if centred else 0.0
 
 
-def _alone(posterior: Posterior, sign: FloatArray) -> _Fit:
-    """The sources as they are, ±1 each; of several, each counts alike."""
-    alpha = sign if posterior.K > 1 else sign * posterior.size
-    own = alpha / posterior.units
-    return _Fit(np.inf, sign * np.inf, own, posterior.weights(np.inf, alpha), posterior.left_out(np.inf, alpha))
+def _alone(scores: Scores, outputs: FloatArray, sign: FloatArray) -> _Fit:
+    """The sources as they are, ±1 each, with their own thresholds; of several, each counts alike."""
+    alpha = sign if scores.K > 1 else sign * scores.units
+    level = alpha @ scores.level
+    left_out = level + np.einsum("k,knm->nm", alpha, scores.about)
+    return _Fit(np.inf, sign * np.inf, np.einsum("k,kmp->mp", alpha, scores.weights), level, left_out)
 
 
-def _at(posterior: Posterior, gamma: float, given: FloatArray | None, *, chosen_alone: bool) -> _Fit:
-    """The fit at γ with the α given (standardised) or expected.
-
-    On a path γ = ∞ is the source alone; asked for by the user it is the limit of large γ, w = ū + αw̃, with γα kept.
-    """
-    gamma = float(gamma)
-    if np.isinf(gamma) and not (chosen_alone and posterior.K and given is None):
-        weights = posterior.outputs.T @ posterior.X / posterior.n
-        Gram = posterior.X @ weights.T  # (n, M)
-        own = np.einsum("ij,ij->i", posterior.X, posterior.X)[:, None] * posterior.outputs / posterior.n
-        alpha = given
-        if alpha is None:
-            far = 1e3 * posterior.scale
-            alpha = posterior.weigh(far)[1] * far
-        scores = posterior.left_out(np.inf, alpha)
-        weights = weights + posterior.weights(np.inf, alpha)
-        in_units = alpha / posterior.units
-        return _Fit(gamma, in_units, in_units, weights, Gram - own + scores)
-    alpha = posterior.weigh(gamma)[1] if given is None else given
-    if np.isinf(gamma):
-        return _Fit(
-            gamma,
-            np.sign(alpha) * np.inf,
-            alpha / posterior.units,
-            posterior.weights(gamma, alpha),
-            posterior.left_out(gamma, alpha, refit=True),
-        )
-    return _Fit(
-        gamma,
-        alpha / posterior.units,
-        alpha / posterior.units,
-        posterior.weights(gamma, alpha),
-        posterior.left_out(gamma, alpha, refit=given is None),
-    )
+def _limit(rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | None) -> _Fit:
+    """γ → ∞ with γα kept: the mean difference beside α times the sources, w = ū + Σ α_k w̃_k."""
+    n, M = outputs.shape
+    if fixed is None:
+        far = 1e3 * rows.scale
+        mean = Posterior(rows, outputs, scores, np.array([far])).averaged()
+        alpha = far * mean.alpha
+    else:
+        alpha = fixed * scores.units
+    coded = outputs - outputs.mean(axis=0) if rows.centred else outputs
+    difference = coded.T @ rows.X / n
+    own = np.einsum("ij,ij->i", rows.X, rows.X)[:, None] * coded / n
+    left_out = rows.X @ difference.T - own + np.einsum("k,knm->nm", alpha, scores.about)
+    level = np.zeros(M)
+    for m in range(M):
+        factor, one = _calibrated(left_out[:, m], outputs[:, m], rows.centred)
+        level[m] = one / factor
+    weights = difference + np.einsum("k,kmp->mp", alpha, scores.weights)
+    return _Fit(np.inf, alpha / scores.units, weights, level, left_out + level)
 
 
 def _unusable(X: FloatArray, index: FloatArray | None, outputs: FloatArray) -> str:

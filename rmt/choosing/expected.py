@@ -1,64 +1,51 @@
-"""The accuracy to expect of a fitted rule, from exact left-out scores and the Gaussian law of a new one.
+"""The accuracy to expect of a fitted rule, from its exact leave-one-out scores.
 
-A left-out share of right answers jumps by 1/n and favours whatever was chosen by it. Here the left-out scores only
-give the mean of each class and their common covariance within classes, with n − (number of classes) degrees of
-freedom; a new row of class a has the score N(mean_a, (1 + 1/n_a) V), the predictive law of one more row, and is
-right where its own class wins.
+The share of rows that the rule, fitted to the others, decides rightly is honest whatever the data: each row is judged
+by a rule that has chosen everything (α, γ, threshold) without it. It jumps by 1/n, so each row counts for
+Φ(margin/(h·sd)) instead of 0 or 1, with h = 1/5 of the margins' own spread: what a row a little to the side would have
+told. A Gaussian law of the scores (h as large as the data allow) is steadier still and wrong where scores have heavy
+tails: 3 to 10 points too low on Amazon reviews.
+
+The interval is that of a share of n rows (Jeffreys), for n/1.25 rows: leave-one-out decisions share their training
+rows, and what they estimate is the accuracy of *this* fit. The factor was set on data that the check
+``alpha_lora.choose_alpha_held_out`` names, and tested on other data.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import betaincinv, ndtr
 
 from rmt._checks import FloatArray
 
-#: Normal draws of the K-class integral (fixed, so that a fit is a function of its data).
-_DRAWS = 500
+#: Width of the step from wrong to right, in standard deviations of the margins.
+SMOOTHING = 0.2
+#: Left-out rows that tell as much as one free row.
+INFLATION = 1.25
 UNKNOWN = (float("nan"), (0.0, 1.0))
 
 
-def two_classes(groups: list[FloatArray], level: float) -> tuple[float, tuple[float, float]]:
-    """Expected accuracy and its interval from signed scores, right where positive, one array a group of one mean.
-
-    The interval is symmetric on the scale of Φ⁻¹. The error of a mean of left-out scores lies between that of free
-    scores (1/n) and of a target-only fit, whose rows are each other's training set (2/n): the larger is taken.
-    """
-    n = sum(len(group) for group in groups)
-    freedom = n - len(groups)
-    means = np.array([group.mean() for group in groups])
-    squares = sum(float(np.sum((group - mean) ** 2)) for group, mean in zip(groups, means, strict=True))
-    if freedom < 1 or not squares > 1e-24 * float(np.sum(means**2)):
-        return UNKNOWN
-    t, counts = means / np.sqrt(squares / freedom), np.array([len(group) for group in groups])
-    share = counts / n
-    accuracy = float(share @ ndtr(t / np.sqrt(1.0 + 1.0 / counts)))
-    density = share * np.exp(-0.5 * t**2) / np.sqrt(2.0 * np.pi)
-    spread = float(np.sum(density**2 * 2.0 / counts) + np.sum(density * t) ** 2 / (2.0 * freedom))
-    inside = float(np.clip(accuracy, 1e-12, 1.0 - 1e-12))
-    centre = float(ndtri(inside))
-    slope = np.exp(-0.5 * centre**2) / np.sqrt(2.0 * np.pi)
-    width = float(ndtri(0.5 + level / 2.0)) * np.sqrt(spread) / max(slope, 1e-300)
-    return accuracy, (float(ndtr(centre - width)), float(ndtr(centre + width)))
+def margins(scores: FloatArray, index: FloatArray) -> FloatArray:
+    """(n,) by how much the score of a row's class exceeds the best other; (n, 1) scores are of class 1 against 0."""
+    if scores.shape[1] == 1:
+        return np.where(index == 1, scores[:, 0], -scores[:, 0])
+    rows = np.arange(len(scores))
+    others = scores.copy()
+    others[rows, index] = -np.inf
+    return scores[rows, index] - others.max(axis=1)
 
 
-def many_classes(scores: FloatArray, index: FloatArray, level: float) -> tuple[float, tuple[float, float]]:
-    """Expected accuracy of the largest of (n, M) scores and Wilson's interval at that share of n rows."""
-    n, M = scores.shape
-    counts = np.bincount(index, minlength=M)
-    means = np.stack([scores[index == k].mean(axis=0) for k in range(M)])
-    rest = scores - means[index]
-    if n <= M or not float(np.sum(rest**2)) > 1e-24 * float(np.sum(means**2)):
-        return UNKNOWN
-    noise = np.random.default_rng(0).standard_normal((_DRAWS, n)) @ rest / np.sqrt(n - M)  # N(0, V) of any rank
-    right = [np.mean((means[k] + np.sqrt(1.0 + 1.0 / counts[k]) * noise).argmax(axis=1) == k) for k in range(M)]
-    accuracy = float(counts / n @ np.array(right))
-    return accuracy, wilson(accuracy, n, level)
+def expected_accuracy(margin: FloatArray, level: float) -> tuple[float, tuple[float, float]]:
+    """Accuracy to expect and its interval, from left-out margins (n,); right where positive."""
+    spread = float(margin.std())
+    right = margin > 0 if spread == 0 else ndtr(margin / (SMOOTHING * spread))
+    accuracy = float(np.mean(right))
+    return accuracy, jeffreys(accuracy, len(margin) / INFLATION, level)
 
 
-def wilson(share: float, n: int, level: float) -> tuple[float, float]:
-    """Wilson's interval for a proportion."""
-    z2 = float(ndtri(0.5 + level / 2.0)) ** 2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2) / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+def jeffreys(share: float, n: float, level: float) -> tuple[float, float]:
+    """Jeffreys' interval for a proportion of n rows; it reaches 0 (1) where not half a row was right (wrong)."""
+    right, wrong = share * n, (1.0 - share) * n
+    low = betaincinv(right + 0.5, wrong + 0.5, 0.5 - level / 2.0) if right >= 0.5 else 0.0
+    high = betaincinv(right + 0.5, wrong + 0.5, 0.5 + level / 2.0) if wrong >= 0.5 else 1.0
+    return float(low), float(high)

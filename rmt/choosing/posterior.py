@@ -1,20 +1,27 @@
 """Choosing (α, γ) by the evidence of a Gaussian model, in the row space: nothing here knows p.
 
-**Model.** The coded outputs of row i are b + Σ_k α_k s_k(x_i) + a(x_i) + noise, with source scores s_k brought to unit
-mean square on the sample, and independent priors::
+**Model.** The coded outputs of row i are β + Σ_k α_k s_k(x_i) + aᵀ(x_i − x̄) + noise, with the source scores s_k (their
+own intercepts included) brought to unit variance on the sample, and independent priors::
 
-    α_k ~ N(½/K, 2),      aᵀx with a ~ N(0, σ²/(nγ) I),      noise ~ N(0, σ²),      p(σ²) ∝ 1/σ²
+    α_k ~ N(½/K, 2σ²),    a ~ N(0, σ²/(nγ) I),    β ~ N(0, vσ²),    noise ~ N(0, σ²),    p(σ²) ∝ 1/σ²
 
 The mode of a given (α, γ) is the ridge fine-tuning of theory.md §0, so γ *is* the size of what the source does not
-see, and it is estimated: with A = I + K/γ, K = XXᵀ/n, e = y − ½Σs_k/K, and α, a and σ² integrated out (M outputs, f
-degrees of freedom, f = n − 1 where an intercept is fitted)::
+see, and v that of the error of its threshold. Neither is known: each (γ, v) of a grid has the same prior probability,
+γ = ∞ (the source alone) and v = 1/1000 (its threshold holds) among them, and what speaks for and against them is
+weighed by one number. With A = I + K/γ + v11ᵀ, K = XXᵀ/n for centred rows, e = y − ½Σs_k/K, and α, a, β and σ²
+integrated out (M outputs)::
 
-    log p(y | γ) = −½ M log|A| − ½ log|½I + F| − ½ M f log(eᵀA⁻¹e − gᵀ(½I+F)⁻¹g),    F = SᵀA⁻¹S,  g = SᵀA⁻¹e
-    E α = ½/K + (½I+F)⁻¹g
+    log p(y | γ, v) = −½M log|A| − ½ log|½I + F| − ½ M n log(eᵀA⁻¹e − gᵀ(½I+F)⁻¹g),   F = SᵀA⁻¹S,  g = SᵀA⁻¹e
 
-γ = ∞, with a = 0, is the source alone. It is one state among the others: what speaks for it and against it is
-weighed by the same number. The chosen γ is the median of p(γ | y), α its mean given that γ. Several classes share α and
-γ; their outputs are the M of the formula. Nothing is maximised over a path, hence no winner's curse to speak of.
+The classifier is the mean over the posterior of all (γ, v), not the best of them: nothing is maximised, so there is no
+winner's curse. Several classes share α, γ and v; their outputs are the columns 1_c − 1/C, and source scores lose what
+all classes have in common, which no decision sees.
+
+**Leave-one-out.** Without row i every line above is a rank-one change, the weights of the grid included, so the score
+of row i under the *whole* rule fitted to the others (centre, α, β and the evidence for each (γ, v) anew) is exact and
+costs no further decomposition. With T = (I + K/γ)⁻¹ − 11ᵀ/n and t_i its diagonal, quadratic forms lose
+(Te)_i²/t_i and gain (Σ_{j≠i}e_j)²/((n−1)(1+(n−1)v)), determinants t_i; and the flat-intercept residual (Te)_i/t_i
+becomes that of a threshold drawn towards 0.
 
 **Invariance.** Only K, the source scores over their own size, and γ in units of Σλ²/Σλ (λ the eigenvalues of K) enter:
 scaling the features or a source, a rotation, features that are zero, change nothing.
@@ -22,129 +29,248 @@ scaling the features or a source, a rotation, features that are zero, change not
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from rmt._checks import FloatArray
 
-#: Prior of the standardised α: half of a perfect source's (correlation ½), wide enough for useless and harmful ones.
+#: Prior of the standardised α of one source.
 PRIOR_MEAN, PRIOR_VARIANCE = 0.5, 2.0
+#: Prior variances of the threshold, in units of the noise: the source's holds, is a little off, unknown, no guide.
+THRESHOLDS = np.array([1e-3, 0.03, 1.0, 1e4])
 
 
-class Posterior:
-    """The evidence for every penalty, and the fits that go with them.
+class Rows:
+    """The sample in its eigenbasis; one decomposition of size min(n, p) for all outputs, sources and penalties.
 
     Args:
-        X: (n, p) rows, centred where ``centred``.
-        outputs: (n, M) coded classes ±1, centred likewise.
-        sources: (K, M, p) source weights, of any size.
-        centred: whether the means of the rows and outputs were removed (one degree of freedom less).
+        X: (n, p) rows.
+        centred: remove the mean of the rows, for a model with a threshold.
     """
 
-    def __init__(self, X: FloatArray, outputs: FloatArray, sources: FloatArray, *, centred: bool) -> None:
-        self.X, self.outputs, self.centred = X, outputs, centred
-        n, p = X.shape
-        self.n, self.freedom = n, n - int(centred)
+    def __init__(self, X: FloatArray, *, centred: bool) -> None:
+        self.centred = centred
+        self.n, p = X.shape
+        self.centre = X.mean(axis=0) if centred else np.zeros(p)
+        self.X = X - self.centre if centred else X
+        n = self.n
         if n <= p:
-            values, self._basis = np.linalg.eigh(X @ X.T / n)
+            values, basis = np.linalg.eigh(self.X @ self.X.T / n)
             keep = values > max(values[-1], 0.0) * n * np.finfo(float).eps
-            values, self._basis = values[keep], self._basis[:, keep]
+            self.values, self.basis = values[keep], basis[:, keep]
         else:
-            values, right = np.linalg.eigh(X.T @ X / n)
+            values, right = np.linalg.eigh(self.X.T @ self.X / n)
             keep = values > max(values[-1], 0.0) * p * np.finfo(float).eps
-            values = values[keep]
-            self._basis = X @ (right[:, keep] / np.sqrt(n * values))
-        self._values = values
-        total = float(values.sum())
+            self.values = values[keep]
+            self.basis = self.X @ (right[:, keep] / np.sqrt(n * self.values))
+        total = float(self.values.sum())
         #: the unit in which penalties make sense: the eigenvalue that a typical part of the variance has
-        self.scale = float(np.sum(values**2)) / total if total > 0 else 1.0
-        # A source's size must not matter, and 1e±200 must not overflow.
-        self.largest = np.abs(sources).max(axis=(1, 2), initial=0.0) if len(sources) else np.zeros(0)
-        self.unit_sources = sources / self.largest[:, None, None] if len(sources) else sources
-        scores = np.einsum("np,kmp->knm", X, self.unit_sources, optimize=True)
-        size = np.sqrt(np.mean(scores**2, axis=(1, 2)))
-        self.size = np.where(size > 0, size, 1.0)
-        self._scores = scores / self.size[:, None, None]  # (K, n, M)
-        self.units = self.size * self.largest  # α in a source's own units is α/units
-        self._output_parts = self._basis.T @ outputs  # (r, M)
-        self._score_parts = np.einsum("nr,knm->krm", self._basis, self._scores, optimize=True)
+        self.scale = float(np.sum(self.values**2)) / total if total > 0 else 1.0
+        self._complete = len(self.values) == n - int(centred)
+
+    def residuals(self, gamma: float, columns: FloatArray) -> FloatArray:
+        """TZ for centred columns Z (n, ·), without cancellation where the rows span everything."""
+        if np.isinf(gamma):
+            return columns
+        parts = self.basis.T @ columns
+        if self._complete:
+            return self.basis @ (parts * (gamma / (self.values + gamma))[:, None])
+        return columns - self.basis @ (parts * (self.values / (self.values + gamma))[:, None])
+
+    def diagonal(self, gamma: float) -> FloatArray:
+        """(n,) t_i."""
+        if np.isinf(gamma):
+            return np.full(self.n, 1.0 - self.centred / self.n)
+        if self._complete:
+            return self._squares @ (gamma / (self.values + gamma))
+        return 1.0 - self.centred / self.n - self._squares @ (self.values / (self.values + gamma))
+
+    @cached_property
+    def _squares(self) -> FloatArray:
+        return self.basis**2
+
+    def log_determinant(self, gamma: float) -> float:
+        """log|I + K/γ|."""
+        return 0.0 if np.isinf(gamma) else float(np.sum(np.log1p(self.values / gamma)))
+
+
+class Scores:
+    """Source scores of the rows, brought to one size.
+
+    Args:
+        rows: the sample.
+        weights: (K, M, p) source weights, of any size. offsets: (K, M) their intercepts (0 without a threshold).
+    """
+
+    def __init__(self, rows: Rows, weights: FloatArray, offsets: FloatArray) -> None:
+        M = weights.shape[1]
+        largest = np.abs(weights).max(axis=(1, 2), initial=0.0)  # 1e±200 must not overflow
+        weights, offsets = weights / largest[:, None, None], offsets / largest[:, None]
+        if M > 1:
+            weights, offsets = (each - each.mean(axis=1, keepdims=True) for each in (weights, offsets))
+        about = np.einsum("np,kmp->knm", rows.X, weights, optimize=True)
+        size = np.sqrt(np.mean(about**2, axis=(1, 2)))
+        faint = 1e-13 * np.sqrt(np.mean(rows.X**2) * np.sum(weights**2, axis=(1, 2)) / max(M, 1))
+        size = np.where(size > faint, size, np.inf)  # a source that the rows do not see has no scores
+        self.level = (weights @ rows.centre + offsets) / np.where(np.isfinite(size), size, 1.0)[:, None]  # at x̄
+        self.weights = weights / size[:, None, None]
+        self.about = about / size[:, None, None]  # (K, n, M) about the centre of the rows
+        self.level = np.where(np.isfinite(size)[:, None], self.level, 0.0)
+        #: (K,) what standardised scales are divided by to be scales of the sources as given
+        self.units = np.where(np.isfinite(size), size, 1.0) * largest
 
     @property
     def K(self) -> int:
         """Number of sources."""
-        return len(self._scores)
-
-    def _fitted(self, gamma: float) -> FloatArray:
-        """(r,) eigenvalues λ/(λ+γ) of the hat matrix."""
-        return self._values / (self._values + gamma)
-
-    def _residual_forms(self, gamma: float) -> tuple[float, FloatArray, FloatArray]:
-        """yᵀA⁻¹y, SᵀA⁻¹y (K,), SᵀA⁻¹S (K, K), summed over outputs."""
-        h = self._fitted(gamma)[:, None]
-        yy = float(np.sum(self.outputs**2) - np.sum(h * self._output_parts**2))
-        flat = self._scores.reshape(self.K, self.outputs.size)
-        parts = (np.sqrt(h) * self._score_parts).reshape(self.K, self._output_parts.size)
-        target = (np.sqrt(h) * self._output_parts).ravel()
-        return yy, flat @ self.outputs.ravel() - parts @ target, flat @ flat.T - parts @ parts.T
-
-    def weigh(self, gamma: float, alpha: FloatArray | None = None) -> tuple[float, FloatArray]:
-        """log p(y | γ) up to a constant, and E α (K,), in standardised units; with ``alpha`` given, the evidence for
-        both."""
-        yy, sy, ss = self._residual_forms(gamma)
-        M = self.outputs.shape[1]
-        spread = M * float(np.sum(np.log1p(self._values / gamma)))
-        start = np.full(self.K, PRIOR_MEAN / max(self.K, 1)) if alpha is None else alpha
-        rest = yy - 2.0 * float(start @ sy) + float(start @ ss @ start)
-        if alpha is None and self.K:
-            gap = sy - ss @ start
-            precision = np.eye(self.K) / PRIOR_VARIANCE + ss
-            step = np.linalg.solve(precision, gap)
-            rest -= float(gap @ step)
-            spread += float(np.linalg.slogdet(precision)[1])
-            start = start + step
-        floor = np.finfo(float).eps * max(float(np.sum(self.outputs**2)), 1.0)
-        return -0.5 * spread - 0.5 * M * self.freedom * float(np.log(max(rest, floor))), start
-
-    def probabilities(self, gammas: FloatArray, caution: float = 0.0, alpha: FloatArray | None = None) -> FloatArray:
-        """(G,) p(γ | y) under a prior flat on the grid times (1 + tr K/(nγ))^−caution."""
-        log = np.array([self.weigh(gamma, alpha)[0] for gamma in gammas])
-        log -= caution * np.log1p(float(self._values.sum()) / self.n / gammas)
-        if not self.K or alpha is not None:
-            log = np.where(np.isinf(gammas), -np.inf, log)  # no α left to carry the scores
-        weight = np.exp(log - log.max())
-        return weight / weight.sum()
-
-    def weights(self, gamma: float, alpha: FloatArray) -> FloatArray:
-        """(M, p) weights of the ridge fine-tuning at (α, γ), α standardised; γ = ∞: Σα_k w̃_k."""
-        own = np.einsum("k,kmp->mp", alpha / self.size, self.unit_sources) if self.K else 0.0
-        if np.isinf(gamma):
-            return own + np.zeros((self.outputs.shape[1], self.X.shape[1]))
-        rest = self._output_parts - np.einsum("k,krm->rm", alpha, self._score_parts)
-        dual = self._basis @ (rest / (self._values + gamma)[:, None])
-        return own + (self.X.T @ dual / self.n).T
-
-    def left_out(self, gamma: float, alpha: FloatArray, *, refit: bool = False) -> FloatArray:
-        """(n, M) scores w₋ᵢᵀxᵢ of the fits without row i (exact), about the common centre of the rows.
-
-        With ``refit`` (one output only) α is estimated anew without row i; otherwise it is fixed.
-        """
-        scores = np.einsum("k,knm->nm", alpha, self._scores)
-        if np.isinf(gamma) and not refit:
-            return scores
-        h = self._fitted(gamma)
-        keep = 1.0 - self._basis**2 @ h - (1.0 / self.n if self.centred else 0.0)
-
-        def residual(columns: FloatArray, parts: FloatArray) -> FloatArray:
-            return columns - self._basis @ (h[:, None] * parts)
-
-        if refit and self.K and self.outputs.shape[1] == 1:
-            T = residual(self._scores[:, :, 0].T, self._score_parts[:, :, 0].T)  # TS, (n, K)
-            precision = np.eye(self.K) / PRIOR_VARIANCE + self._scores[:, :, 0] @ T
-            keep = keep - np.einsum("nk,kn->n", T, np.linalg.solve(precision, T.T))
-        left = residual(self.outputs - scores, self._output_parts - np.einsum("k,krm->rm", alpha, self._score_parts))
-        factor = (self.n - 1.0) / self.n if self.centred else 1.0
-        return self.outputs - factor * left / np.maximum(keep, np.finfo(float).eps)[:, None]
+        return len(self.about)
 
 
-def penalties(scale: float, *, low: float = 10**-3.5, high: float = 10**1.5, count: int = 16) -> FloatArray:
+@dataclass(frozen=True)
+class Averaged:
+    """The mean classifier of some (γ, v), and what it says of rows that it has not seen."""
+
+    alpha: FloatArray  #: (K,) mean standardised scale
+    weights: FloatArray  #: (M, p)
+    level: FloatArray  #: (M,) scores at the centre of the rows
+    left_out: FloatArray  #: (n, M) exact leave-one-out scores
+
+
+@dataclass(frozen=True)
+class _Penalty:
+    """What one γ contributes: arrays over thresholds v (V) and left-out rows (n)."""
+
+    log: FloatArray  #: (V,) log p(y | γ, v)
+    alpha: FloatArray  #: (V, K)
+    log_without: FloatArray  #: (V, n)
+    scores_without: FloatArray  #: (V, n, M)
+
+
+class Posterior:
+    """The posterior of (γ, v) and the classifiers that go with it.
+
+    Args:
+        rows: the sample.
+        outputs: (n, M) coded classes, prior mean 0.
+        scores: of the sources.
+        gammas: (G,) penalties to weigh, inf for the source alone.
+        alpha: (K,) standardised scales where they are given, else None.
+        caution: log-prior odds of a simpler state, per factor e of 1 + tr K/(nγ) and of 1 + nv.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        outputs: FloatArray,
+        scores: Scores,
+        gammas: FloatArray,
+        *,
+        alpha: FloatArray | None = None,
+        caution: float = 0.0,
+    ) -> None:
+        self.rows, self.scores, self.gammas, self.given = rows, scores, gammas, alpha
+        self.outputs = outputs
+        n = len(outputs)
+        self._K = scores.K if alpha is None else 0
+        self._start = np.full(scores.K, PRIOR_MEAN / max(scores.K, 1)) if alpha is None else alpha
+        every = scores.about + scores.level[:, None, :]  # (K, n, M)
+        rest = outputs - np.einsum("k,knm->nm", self._start, every)
+        # columns e, s_1 … s_K, in the order (n, 1+K, M)
+        self._columns = np.stack([rest, *every[: self._K]], axis=1)
+        self._sums = self._columns.sum(axis=0)  # (1+K, M)
+        centred = self._columns - self._sums / n if rows.centred else self._columns
+        self._centred = centred.reshape(n, -1)
+        self._v = THRESHOLDS if rows.centred else np.zeros(1)
+        self._each = [self._at(float(gamma)) for gamma in gammas]
+        prior = -caution * np.log1p(float(rows.values.sum()) / n / gammas)[:, None] - caution * np.log1p(n * self._v)
+        self.weight = _normalised(np.array([one.log for one in self._each]) + prior)  # (G, V)
+        without = np.array([one.log_without for one in self._each]) + prior[:, :, None]
+        self._weight_without = _normalised(without)  # (G, V, n)
+
+    def _at(self, gamma: float) -> _Penalty:
+        rows, v, K = self.rows, self._v, self._K
+        n, _, M = self._columns.shape
+        free = M if M == 1 else M - 1  # simplex outputs have one dimension less
+        T = rows.residuals(gamma, self._centred).reshape(n, 1 + K, M)
+        own = np.maximum(rows.diagonal(gamma), np.finfo(float).eps)
+        flat = np.tensordot(self._centred.reshape(n, 1 + K, M), T, axes=([0, 2], [0, 2]))  # (1+K, 1+K)
+        size = rows.log_determinant(gamma) + np.log1p(n * v)
+        drawn = 1.0 / (1.0 + n * v) / n if rows.centred else np.zeros(1)
+        forms = flat + drawn[:, None, None] * (self._sums @ self._sums.T)
+        step, quadratic, extra = self._integrated(forms)
+        log = -0.5 * (free * size + extra + free * n * self._log(quadratic))
+
+        lost = np.einsum("nam,nbm->nab", T, T) / own[:, None, None]
+        others = self._sums - self._columns  # sums without row i, (n, 1+K, M)
+        drawn = 1.0 / (1.0 + (n - 1) * v) if rows.centred else np.zeros(1)
+        gained = np.einsum("nam,nbm->nab", others, others) / (n - 1)
+        forms = flat - lost + drawn[:, None, None, None] * gained  # (V, n, 1+K, 1+K)
+        size = rows.log_determinant(gamma) + np.log(own) + (np.log1p((n - 1) * v) * rows.centred)[:, None]
+        shift, quadratic, extra = self._integrated(forms)
+        log_without = -0.5 * (free * size + extra + free * (n - 1) * self._log(quadratic))
+
+        def along(columns: FloatArray) -> FloatArray:
+            """e − Σ_k step_k s_k of (n, 1+K, M) columns, for each v: (V, n, M)."""
+            return columns[:, 0] - np.einsum("vnk,nkm->vnm", shift, columns[:, 1:])
+
+        residual = along(T) / own[:, None]
+        if rows.centred:
+            residual = residual + drawn[:, None, None] * along(others) / (n - 1)
+        return _Penalty(log, self._start[: self._K] + step, log_without, self.outputs - residual)
+
+    def _integrated(self, forms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """α's step from the prior mean, what is left of eᵀA⁻¹e, and log|½I + F|, for forms (…, 1+K, 1+K)."""
+        precision = forms[..., 1:, 1:] + np.eye(self._K) / PRIOR_VARIANCE
+        g = forms[..., 1:, 0]
+        step = np.linalg.solve(precision, g[..., None])[..., 0]
+        return step, forms[..., 0, 0] - np.sum(g * step, axis=-1), np.linalg.slogdet(precision)[1]
+
+    def _log(self, quadratic: FloatArray) -> FloatArray:
+        floor = np.finfo(float).eps * max(float(np.sum(self._columns[:, 0] ** 2)), np.finfo(float).tiny)
+        return np.log(np.maximum(quadratic, floor))
+
+    @property
+    def by_penalty(self) -> FloatArray:
+        """(G,) p(γ | y)."""
+        return self.weight.sum(axis=1)
+
+    def averaged(self, only: int | None = None) -> Averaged:
+        """The mean classifier over all penalties, or over the thresholds of one of them (an index)."""
+        weight, without = self.weight, self._weight_without
+        if only is not None:
+            weight, without = np.zeros_like(weight), np.zeros_like(without)
+            for full, part in ((self.weight, weight), (self._weight_without, without)):
+                total = full[only].sum(axis=0)
+                part[only] = full[only] / np.where(total > 0, total, 1.0)
+        n, M = self.outputs.shape
+        scores, parts = self.scores, self.rows.basis.T @ self.outputs
+        source_parts = np.einsum("nr,knm->krm", self.rows.basis, scores.about, optimize=True)
+        dual, beta, alpha = np.zeros_like(parts), np.zeros(M), np.zeros(scores.K)
+        left_out = np.zeros((n, M))
+        for g, (gamma, one) in enumerate(zip(self.gammas, self._each, strict=True)):
+            if not weight[g].any() and not without[g].any():
+                continue
+            scale = one.alpha if self.given is None else np.broadcast_to(self.given, (len(self._v), scores.K))
+            mean = weight[g] @ scale
+            alpha += mean
+            if np.isfinite(gamma):
+                rest = weight[g].sum() * parts - np.einsum("k,krm->rm", mean, source_parts)
+                dual += rest / (self.rows.values + gamma)[:, None]
+            if self.rows.centred:
+                level = self.outputs.mean(axis=0) - scale @ scores.level  # (V, M) what is left at the centre
+                beta += (weight[g] * n * self._v / (1.0 + n * self._v)) @ level
+            left_out += np.einsum("vn,vnm->nm", without[g], one.scores_without)
+        weights = np.einsum("k,kmp->mp", alpha, scores.weights) + (self.rows.X.T @ (self.rows.basis @ dual) / n).T
+        return Averaged(alpha, weights, beta + alpha @ scores.level, left_out)
+
+
+def _normalised(log: FloatArray) -> FloatArray:
+    """exp(log) over its sum along the first two axes."""
+    weight = np.exp(log - log.max(axis=(0, 1)))
+    return weight / weight.sum(axis=(0, 1))
+
+
+def penalties(scale: float, *, low: float = 1e-2, high: float = 10**1.5, count: int = 16) -> FloatArray:
     """(count + 1,) penalties in units of ``scale``, γ = ∞ last."""
     return np.append(np.geomspace(low * scale, high * scale, count), np.inf)
