@@ -1,4 +1,4 @@
-"""Fine-tuning on real features: the paper's moments and splits, every (α, γ) of a split at once, pairs of digits."""
+"""Fine-tuning on real features: the paper's moments and splits, every (α, γ) of a split at once; digits and Amazon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 import rmt
 from paper_checks.core import Context, Figures, NotAvailable
 from paper_checks.statistics.intervals import mean_and_error
-from rmt.datasets import Domain
+from rmt.datasets import Domain, load_amazon
 
 Array = NDArray[Any]
 
@@ -244,3 +244,13 @@ def _pair(images: Any, digits: Any, name: str) -> Domain:
     first, second = int(name[0]), int(name[1])
     keep = np.isin(digits, (first, second))
     return Domain(name, images[keep], np.where(digits[keep] == second, 1.0, -1.0))
+
+
+#: The pairs on which the rule was developed; each domain is once source and once target.
+DEVELOPMENT = ("book-dvd", "dvd-elec", "elec-kitchen", "kitchen-book")
+
+
+def amazon_pair(context: Context, source: str, target: str) -> DomainPair:
+    """A transfer between two standardised Amazon domains."""
+    domains = load_amazon(context.folder("data", "amazon_review"))
+    return DomainPair(domains[source].standardised(), domains[target].standardised())

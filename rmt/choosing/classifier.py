@@ -66,8 +66,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         w = (S+γ)⁻¹(ū + γ Σ_k α_k w̃_k),     γ = inf:  w = ū + Σ_k α_k w̃_k,     α = ±inf:  w = ±Σ w̃_k (the source alone)
 
     Neither γ nor α is picked: the weights are the mean of such w over the posterior of γ
-    (:mod:`rmt.choosing.posterior`), unless both are given. More than two classes have one w each, all of the same α and γ. ``fit`` costs one
-    eigendecomposition of size min(n, p), whatever the number of classes and penalties.
+    (:mod:`rmt.choosing.posterior`), unless both are given. More than two classes have one w each, all of the same α
+    and γ. ``fit`` costs one eigendecomposition of size min(n, p), whatever the number of classes and penalties.
 
     What is fitted and predicted is unchanged, to rounding, by the unit of the features, the size of a source,
     rotations, and features that are zero: it comes from inner products alone.

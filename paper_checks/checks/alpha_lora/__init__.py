@@ -15,6 +15,7 @@ ORDER = (
     "digits_alpha_star",
     "universality",
     "choose_alpha",
+    "choose_alpha_held_out",
     "real_curves",
     "suggested_alpha",
     "glue_fair",

@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
-from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
 from paper_checks.studies.code_formula import CodeFormula
-from paper_checks.studies.real_data import DomainPair, fresh_splits, ridge_weights
+from paper_checks.studies.real_data import DEVELOPMENT, DomainPair, amazon_pair, fresh_splits, ridge_weights
 from rmt.choosing.ridge_path import RidgePath, penalty_grid
 from rmt.datasets import AMAZON
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels

@@ -25,6 +25,7 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
             "digits_alpha_star",
             "universality",
             "choose_alpha",
+            "choose_alpha_held_out",
             "real_curves",
             "suggested_alpha",
             "glue_fair",

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("sklearn")
 from paper_checks.checks.alpha_lora import choose_alpha, real_curves
 from paper_checks.core import Context
-from paper_checks.studies import amazon
+from paper_checks.studies import real_data
 
 SHARED = os.environ.get("ADAPT_SHARED")
 needs_data = pytest.mark.skipif(not SHARED, reason="needs real data; set ADAPT_SHARED")
@@ -33,7 +33,7 @@ def test_cross_validation_is_the_textbook_one():
 
 
 def test_development_pairs_use_each_domain_once():
-    sources, targets = zip(*(pair.split("-") for pair in amazon.DEVELOPMENT), strict=True)
+    sources, targets = zip(*(pair.split("-") for pair in real_data.DEVELOPMENT), strict=True)
     assert sorted(sources) == sorted(targets) == sorted(choose_alpha.AMAZON)
 
 
