@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,14 @@ class _Fit:
     weights: FloatArray  #: (M, p)
     level: FloatArray  #: (M,) scores at the centre of the rows
     left_out: FloatArray  #: (n, M) scores of the rows under fits without them
+
+
+class _Step(NamedTuple):
+    """What a path says of one penalty."""
+
+    gamma: float
+    alpha: FloatArray  #: (K,)
+    left_out: FloatArray  #: (n, M)
 
 
 class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
@@ -168,27 +176,27 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         reason = _unusable(rows.X, index if self.intercept or count > 2 else None, outputs)
         if reason:
             best = self._fallback(rows, outputs, scores, fixed, reason)
-            fits = [best]
+            path: list[_Fit] | list[_Step] = [best]
         else:
-            best, fits = self._choose(rows, outputs, scores, fixed)
+            best, path = self._choose(rows, outputs, scores, fixed)
         self.coef_ = best.weights
         self.intercept_ = best.level - best.weights @ rows.centre if self.intercept else 0.0 * best.level
 
-        def law(fit: _Fit) -> tuple[float, tuple[float, float]]:
+        def law(fit: _Fit | _Step) -> tuple[float, tuple[float, float]]:
             return UNKNOWN if reason else expected_accuracy(margins(fit.left_out, index), self.confidence)
 
         self.predicted_accuracy_, self.predicted_accuracy_interval_ = law(best)
-        path = AlphaPath(
-            np.array([float(np.median(fit.gamma)) for fit in fits]),
-            np.array([fit.alpha.mean(axis=0) if fit.alpha.ndim > 1 else fit.alpha for fit in fits]),
-            np.array([law(fit)[0] for fit in fits]),
+        steps = AlphaPath(
+            np.array([float(np.median(one.gamma)) for one in path]),
+            np.array([one.alpha.mean(axis=0) if one.alpha.ndim > 1 else one.alpha for one in path]),
+            np.array([law(one)[0] for one in path]),
         )
         if count == 2:
-            self.alpha_, self.gamma_, self.alpha_path_ = np.ravel(best.alpha), float(np.ravel(best.gamma)[0]), path
+            self.alpha_, self.gamma_, self.alpha_path_ = np.ravel(best.alpha), float(np.ravel(best.gamma)[0]), steps
         else:
             self.alpha_ = np.broadcast_to(best.alpha, (count, len(sources))).copy()
             self.gamma_ = np.broadcast_to(np.asarray(best.gamma, dtype=float), (count,)).copy()
-            self.alpha_path_ = [path] * count
+            self.alpha_path_ = [steps] * count
         return self
 
     def decision_function(self, X: Any) -> FloatArray:
@@ -236,7 +244,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
 
     def _choose(
         self, rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | None
-    ) -> tuple[_Fit, list[_Fit]]:
+    ) -> tuple[_Fit, list[_Fit] | list[_Step]]:
         """The classifier, and those along the penalties."""
         automatic = isinstance(self.gamma, str)
         if fixed is not None and np.isinf(fixed).any():
@@ -253,13 +261,11 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         given = None if fixed is None else fixed * scores.units
         posterior = Posterior(rows, outputs, scores, gammas, alpha=given, caution=self.caution)
 
-        def fit(gamma: float, only: int | None = None) -> _Fit:
-            mean = posterior.averaged(only)
-            return _Fit(gamma, mean.alpha / scores.units, mean.weights, mean.level, mean.left_out)
-
-        median = int(np.searchsorted(np.cumsum(posterior.by_penalty), 0.5))
-        path = [fit(float(gamma), g) for g, gamma in enumerate(gammas)]
-        return (path[0] if len(path) == 1 else fit(float(gammas[median]))), path
+        mean = posterior.averaged()
+        median = float(gammas[np.searchsorted(np.cumsum(posterior.by_penalty), 0.5)])
+        best = _Fit(median, mean.alpha / scores.units, mean.weights, mean.level, mean.left_out)
+        path = zip(gammas, *posterior.path(), strict=True)
+        return best, [_Step(float(gamma), alpha / scores.units, left_out) for gamma, alpha, left_out in path]
 
     def _moments(self, rows: Rows, outputs: FloatArray, scores: Scores) -> tuple[_Fit, list[_Fit]]:
         """Methods "loo" and "plugin": the best of the penalties, chosen for each class apart."""

@@ -70,30 +70,28 @@ class Rows:
         self.scale = float(np.sum(self.values**2)) / total if total > 0 else 1.0
         self._complete = len(self.values) == n - int(centred)
 
-    def residuals(self, gamma: float, columns: FloatArray) -> FloatArray:
-        """TZ for centred columns Z (n, ·), without cancellation where the rows span everything."""
-        if np.isinf(gamma):
-            return columns
-        parts = self.basis.T @ columns
+    def residuals(self, gammas: FloatArray, columns: FloatArray) -> FloatArray:
+        """(G, n, ·) TZ for centred columns Z (n, ·), without cancellation where the rows span everything."""
+        parts = self.basis.T @ columns  # (r, ·)
+        each = self._kept(gammas) if self._complete else self.values / (self.values + gammas[:, None])
+        mixed = self.basis @ (each.T[:, :, None] * parts[:, None, :]).reshape(len(parts), -1)
+        mixed = mixed.reshape(self.n, len(gammas), -1).transpose(1, 0, 2)
+        return mixed if self._complete else columns - mixed
+
+    def diagonal(self, gammas: FloatArray) -> FloatArray:
+        """(G, n) t_i."""
+        squares = self.basis**2
         if self._complete:
-            return self.basis @ (parts * (gamma / (self.values + gamma))[:, None])
-        return columns - self.basis @ (parts * (self.values / (self.values + gamma))[:, None])
+            return self._kept(gammas) @ squares.T
+        return 1.0 - self.centred / self.n - (self.values / (self.values + gammas[:, None])) @ squares.T
 
-    def diagonal(self, gamma: float) -> FloatArray:
-        """(n,) t_i."""
-        if np.isinf(gamma):
-            return np.full(self.n, 1.0 - self.centred / self.n)
-        if self._complete:
-            return self._squares @ (gamma / (self.values + gamma))
-        return 1.0 - self.centred / self.n - self._squares @ (self.values / (self.values + gamma))
+    def _kept(self, gammas: FloatArray) -> FloatArray:
+        """(G, r) γ/(λ+γ)."""
+        return 1.0 / (1.0 + self.values / gammas[:, None])
 
-    @cached_property
-    def _squares(self) -> FloatArray:
-        return self.basis**2
-
-    def log_determinant(self, gamma: float) -> float:
-        """log|I + K/γ|."""
-        return 0.0 if np.isinf(gamma) else float(np.sum(np.log1p(self.values / gamma)))
+    def log_determinant(self, gammas: FloatArray) -> FloatArray:
+        """(G,) log|I + K/γ|."""
+        return np.sum(np.log1p(self.values / gammas[:, None]), axis=1)
 
 
 class Scores:
@@ -137,16 +135,6 @@ class Averaged:
     left_out: FloatArray  #: (n, M) exact leave-one-out scores
 
 
-@dataclass(frozen=True)
-class _Penalty:
-    """What one γ contributes: arrays over thresholds v (V) and left-out rows (n)."""
-
-    log: FloatArray  #: (V,) log p(y | γ, v)
-    alpha: FloatArray  #: (V, K)
-    log_without: FloatArray  #: (V, n)
-    scores_without: FloatArray  #: (V, n, M)
-
-
 class Posterior:
     """The posterior of (γ, v) and the classifiers that go with it.
 
@@ -182,53 +170,57 @@ class Posterior:
         centred = self._columns - self._sums / n if rows.centred else self._columns
         self._centred = centred.reshape(n, -1)
         self._v = THRESHOLDS if rows.centred else np.zeros(1)
-        self._each = [self._at(float(gamma)) for gamma in gammas]
+        log, self._alpha, log_without, self._scores_without = self._compute()
         prior = -caution * np.log1p(float(rows.values.sum()) / n / gammas)[:, None] - caution * np.log1p(n * self._v)
-        self.weight = _normalised(np.array([one.log for one in self._each]) + prior)  # (G, V)
-        without = np.array([one.log_without for one in self._each]) + prior[:, :, None]
-        self._weight_without = _normalised(without)  # (G, V, n)
+        self.weight = _normalised(log + prior)  # (G, V)
+        self._weight_without = _normalised(log_without + prior[:, :, None])  # (G, V, n)
 
-    def _at(self, gamma: float) -> _Penalty:
-        rows, v, K = self.rows, self._v, self._K
+    def _compute(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """log p(y | γ, v) (G, V) and E α (G, V, K); without row i log p (G, V, n) and its scores (G, V, n, M)."""
+        rows, v, K, gammas = self.rows, self._v, self._K, self.gammas
         n, _, M = self._columns.shape
-        free = M if M == 1 else M - 1  # simplex outputs have one dimension less
-        T = rows.residuals(gamma, self._centred).reshape(n, 1 + K, M)
-        own = np.maximum(rows.diagonal(gamma), np.finfo(float).eps)
-        flat = np.tensordot(self._centred.reshape(n, 1 + K, M), T, axes=([0, 2], [0, 2]))  # (1+K, 1+K)
-        size = rows.log_determinant(gamma) + np.log1p(n * v)
-        drawn = 1.0 / (1.0 + n * v) / n if rows.centred else np.zeros(1)
-        forms = flat + drawn[:, None, None] * (self._sums @ self._sums.T)
+        free = M if M == 1 else M - 1  # outputs that sum to 0 have one dimension less
+        T = rows.residuals(gammas, self._centred).reshape(-1, n, 1 + K, M)
+        own = np.maximum(rows.diagonal(gammas), np.finfo(float).eps)
+        flat = np.tensordot(T, self._centred.reshape(n, 1 + K, M), axes=([1, 3], [0, 2]))  # (G, 1+K, 1+K)
+        shape = rows.log_determinant(gammas)[:, None]
+        drawn = rows.centred / (1.0 + n * v) / n
+        forms = flat[:, None] + drawn[:, None, None] * (self._sums @ self._sums.T)
         step, quadratic, extra = self._integrated(forms)
-        log = -0.5 * (free * size + extra + free * n * self._log(quadratic))
+        log = -0.5 * (free * (shape + np.log1p(n * v)) + extra + free * n * self._log(quadratic))
 
-        lost = np.einsum("nam,nbm->nab", T, T) / own[:, None, None]
+        lost = T @ T.swapaxes(2, 3) / own[:, :, None, None]
         others = self._sums - self._columns  # sums without row i, (n, 1+K, M)
-        drawn = 1.0 / (1.0 + (n - 1) * v) if rows.centred else np.zeros(1)
-        gained = np.einsum("nam,nbm->nab", others, others) / (n - 1)
-        forms = flat - lost + drawn[:, None, None, None] * gained  # (V, n, 1+K, 1+K)
-        size = rows.log_determinant(gamma) + np.log(own) + (np.log1p((n - 1) * v) * rows.centred)[:, None]
+        drawn = rows.centred / (1.0 + (n - 1) * v)
+        gained = others @ others.swapaxes(1, 2) / (n - 1)
+        forms = (flat[:, None] - lost)[:, None] + drawn[:, None, None, None] * gained  # (G, V, n, 1+K, 1+K)
         shift, quadratic, extra = self._integrated(forms)
+        size = (shape + np.log(own))[:, None] + np.log1p((n - 1) * v)[:, None]
         log_without = -0.5 * (free * size + extra + free * (n - 1) * self._log(quadratic))
-
-        def along(columns: FloatArray) -> FloatArray:
-            """e − Σ_k step_k s_k of (n, 1+K, M) columns, for each v: (V, n, M)."""
-            return columns[:, 0] - np.einsum("vnk,nkm->vnm", shift, columns[:, 1:])
-
-        residual = along(T) / own[:, None]
-        if rows.centred:
-            residual = residual + drawn[:, None, None] * along(others) / (n - 1)
-        return _Penalty(log, self._start[: self._K] + step, log_without, self.outputs - residual)
+        T = T / own[:, :, None, None]
+        residual = T[:, None, :, 0] - np.einsum("gvnk,gnkm->gvnm", shift, T[:, :, 1:])
+        gap = others[:, 0] - np.einsum("gvnk,nkm->gvnm", shift, others[:, 1:])
+        residual += drawn[:, None, None] / (n - 1) * gap
+        return log, self._start[:K] + step, log_without, self.outputs - residual
 
     def _integrated(self, forms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """α's step from the prior mean, what is left of eᵀA⁻¹e, and log|½I + F|, for forms (…, 1+K, 1+K)."""
         precision = forms[..., 1:, 1:] + np.eye(self._K) / PRIOR_VARIANCE
         g = forms[..., 1:, 0]
-        step = np.linalg.solve(precision, g[..., None])[..., 0]
-        return step, forms[..., 0, 0] - np.sum(g * step, axis=-1), np.linalg.slogdet(precision)[1]
+        if self._K == 1:  # many small systems: a division is faster
+            step, extra = g / precision[..., 0], np.log(precision[..., 0, 0])
+        else:
+            step, extra = np.linalg.solve(precision, g[..., None])[..., 0], np.linalg.slogdet(precision)[1]
+        return step, forms[..., 0, 0] - np.sum(g * step, axis=-1), extra
 
     def _log(self, quadratic: FloatArray) -> FloatArray:
         floor = np.finfo(float).eps * max(float(np.sum(self._columns[:, 0] ** 2)), np.finfo(float).tiny)
         return np.log(np.maximum(quadratic, floor))
+
+    @cached_property
+    def _source_parts(self) -> FloatArray:
+        """(K, r, M) the source scores in the eigenbasis."""
+        return np.einsum("nr,knm->krm", self.rows.basis, self.scores.about, optimize=True)
 
     @property
     def by_penalty(self) -> FloatArray:
@@ -237,32 +229,44 @@ class Posterior:
 
     def averaged(self, only: int | None = None) -> Averaged:
         """The mean classifier over all penalties, or over the thresholds of one of them (an index)."""
-        weight, without = self.weight, self._weight_without
-        if only is not None:
-            weight, without = np.zeros_like(weight), np.zeros_like(without)
-            for full, part in ((self.weight, weight), (self._weight_without, without)):
-                total = full[only].sum(axis=0)
-                part[only] = full[only] / np.where(total > 0, total, 1.0)
-        n, M = self.outputs.shape
-        scores, parts = self.scores, self.rows.basis.T @ self.outputs
-        source_parts = np.einsum("nr,knm->krm", self.rows.basis, scores.about, optimize=True)
-        dual, beta, alpha = np.zeros_like(parts), np.zeros(M), np.zeros(scores.K)
-        left_out = np.zeros((n, M))
-        for g, (gamma, one) in enumerate(zip(self.gammas, self._each, strict=True)):
-            if not weight[g].any() and not without[g].any():
-                continue
-            scale = one.alpha if self.given is None else np.broadcast_to(self.given, (len(self._v), scores.K))
-            mean = weight[g] @ scale
-            alpha += mean
-            if np.isfinite(gamma):
-                rest = weight[g].sum() * parts - np.einsum("k,krm->rm", mean, source_parts)
-                dual += rest / (self.rows.values + gamma)[:, None]
-            if self.rows.centred:
-                level = self.outputs.mean(axis=0) - scale @ scores.level  # (V, M) what is left at the centre
-                beta += (weight[g] * n * self._v / (1.0 + n * self._v)) @ level
-            left_out += np.einsum("vn,vnm->nm", without[g], one.scores_without)
+        chosen = slice(None) if only is None else slice(only, only + 1)
+        weight, without = self._weights_of(chosen, each=only is not None)
+        scores, values, v, n = self.scores, self.rows.values, self._v, self.rows.n
+        mean = np.einsum("gv,gvk->gk", weight, self._scales[chosen])
+        alpha = mean.sum(axis=0)
+        inverse = 1.0 / (values + self.gammas[chosen][:, None])  # (G, r), 0 at γ = ∞
+        dual = (weight.sum(axis=1) @ inverse)[:, None] * (self.rows.basis.T @ self.outputs)
+        dual -= np.einsum("kr,krm->rm", mean.T @ inverse, self._source_parts)
+        beta = np.zeros(self.outputs.shape[1])
+        if self.rows.centred:
+            trust = weight * n * v / (1.0 + n * v)
+            drawn = np.einsum("gv,gvk->k", trust, self._scales[chosen]) @ scores.level
+            beta = trust.sum() * self.outputs.mean(axis=0) - drawn
+        left_out = np.einsum("gvn,gvnm->nm", without, self._scores_without[chosen])
         weights = np.einsum("k,kmp->mp", alpha, scores.weights) + (self.rows.X.T @ (self.rows.basis @ dual) / n).T
         return Averaged(alpha, weights, beta + alpha @ scores.level, left_out)
+
+    def path(self) -> tuple[FloatArray, FloatArray]:
+        """Mean standardised scales (G, K) and left-out scores (G, n, M) at each penalty."""
+        weight, without = self._weights_of(slice(None), each=True)
+        alpha = np.einsum("gv,gvk->gk", weight, self._scales)
+        return alpha, np.einsum("gvn,gvnm->gnm", without, self._scores_without)
+
+    def _weights_of(self, chosen: slice, *, each: bool) -> tuple[FloatArray, FloatArray]:
+        """Weights of the grid, as they are or over their sum at each penalty."""
+        weight, without = self.weight[chosen], self._weight_without[chosen]
+        if not each:
+            return weight, without
+        tiny = np.finfo(float).tiny
+        weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), tiny)
+        return weight, without / np.maximum(without.sum(axis=1, keepdims=True), tiny)
+
+    @cached_property
+    def _scales(self) -> FloatArray:
+        """(G, V, K) standardised scales."""
+        if self.given is None:
+            return self._alpha
+        return np.broadcast_to(self.given, (*self.weight.shape, self.scores.K))
 
 
 def _normalised(log: FloatArray) -> FloatArray:

@@ -22,7 +22,7 @@ from paper_checks.studies.features import image_features, text_features
 OPEN = ("cifar10", "digits", "sentences")
 CLOSED = ("gtsrb", "textures", "pairs")
 SIZES, SIZES_MANY = (10, 20, 40, 100), (20, 40, 100)
-DRAWS, ROWS, TEST = 20, 1500, 500
+DRAWS, ROWS, TEST = 20, 1000, 500
 RIVALS = ("source", "target-only", "α = 1", "RidgeClassifierCV")
 #: Names of figures that the rule reads.
 BELOW = {
