@@ -115,9 +115,9 @@ class ChooseAlphaHeldOut(Check):
 
     def number(self, outcome: Outcome) -> str:
         """The share of cells below the best simple rule."""
-        found = {row.name: row.value for row in outcome.rows}
+        found = {row.name: row.ours for row in outcome.rows}
         share = found.get(f"closed sets: {BELOW[1]}")
-        return "" if share is None else f"{share:.1f} % of cells below the best simple rule"
+        return "" if share is None else f"{float(share):.1f} % of cells below the best simple rule"
 
 
 def measure(group: Mapping[str, Figures]) -> dict[str, float]:
