@@ -207,6 +207,8 @@ class Posterior:
         """α's step from the prior mean, what is left of eᵀA⁻¹e, and log|½I + F|, for forms (…, 1+K, 1+K)."""
         precision = forms[..., 1:, 1:] + np.eye(self._K) / PRIOR_VARIANCE
         g = forms[..., 1:, 0]
+        step: FloatArray
+        extra: FloatArray
         if self._K == 1:  # many small systems: a division is faster
             step, extra = g / precision[..., 0], np.log(precision[..., 0, 0])
         else:
