@@ -9,13 +9,14 @@ The mode of a given (α, γ) is the ridge fine-tuning of theory.md §0, so γ *i
 see, and v that of the error of its threshold. Neither is known: each (γ, v) of a grid has the same prior probability,
 γ = ∞ (the source alone) and v = 1/1000 (its threshold holds) among them, and what speaks for and against them is
 weighed by one number. With A = I + K/γ + v11ᵀ, K = XXᵀ/n for centred rows, e = y − ½Σs_k/K, and α, a, β and σ²
-integrated out (M outputs)::
+integrated out::
 
-    log p(y | γ, v) = −½M log|A| − ½ log|½I + F| − ½ M n log(eᵀA⁻¹e − gᵀ(½I+F)⁻¹g),   F = SᵀA⁻¹S,  g = SᵀA⁻¹e
+    log p(y | γ, v) = −½ log|A| − ½ log|½I + F| − ½ n log(eᵀA⁻¹e − gᵀ(½I+F)⁻¹g),   F = SᵀA⁻¹S,  g = SᵀA⁻¹e
 
 The classifier is the mean over the posterior of all (γ, v), not the best of them: nothing is maximised, so there is no
 winner's curse. Several classes share α, γ and v; their outputs are the columns 1_c − 1/C, and source scores lose what
-all classes have in common, which no decision sees.
+all classes have in common, which no decision sees. The forms are then sums over outputs, and a row still counts once:
+its outputs are one label (taken for C − 1 observations they make the evidence too sure of a γ that is too large).
 
 **Leave-one-out.** Without row i every line above is a rank-one change, the weights of the grid included, so the score
 of row i under the *whole* rule fitted to the others (centre, α, β and the evidence for each (γ, v) anew) is exact and
@@ -179,7 +180,6 @@ class Posterior:
         """log p(y | γ, v) (G, V) and E α (G, V, K); without row i log p (G, V, n) and its scores (G, V, n, M)."""
         rows, v, K, gammas = self.rows, self._v, self._K, self.gammas
         n, _, M = self._columns.shape
-        free = M if M == 1 else M - 1  # outputs that sum to 0 have one dimension less
         T = rows.residuals(gammas, self._centred).reshape(-1, n, 1 + K, M)
         own = np.maximum(rows.diagonal(gammas), np.finfo(float).eps)
         flat = np.tensordot(T, self._centred.reshape(n, 1 + K, M), axes=([1, 3], [0, 2]))  # (G, 1+K, 1+K)
@@ -187,7 +187,7 @@ class Posterior:
         drawn = rows.centred / (1.0 + n * v) / n
         forms = flat[:, None] + drawn[:, None, None] * (self._sums @ self._sums.T)
         step, quadratic, extra = self._integrated(forms)
-        log = -0.5 * (free * (shape + np.log1p(n * v)) + extra + free * n * self._log(quadratic))
+        log = -0.5 * (shape + np.log1p(n * v) + extra + n * self._log(quadratic))
 
         lost = T @ T.swapaxes(2, 3) / own[:, :, None, None]
         others = self._sums - self._columns  # sums without row i, (n, 1+K, M)
@@ -196,7 +196,7 @@ class Posterior:
         forms = (flat[:, None] - lost)[:, None] + drawn[:, None, None, None] * gained  # (G, V, n, 1+K, 1+K)
         shift, quadratic, extra = self._integrated(forms)
         size = (shape + np.log(own))[:, None] + np.log1p((n - 1) * v)[:, None]
-        log_without = -0.5 * (free * size + extra + free * (n - 1) * self._log(quadratic))
+        log_without = -0.5 * (size + extra + (n - 1) * self._log(quadratic))
         T = T / own[:, :, None, None]
         residual = T[:, None, :, 0] - np.einsum("gvnk,gnkm->gvnm", shift, T[:, :, 1:])
         gap = others[:, 0] - np.einsum("gvnk,nkm->gvnm", shift, others[:, 1:])

@@ -4,6 +4,11 @@ Open sets (the rule of :mod:`rmt.choosing.posterior` was settled on them, beside
 ViT features of CIFAR-10, digits as pixels, MiniLM features of single sentences. Closed sets, first read by the run that
 this check reports: ViT features of traffic signs (GTSRB) and of textures, MiniLM features of sentence pairs. A task is
 a pair or grouping of classes, or ten classes; its sources go from good to useless to turned round.
+
+A first run on the closed sets (20 draws, images at 70 px) met the bars of the prediction but not those of the choice: 17,
+13 and 15 % of the cells lay below (traffic signs, textures, pairs; with ten classes by up to 12 points). One thing was
+changed then, on the open sets: with several classes a row counts once in the evidence. The ten classes seen in that run
+are closed no longer: those of textures stand among the open sets, those of GTSRB gave way to ten others.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import rmt
 from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
 from paper_checks.studies.features import image_features, text_features
 
-OPEN = ("cifar10", "digits", "sentences")
+OPEN = ("cifar10", "digits", "sentences", "textures-ten")
 CLOSED = ("gtsrb", "textures", "pairs")
 SIZES, SIZES_MANY = (10, 20, 40, 100), (20, 40, 100)
 DRAWS, ROWS, TEST = 20, 1000, 500
@@ -41,8 +46,8 @@ GROUPS: dict[str, dict[str, tuple[tuple[int, ...], ...]]] = {
     },
     "textures": {"0v1": ((0,), (1,), (2,), (3,)), "0123v4567": ((0, 1, 2, 3), (4, 5, 6, 7), (8,), (9,))},
 }
-#: The ten classes of the task with many (of traffic signs those with most images in the full set).
-TEN = {"gtsrb": (1, 2, 4, 5, 9, 10, 12, 13, 25, 38)}
+#: The ten classes of the task with many (of traffic signs the second ten by their images in the full set).
+TEN = {"gtsrb": (3, 7, 8, 11, 14, 17, 18, 31, 33, 35)}
 #: Text tasks: the tasks whose rows the related source is fitted to.
 TEXTS = {"sentences": {"long": "short", "claims": "short"}, "pairs": {"mrpc": "qnli", "rte": "mrpc", "qnli": "rte"}}
 
@@ -319,10 +324,13 @@ def _tasks(context: Context, cell: str) -> Iterator[Task]:
         for name, other in TEXTS[cell].items():
             yield _task(name, *sets[name], sets[other])
         return
-    X, y = _digits() if cell == "digits" else _images(context, "dtd10" if cell == "textures" else cell)
-    for name, (minus, plus, *others) in GROUPS[cell].items():
+    name = cell.partition("-")[0]
+    X, y = _digits() if name == "digits" else _images(context, "dtd10" if name == "textures" else name)
+    for name, (minus, plus, *others) in GROUPS.get(cell, {}).items():
         related = _grouped(X, y, *others)
         yield _task(name, *_grouped(X, y, minus, plus), related)
+    if cell == "textures":
+        return
     keep = np.isin(y, TEN.get(cell, range(10)))
     yield _task("ten classes", X[keep], y[keep], None)
 

@@ -21,8 +21,7 @@ def problem(n, p, K, classes, centred, seed=0):
 
 def dense(X, y, s, n, gamma, v, centred):
     """Evidence, and the score of a new row as a function of its features and source scores, from p(y) itself."""
-    count, M = y.shape
-    free = max(M - 1, 1)
+    count = len(y)
     K, centre = len(s), X.mean(axis=0) if centred else 0.0
     Z = X - centre
     A = np.eye(count) + Z @ Z.T / (n * gamma) + (v if centred else 0.0)
@@ -32,7 +31,7 @@ def dense(X, y, s, n, gamma, v, centred):
     F = np.einsum("knm,nj,ljm->kl", s, inverse, s) + np.eye(K) / PRIOR_VARIANCE
     g = np.einsum("knm,nj,jm->k", s, inverse, e)
     rest = np.einsum("nm,nj,jm->", e, inverse, e) - g @ np.linalg.solve(F, g)
-    log = np.linalg.slogdet(A)[1] * free + np.linalg.slogdet(F)[1] + free * count * np.log(rest)
+    log = np.linalg.slogdet(A)[1] + np.linalg.slogdet(F)[1] + count * np.log(rest)
     alpha = start + np.linalg.solve(F, g)
     dual = inverse @ (y - np.einsum("k,knm->nm", alpha, s))
 
