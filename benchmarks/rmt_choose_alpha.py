@@ -8,7 +8,7 @@ import numpy as np
 
 import rmt
 from benchmarks.timing import interleaved, row
-from paper_checks.checks.alpha_lora.choose_alpha import ALPHAS, FOLDS, cross_validate
+from paper_checks.studies.real_data import ALPHAS, FOLDS, cross_validate
 from rmt.choosing.ridge_path import penalty_grid
 
 

@@ -6,20 +6,21 @@ Needs scikit-learn (``pip install "rescale-and-adapt[learn]"``); ``import rmt`` 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rmt import _checks
 from rmt._checks import FloatArray
-from rmt.choosing.direction import ALONE, Direction, scales
+from rmt.choosing.direction import scales
+from rmt.choosing.expected import UNKNOWN, expected_accuracy, margins
 from rmt.choosing.leave_one_out import moment_direction
-from rmt.choosing.moments import shrinkage
+from rmt.choosing.moments import dimension, free_shrinkage
 from rmt.choosing.plug_in import PlugIn
-from rmt.choosing.posterior import Expected, NoiseModel, Posterior
-from rmt.choosing.ridge_path import RidgePath, penalty_grid
+from rmt.choosing.posterior import Posterior, Rows, Scores, penalties
+from rmt.choosing.ridge_path import RidgePath
 from rmt.choosing.source_input import check_features, read_sources
 
 try:
@@ -38,25 +39,30 @@ _COVARIANCES = ("ledoit-wolf", "empirical", "identity")
 
 @dataclass(frozen=True)
 class AlphaPath:
-    """The best classifier at each penalty, before the choice among them."""
+    """The classifiers of each penalty, from which the fitted one is averaged or chosen."""
 
-    gamma: FloatArray  #: (G,) penalties, inf last
-    alpha: FloatArray  #: (G, K) best scales at each; at γ = ∞ the weights beside the mean difference
+    gamma: FloatArray  #: (G,) penalties; inf, the source alone, last
+    alpha: FloatArray  #: (G, K) scales at each (K classes of one α each: their mean)
     accuracy: FloatArray  #: (G,) predicted accuracy of each
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """One binary problem solved: score(x) = wᵀx in the coordinates of its rows."""
+class _Fit:
+    """One classifier for some outputs."""
 
-    weights: FloatArray
+    gamma: Any  #: penalty, one or (M,)
+    alpha: FloatArray  #: (K,) or (M, K) scales of the sources as given, ±inf for the source alone
+    weights: FloatArray  #: (M, p)
+    level: FloatArray  #: (M,) scores at the centre of the rows
+    left_out: FloatArray  #: (n, M) scores of the rows under fits without them
+
+
+class _Step(NamedTuple):
+    """What a path says of one penalty."""
+
     gamma: float
-    alpha: FloatArray
-    scale: float
-    expected: Expected | None
-    path: AlphaPath
-    left_out: FloatArray  #: (n,) signed scores of the training rows by the fits without them
-    rows: RidgePath
+    alpha: FloatArray  #: (K,)
+    left_out: FloatArray  #: (n, M)
 
 
 class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
@@ -65,37 +71,44 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
     Binary labels are coded y = ±1 (+1 for ``classes_[1]``) and u = yx. With S the second moment of the u_i and ū
     their mean (theory.md §0)::
 
-        w = (S+γ)⁻¹(ū + γ Σ_k α_k w̃_k),     γ = inf:  w = ū + Σ_k α_k w̃_k
+        w = (S+γ)⁻¹(ū + γ Σ_k α_k w̃_k),     γ = inf:  w = ū + Σ_k α_k w̃_k,     α = ±inf:  w = ±Σ w̃_k (the source alone)
 
-    More than two classes are fitted one against the rest. ``fit`` costs one eigendecomposition of size min(n, p).
+    Neither γ nor α is picked: the weights are the mean of such w over the posterior of γ
+    (:mod:`rmt.choosing.posterior`), unless both are given. More than two classes have one w each, all of the same α
+    and γ. ``fit`` costs one eigendecomposition of size min(n, p), whatever the number of classes and penalties.
+
+    What is fitted and predicted is unchanged, to rounding, by the unit of the features, the size of a source,
+    rotations, and features that are zero: it comes from inner products alone.
 
     Args:
         source: what was learned elsewhere. ``None`` (target-only); an array (p,), or (n_classes, p) for more than two
             classes; a fitted linear classifier wrapped in :class:`sklearn.frozen.FrozenEstimator` (unwrapped, cloning
-            in pipelines and searches would unfit it), whose intercept is used too; or a list of K of these.
-        alpha: ``"auto"``, one number for every source, or K numbers.
-        gamma: ``"auto"`` (16 penalties from .01 to 1000 mean eigenvalues, and infinity), a positive number, or inf.
-        method: how "auto" is decided. ``"auto"``: by the accuracy expected under the posterior, see
-            :mod:`rmt.choosing.posterior`; it knows its own uncertainty and stays near the source when n is small.
-            ``"plugin"``: theory with estimated moments (:mod:`rmt.choosing.plug_in`); ``"loo"``: leave-one-out moments
-            (:mod:`rmt.choosing.leave_one_out`).
-        covariance: model of the noise of u: ``"ledoit-wolf"``, ``"empirical"``, ``"identity"``, a (p, p) matrix, or a
-            scikit-learn covariance estimator (fitted to the centred u_i, or frozen: used as it is). With ``intercept``,
-            matrices and frozen estimators have p + 1 rows, the constant last, so give ``intercept=False`` with them.
-        intercept: centre the features by the training mean and add a constant feature of typical size to x; the
-            source enters with its own intercept. ``False``: the setting of the theory, classes at ±m.
-        caution: standard errors by which the gain over the untouched source must be sure (method "auto"). 1 loses
-            almost nothing to the source where it is good; with 0 a useless source is dropped sooner.
+            in pipelines and searches would unfit it), whose intercept is used too and whose classes are matched by
+            label; or a list of K of these.
+        alpha: ``"auto"``, one number for every source, K numbers, or inf: the sources alone.
+        gamma: ``"auto"`` (16 penalties and infinity), a positive number, or inf.
+        method: how "auto" is decided. ``"auto"``: averaged by the evidence for each γ. ``"plugin"``: theory with
+            estimated moments (:mod:`rmt.choosing.plug_in`); ``"loo"``: leave-one-out moments
+            (:mod:`rmt.choosing.leave_one_out`); these two pick one (γ, α), for each of several classes apart, and
+            their predicted accuracy does not account for the choice.
+        covariance: noise of u for the method "plugin" (the others need none): ``"ledoit-wolf"``, ``"empirical"``,
+            ``"identity"``, a (p, p) matrix, or a scikit-learn covariance estimator (fitted to the centred u_i, or
+            frozen: used as it is).
+        intercept: centre the features by the training mean and fit a threshold, drawn towards the source's own (0 for
+            an array) as far as the evidence for that goes. ``False``: the setting of the theory, classes at ±m.
+        caution: how much the prior distrusts what the source does not see: log-odds a factor e of tr S/γ. 0 lets the
+            sample decide; a large number keeps the source.
         confidence: probability of ``predicted_accuracy_interval_``.
 
     Attributes:
         classes_, n_features_in_: as in scikit-learn.
         coef_, intercept_: (1 or n_classes, p) weights w and (1 or n_classes,) intercepts.
-        alpha_: (K,) scales, (n_classes, K) for more than two classes. 1e6 in size stands for the source alone.
-        gamma_: penalty, (n_classes,) for more than two classes.
+        alpha_: (K,) scales of the sources as given, (n_classes, K) for more than two classes: the posterior mean,
+            or the one chosen or given. ±inf is the source alone (asked for, or chosen by "loo" or "plugin").
+        gamma_: penalty, (n_classes,) for more than two classes: the posterior median, or the one chosen or given.
         alpha_path_: :class:`AlphaPath`, a list of them for more than two classes.
-        predicted_accuracy_: expected accuracy on new data, from the training sample alone. For more than two classes
-            it is the share of training rows classified rightly by the fits without them.
+        predicted_accuracy_: expected accuracy on new data, from the training sample alone
+            (:mod:`rmt.choosing.expected`).
         predicted_accuracy_interval_: (low, high).
 
     Examples:
@@ -118,7 +131,7 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         method: str = "auto",
         covariance: Any = "ledoit-wolf",
         intercept: bool = True,
-        caution: float = 1.0,
+        caution: float = 0.0,
         confidence: float = 0.95,
     ) -> None:
         self.source = source
@@ -146,44 +159,51 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         count = len(self.classes_)
         if count < 2:
             raise ValueError(f"y holds one class only ({self.classes_[0]!r}); the classifier needs at least 2 classes")
-        problems = 1 if count == 2 else count
-        coefficients, offsets = read_sources(self.source, self.classes_, X.shape[1])
+        outputs = np.where(index == 1, 1.0, -1.0)[:, None]
+        if count > 2:  # columns that sum to 0: what all classes have in common decides nothing
+            outputs = 2.0 * ((index[:, None] == np.arange(count)) - 1.0 / count)
+        coefficients, offsets = read_sources(self.source, self.classes_, X.shape[1])  # (M, p, K), (M, K)
+        sources = np.ascontiguousarray(np.moveaxis(coefficients, -1, 0))  # (K, M, p)
+        fixed = self._fixed_alpha(len(sources))
+        if isinstance(self.covariance, np.ndarray) and self.covariance.shape != (X.shape[1],) * 2:
+            raise ValueError(
+                f"covariance must be ({X.shape[1]}, {X.shape[1]}) like the features, got {self.covariance.shape}"
+            )
 
-        centre = X.mean(axis=0) if self.intercept else np.zeros(X.shape[1])
-        X = X - centre
-        check_features(X)
-        constant = np.sqrt(np.mean(X**2)) if self.intercept else 0.0  # a feature of typical size
-        constant = constant if constant > 0 or not self.intercept else 1.0
-        choices = []
-        for k in range(problems):
-            sign = np.where(index == (1 if problems == 1 else k), 1.0, -1.0)
-            rows, sources = sign[:, None] * X, coefficients[k]
-            if self.intercept:
-                rows = np.column_stack([rows, sign * constant])
-                sources = np.vstack([sources, (centre @ sources + offsets[k]) / constant])
-            choices.append(self._choose(rows, sources))
+        check_features(X - X.mean(axis=0) if self.intercept else X)
+        rows = Rows(X, centred=bool(self.intercept))
+        scores = Scores(rows, sources, offsets.T * bool(self.intercept))
+        reason = _unusable(rows.X, index if self.intercept or count > 2 else None, outputs)
+        if reason:
+            best = self._fallback(rows, outputs, scores, fixed, reason)
+            path: list[_Fit] | list[_Step] = [best]
+        else:
+            best, path = self._choose(rows, outputs, scores, fixed)
+        self.coef_ = best.weights
+        self.intercept_ = best.level - best.weights @ rows.centre if self.intercept else 0.0 * best.level
 
-        signs = np.where(index[:, None] == np.arange(problems), 1.0, -1.0)  # of the one-against-the-rest problems
-        if problems > 1:
-            choices = self._keep_better_source(choices, signs)
-        weights = np.array([choice.weights for choice in choices])  # (problems, p or p+1)
-        self.coef_ = weights[:, : X.shape[1]]
-        shift = constant * weights[:, -1] if self.intercept else 0.0
-        self.intercept_ = shift - self.coef_ @ centre
-        self._scale = _comparable(choices)
-        self._collect(choices, signs)
+        def law(fit: _Fit | _Step) -> tuple[float, tuple[float, float]]:
+            return UNKNOWN if reason else expected_accuracy(margins(fit.left_out, index), self.confidence)
+
+        self.predicted_accuracy_, self.predicted_accuracy_interval_ = law(best)
+        steps = AlphaPath(
+            np.array([float(np.median(one.gamma)) for one in path]),
+            np.array([one.alpha.mean(axis=0) if one.alpha.ndim > 1 else one.alpha for one in path]),
+            np.array([law(one)[0] for one in path]),
+        )
+        if count == 2:
+            self.alpha_, self.gamma_, self.alpha_path_ = np.ravel(best.alpha), float(np.ravel(best.gamma)[0]), steps
+        else:
+            self.alpha_ = np.broadcast_to(best.alpha, (count, len(sources))).copy()
+            self.gamma_ = np.broadcast_to(np.asarray(best.gamma, dtype=float), (count,)).copy()
+            self.alpha_path_ = [steps] * count
         return self
 
     def decision_function(self, X: Any) -> FloatArray:
-        """Scores (n,), or (n, n_classes): x·coef_ + intercept_ times a positive factor that makes classes comparable.
-
-        The factor is 1/(mean of α) where every α is positive, so that the source's scores keep their relative sizes
-        and the untouched source decides as it did; otherwise that of the best least-squares predictor of y = ±1,
-        mean/(mean² + variance) as expected after training.
-        """
+        """Scores (n,), or (n, n_classes): x·coef_ + intercept_."""
         check_is_fitted(self, "coef_")
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        scores = (X @ self.coef_.T + self.intercept_) * self._scale
+        scores = X @ self.coef_.T + self.intercept_
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: Any) -> Any:
@@ -208,169 +228,161 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.confidence, Real) or not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie strictly between 0 and 1, got {self.confidence!r}")
 
-    def _noise(self, rows: FloatArray) -> NoiseModel:
-        if isinstance(self.covariance, str):
-            weight = {"ledoit-wolf": None, "empirical": 0.0, "identity": 1.0}[self.covariance]
-            return NoiseModel(weight=weight)
-        matrix = self.covariance
-        if hasattr(matrix, "fit"):
-            matrix = matrix if isinstance(matrix, FrozenEstimator) else clone(matrix).fit(rows - rows.mean(axis=0))
-            matrix = matrix.covariance_
-        matrix = _checks.finite("covariance", matrix)
-        if matrix.shape != (rows.shape[1],) * 2:
-            hint = "; give intercept=False with it" if self.intercept else ""
-            raise ValueError(
-                f"covariance must be ({rows.shape[1]}, {rows.shape[1]}) like the rows, got {matrix.shape}{hint}"
-            )
-        return NoiseModel(covariance=matrix)
-
-    def _choose(self, rows: FloatArray, sources: FloatArray) -> _Choice:
-        """Solve one binary problem with rows u_i (n, p) and sources (p, K)."""
-        path = RidgePath(rows, sources)
-        gammas = penalty_grid(path.scale) if isinstance(self.gamma, str) else np.array([float(self.gamma)])
-        fixed = self._fixed_direction(sources.shape[1])
-        noise = self._noise(rows)
-        posterior = self._posterior(path, gammas, noise)
-        if posterior is None:
-            return self._fallback(path, gammas, fixed)
-        if fixed is not None:
-            candidates = [Direction(fixed, posterior.expect(g, fixed).merit) for g in range(len(gammas))]
-        elif self.method == "auto":
-            candidates = [Direction(expected.q, expected.merit) for expected in posterior.choose()]
-        elif self.method == "loo":
-            candidates = [moment_direction(path, gamma) for gamma in gammas]
-        else:
-            weight = shrinkage(rows) if noise.weight is None else noise.weight
-            plug_in = PlugIn(rows, sources, weight if noise.covariance is None else noise.covariance)
-            candidates = [plug_in.direction(gamma) for gamma in gammas]
-        best = int(np.argmax([candidate.snr for candidate in candidates]))
-        expected = [posterior.expect(g, one.q, self.confidence) for g, one in enumerate(candidates)]
-        return self._fitted(path, gammas, [one.q for one in candidates], expected, best)
-
-    def _fitted(
-        self, path: RidgePath, gammas: FloatArray, q: list[FloatArray], expected: list[Expected], best: int
-    ) -> _Choice:
-        alphas = np.array([scales(one) for one in q])  # (G, K)
-        gamma, alpha, chosen = float(gammas[best]), alphas[best], expected[best]
-        combination = np.append(1.0, alpha)
-        # The chosen q may be any positive multiple of (1, α); bring its moments to that scale.
-        factor = np.linalg.norm(combination) / max(float(np.linalg.norm(chosen.q)), np.finfo(float).tiny)
-        mean, variance = factor * chosen.mean, factor**2 * chosen.variance
-        floor = 1e-6 * np.sqrt(variance) if variance > 0 else 1.0  # keeps the sign of a score below chance
-        scale = max(mean, floor) / max(mean**2 + variance, floor**2)
-        return _Choice(
-            weights=path.weights(gamma) @ combination,
-            gamma=gamma,
-            alpha=alpha,
-            scale=float(scale),
-            expected=chosen,
-            path=AlphaPath(gammas, alphas, np.array([one.accuracy for one in expected])),
-            left_out=path.loo_scores(gamma) @ combination,
-            rows=path,
-        )
-
-    def _posterior(self, path: RidgePath, gammas: FloatArray, noise: NoiseModel) -> Posterior | None:
-        """The posterior, or None (with a warning) where the rows cannot show their own noise."""
-        try:
-            return Posterior(path, list(gammas), noise, caution=self.caution)
-        except ValueError as reason:
-            warnings.warn(
-                f"accuracy cannot be predicted: {reason}. "
-                + ("The source is used untouched." if path.sources.shape[1] else "The mean difference is used."),
-                UserWarning,
-                stacklevel=5,
-            )
-            return None
-
-    def _fallback(self, path: RidgePath, gammas: FloatArray, fixed: FloatArray | None) -> _Choice:
-        """The untouched sources, each direction weighted alike; without sources the mean difference; or the given α."""
-        gamma = float(gammas[-1])
-        if fixed is None:
-            norms = np.linalg.norm(path.sources, axis=0)
-            fixed = np.append(0.0 if len(norms) else 1.0, 1.0 / norms)
-        alpha = scales(fixed)
-        combination = np.append(1.0, alpha)
-        weights = path.weights(gamma) @ combination
-        size = float(np.linalg.norm(weights)) or 1.0
-        unknown = AlphaPath(np.array([gamma]), alpha[None], np.array([np.nan]))
-        return _Choice(weights, gamma, alpha, 1.0 / size, None, unknown, np.full(path.n, np.nan), path)
-
-    def _fixed_direction(self, K: int) -> FloatArray | None:
-        """(1, α) when α is given."""
+    def _fixed_alpha(self, K: int) -> FloatArray | None:
+        """(K,) α when it is given; all of it infinite for the sources alone."""
         if isinstance(self.alpha, str):
             return None
+        alone = not isinstance(self.alpha, Real | bool) or not np.isinf(float(self.alpha))
+        if not alone:
+            if not K:
+                raise ValueError("alpha = inf stands for the source alone, and no source is given; pass source")
+            return np.full(K, float(self.alpha))
         alpha = _checks.finite("alpha", self.alpha)
         if alpha.ndim > 1 or (alpha.ndim == 1 and alpha.shape != (K,)):
             raise ValueError(f"alpha must be one number or one for each of the {K} sources, got shape {alpha.shape}")
-        return np.append(1.0, np.broadcast_to(alpha, (K,)))
+        return np.broadcast_to(alpha, (K,)).astype(float)
 
-    def _keep_better_source(self, choices: list[_Choice], signs: FloatArray) -> list[_Choice]:
-        """The choices for many classes, or an untouched source that decides at least as well.
+    def _choose(
+        self, rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | None
+    ) -> tuple[_Fit, list[_Fit] | list[_Step]]:
+        """The classifier, and those along the penalties."""
+        automatic = isinstance(self.gamma, str)
+        if fixed is not None and np.isinf(fixed).any():
+            alone = _alone(scores, outputs, np.sign(fixed))
+            return alone, [alone]
+        if fixed is None and self.method != "auto":
+            return self._moments(rows, outputs, scores)
+        if not automatic and np.isinf(self.gamma):
+            limit = _limit(rows, outputs, scores, fixed)
+            return limit, [limit]
+        gammas = penalties(rows.scale) if automatic else np.array([float(self.gamma)])
+        if not scores.K:
+            gammas = gammas[np.isfinite(gammas)]  # no source that could stand alone
+        given = None if fixed is None else fixed * scores.units
+        posterior = Posterior(rows, outputs, scores, gammas, alpha=given, caution=self.caution)
 
-        One problem may gain by leaving the source while the decision among all classes, which compares their scores,
-        loses. The source has not seen the rows, so its share of right decisions stands beside the left-out share of
-        the choices.
-        """
-        K = choices[0].rows.sources.shape[1]
-        if not K or not isinstance(self.alpha, str):
-            return choices
-        right = [
-            _right(signs * np.column_stack([one.rows.source_scores[:, k] for one in choices]), signs) for k in range(K)
-        ]
-        left_out = np.column_stack([choice.left_out for choice in choices])
-        k = int(np.argmax(right))
-        if right[k] < _right(signs * _comparable(choices) * left_out, signs):
-            return choices
-        alone = ALONE * np.eye(K)[k]
-        return [
-            replace(
-                one,
-                weights=ALONE * one.rows.sources[:, k],
-                gamma=np.inf,
-                alpha=alone,
-                left_out=ALONE * one.rows.source_scores[:, k],
-            )
-            for one in choices
-        ]
+        mean = posterior.averaged()
+        median = float(gammas[np.searchsorted(np.cumsum(posterior.by_penalty), 0.5)])
+        best = _Fit(median, mean.alpha / scores.units, mean.weights, mean.level, mean.left_out)
+        path = zip(gammas, *posterior.path(), strict=True)
+        return best, [_Step(float(gamma), alpha / scores.units, left_out) for gamma, alpha, left_out in path]
 
-    def _collect(self, choices: list[_Choice], signs: FloatArray) -> None:
-        """Set the attributes that describe the choice."""
-        binary = len(choices) == 1
-        self.alpha_ = choices[0].alpha if binary else np.array([choice.alpha for choice in choices])
-        self.gamma_ = choices[0].gamma if binary else np.array([choice.gamma for choice in choices])
-        self.alpha_path_ = choices[0].path if binary else [choice.path for choice in choices]
-        if any(choice.expected is None for choice in choices):
-            self.predicted_accuracy_, self.predicted_accuracy_interval_ = float("nan"), (0.0, 1.0)
-        elif binary:
-            expected = choices[0].expected
-            assert expected is not None
-            self.predicted_accuracy_, self.predicted_accuracy_interval_ = expected.accuracy, expected.interval
+    def _moments(self, rows: Rows, outputs: FloatArray, scores: Scores) -> tuple[_Fit, list[_Fit]]:
+        """Methods "loo" and "plugin": the best of the penalties, chosen for each class apart."""
+        columns = [self._column(rows, outputs, scores, m) for m in range(outputs.shape[1])]
+        if len(columns) == 1:
+            fits, chosen = columns[0]
+            return fits[chosen], fits
+        best = [fits[chosen] for fits, chosen in columns]
+        joined = _Fit(
+            gamma=np.array([one.gamma for one in best]),
+            alpha=np.array([one.alpha for one in best]),
+            weights=np.vstack([one.weights for one in best]),
+            level=np.concatenate([one.level for one in best]),
+            left_out=np.column_stack([one.left_out for one in best]),
+        )
+        return joined, [joined]
+
+    def _column(self, rows: Rows, outputs: FloatArray, scores: Scores, m: int) -> tuple[list[_Fit], int]:
+        sign = np.where(outputs[:, m] > 0, 1.0, -1.0)
+        path = RidgePath(sign[:, None] * rows.X, scores.weights[:, m].T)
+        gammas = penalties(rows.scale) if isinstance(self.gamma, str) else np.array([float(self.gamma)])
+        if self.method == "loo":
+            directions = [moment_direction(path, gamma) for gamma in gammas]
         else:
-            scores = signs * self._scale * np.column_stack([choice.left_out for choice in choices])
-            right = _right(scores, signs)
-            self.predicted_accuracy_ = right / len(signs)
-            self.predicted_accuracy_interval_ = _wilson(right, len(signs), self.confidence)
+            plug_in = self._plug_in(path.rows, path.sources)
+            directions = [plug_in.direction(gamma) for gamma in gammas]
+        fits = []
+        for gamma, direction in zip(gammas, directions, strict=True):
+            left_out = sign * (path.loo_scores(gamma) @ direction.q)
+            weights = path.weights(gamma) @ direction.q
+            factor, level = _calibrated(left_out, outputs[:, m], rows.centred)
+            fits.append(
+                _Fit(
+                    gamma=float(gamma),
+                    alpha=scales(direction.q) / scores.units,
+                    weights=factor * weights[None],
+                    level=np.array([level]),
+                    left_out=(level + factor * left_out)[:, None],
+                )
+            )
+        return fits, int(np.argmax([direction.snr for direction in directions]))
+
+    def _plug_in(self, rows: FloatArray, sources: FloatArray) -> PlugIn:
+        matrix = self.covariance
+        if isinstance(matrix, str):
+            weight = {"ledoit-wolf": free_shrinkage(rows), "empirical": 0.0, "identity": 1.0}[matrix]
+            return PlugIn(rows, sources, weight, dimension=dimension(rows))
+        if hasattr(matrix, "fit"):
+            matrix = matrix if isinstance(matrix, FrozenEstimator) else clone(matrix).fit(rows - rows.mean(axis=0))
+            matrix = matrix.covariance_
+        return PlugIn(rows, sources, _checks.finite("covariance", matrix))
+
+    def _fallback(self, rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | None, reason: str) -> _Fit:
+        """The untouched sources; without sources the mean difference; or the given α."""
+        warnings.warn(
+            f"accuracy cannot be predicted: {reason}. "
+            + ("The source is used untouched." if scores.K else "The mean difference is used."),
+            UserWarning,
+            stacklevel=3,
+        )
+        if scores.K and (fixed is None or np.isinf(fixed).any()):
+            return _alone(scores, outputs, np.ones(scores.K) if fixed is None else np.sign(fixed))
+        return _limit(rows, outputs, scores, fixed)
 
 
-def _right(scores: FloatArray, signs: FloatArray) -> int:
-    """Rows (n, classes) whose largest score is that of their class (sign +1)."""
-    return int(np.sum(scores.argmax(axis=1) == signs.argmax(axis=1)))
+def _calibrated(left_out: FloatArray, outputs: FloatArray, centred: bool) -> tuple[float, float]:
+    """Factor and level of the least-squares prediction of the coded outputs from left-out scores; factor > 0."""
+    middle = left_out.mean() if centred else 0.0
+    about = left_out - middle
+    square = float(about @ about)
+    factor = float(about @ outputs) / square if square > 0 else 1.0
+    factor = max(factor, 1e-6 / np.sqrt(square / len(about)) if square > 0 else 1.0)
+    return factor, float(outputs.mean() - factor * middle) if centred else 0.0
 
 
-def _comparable(choices: list[_Choice]) -> FloatArray:
-    """(problems,) positive factors that make the scores of one-against-the-rest problems comparable."""
-    alphas = np.array([choice.alpha for choice in choices])  # (problems, K)
-    if alphas.size and (alphas > 0).all():
-        return 1.0 / alphas.mean(axis=1)
-    return np.array([choice.scale for choice in choices])
+def _alone(scores: Scores, outputs: FloatArray, sign: FloatArray) -> _Fit:
+    """The sources as they are, ±1 each, with their own thresholds; of several, each counts alike."""
+    alpha = sign if scores.K > 1 else sign * scores.units
+    level = alpha @ scores.level
+    left_out = level + np.einsum("k,knm->nm", alpha, scores.about)
+    return _Fit(np.inf, sign * np.inf, np.einsum("k,kmp->mp", alpha, scores.weights), level, left_out)
 
 
-def _wilson(right: int, n: int, level: float) -> tuple[float, float]:
-    """Wilson's interval for a proportion."""
-    from scipy.special import ndtri
+def _limit(rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | None) -> _Fit:
+    """γ → ∞ with γα kept: the mean difference beside α times the sources, w = ū + Σ α_k w̃_k."""
+    n, M = outputs.shape
+    if fixed is None:
+        far = 1e3 * rows.scale
+        mean = Posterior(rows, outputs, scores, np.array([far])).averaged()
+        alpha = far * mean.alpha
+    else:
+        alpha = fixed * scores.units
+    coded = outputs - outputs.mean(axis=0) if rows.centred else outputs
+    difference = coded.T @ rows.X / n
+    own = np.einsum("ij,ij->i", rows.X, rows.X)[:, None] * coded / n
+    left_out = rows.X @ difference.T - own + np.einsum("k,knm->nm", alpha, scores.about)
+    level = np.zeros(M)
+    for m in range(M):
+        factor, one = _calibrated(left_out[:, m], outputs[:, m], rows.centred)
+        level[m] = one / factor
+    weights = difference + np.einsum("k,kmp->mp", alpha, scores.weights)
+    return _Fit(np.inf, alpha / scores.units, weights, level, left_out + level)
 
-    z2 = float(ndtri(0.5 + level / 2.0)) ** 2
-    share = right / n
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2) / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+
+def _unusable(X: FloatArray, index: FloatArray | None, outputs: FloatArray) -> str:
+    """Why the rows cannot show their own noise; empty where they can. Groups of one mean: classes, or signed rows."""
+    if len(X) < 3:
+        return f"the posterior needs at least 3 rows, got {len(X)}; collect more target samples"
+    if index is None:
+        rows, index = outputs[:, :1] * X, np.zeros(len(X), dtype=int)
+    else:
+        rows = X
+    count = int(index.max()) + 1
+    means = np.zeros((count, X.shape[1]))
+    np.add.at(means, index, rows)
+    means /= np.bincount(index, minlength=count)[:, None]
+    inside = float(np.sum((rows - means[index]) ** 2))
+    if not inside > 1e-20 * float(np.sum(X**2)) and len(X) > count:
+        return "the rows do not vary, so their noise cannot be estimated; check for repeated samples"
+    return ""

@@ -8,9 +8,6 @@ import numpy as np
 
 from rmt._checks import FloatArray
 
-#: |α| reported where accuracy has no finite maximum (the guard of theory.md §1): the source stands alone.
-ALONE = 1e6
-
 
 class Direction(NamedTuple):
     """A combination q = (q₀, q₁ … q_K), up to a positive factor, and its signal-to-noise ratio cᵀq/√(qᵀVq)."""
@@ -44,10 +41,11 @@ def best_direction(c: FloatArray, V: FloatArray) -> Direction:
 
 
 def scales(q: FloatArray) -> FloatArray:
-    """(K,) the scales α = q_k/q₀ of a direction; of length ``ALONE`` where q₀ = 0."""
+    """(K,) the scales α = q_k/q₀ of a direction; ±inf (0 for a source without weight) where q₀ = 0: sources alone."""
     tail = q[1:]
-    size = np.abs(tail).max(initial=0.0)
-    return tail / q[0] if q[0] * ALONE > size else tail * (ALONE / size) if size else tail
+    if q[0] > 0:
+        return tail / q[0]
+    return np.where(tail == 0, 0.0, np.sign(tail) * np.inf)
 
 
 def _solve(V: FloatArray, c: FloatArray) -> FloatArray:

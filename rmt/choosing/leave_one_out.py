@@ -23,7 +23,7 @@ def moment_direction(path: RidgePath, gamma: float) -> Direction:
 
 
 def moment(path: RidgePath, gamma: float) -> FloatArray:
-    """(K,) α of the highest left-out mean/sd; of size ``ALONE`` where the guard of theory.md §1 fires."""
+    """(K,) α of the highest left-out mean/sd; ±inf where the guard of theory.md §1 fires: the source alone."""
     return scales(moment_direction(path, gamma).q)
 
 

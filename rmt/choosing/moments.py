@@ -117,6 +117,25 @@ def shrinkage(rows: Any) -> float:
     return float(np.clip(variance / distance, 0.0, 1.0)) if distance > 0 else 1.0
 
 
+def dimension(rows: Any) -> float:
+    """(tr C)²/tr C² from estimates that do not know p: Satterthwaite's d without p as a bound."""
+    rows = _rows(rows)
+    trace = float(np.sum((rows - rows.mean(axis=0)) ** 2) / (len(rows) - 1))
+    square = _pair_square(rows)
+    return max(trace**2 / square, 1.0) if square > 0 else float(len(rows))
+
+
+def free_shrinkage(rows: Any) -> float:
+    """Ledoit and Wolf's weight ρ without p: d/(d + n), d = :func:`dimension`.
+
+    Their b² is the sampling variance of S_c, tr²C/n; their d² takes (tr C)²/p from ‖S_c‖² = tr C² + tr²C/n, which
+    features that are zero make vanish. Without it ρ = b²/‖S_c‖² = d/(d + n).
+    """
+    rows = _rows(rows)
+    d = dimension(rows)
+    return d / (d + len(rows))
+
+
 def spread_matching(weight: float) -> float:
     """The weight ρ′ = 1 − √(1−ρ) that keeps the spread of the spectrum, from Ledoit and Wolf's ρ.
 

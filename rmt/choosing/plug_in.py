@@ -40,6 +40,7 @@ class PlugIn:
         sources: (p, K) source weight vectors.
         covariance: (p, p) estimate of C, or a number ρ for (1−ρ)S_c + ρ(tr S_c/p)I.
         lengths: (N,) row lengths r_i (:func:`rmt.choosing.moments.row_lengths`); None for rows of one length.
+        dimension: directions that share the identity of (1−ρ)S_c + ρ(tr/d)I; None for p.
         debias: remove the noise of ū from every quadratic form of the mean; ``False`` takes ū for the true mean.
 
     Raises:
@@ -54,6 +55,7 @@ class PlugIn:
         *,
         lengths: FloatArray | None = None,
         debias: bool = True,
+        dimension: float | None = None,
     ) -> None:
         rows, sources = _checks.finite("rows", rows), _checks.finite("sources", sources)
         if rows.ndim != 2 or len(rows) < 2 or sources.shape[:1] != rows.shape[1:] or sources.ndim != 2:
@@ -78,11 +80,16 @@ class PlugIn:
             else:
                 spectrum, basis = np.linalg.eigh(residuals.T @ residuals)
                 right = basis.T
-            floor = rho * float(np.sum(spectrum)) / self.p
+            if dimension is not None:  # directions without variance are no directions
+                seen = spectrum > 1e-7 * spectrum.max(initial=0.0)
+                spectrum, right = spectrum[seen], right[seen]
+            # Without p (features that are zero must not count) the floor is shared by the d directions of the noise.
+            count = self.p if dimension is None else max(dimension, float(len(spectrum)))
+            floor = rho * float(np.sum(spectrum)) / count
             self.values = np.append((1.0 - rho) * np.maximum(spectrum, 0.0) + floor, floor)
             self._inside = right @ vectors
             self._outside = vectors.T @ vectors - self._inside.T @ self._inside
-            self.counts = np.append(np.ones(len(spectrum)), self.p - len(spectrum))
+            self.counts = np.append(np.ones(len(spectrum)), count - len(spectrum))
         else:
             values, right = np.linalg.eigh(_checks.finite("covariance", covariance))
             self.values = np.append(np.maximum(values, 0.0), 0.0)
@@ -108,7 +115,7 @@ class PlugIn:
         γ = ∞: of w = ū + W̃α, up to a factor.
         """
         n = self.N if n is None else n
-        unit = float(np.sum(self.counts * self.values)) / self.p
+        unit = float(np.sum(self.counts * self.values**2) / np.sum(self.counts * self.values))
         far = bool(np.isinf(gamma))
         gamma = _FAR * unit if far else gamma
         r, kappa = self.lengths, self._leverage(gamma, n)

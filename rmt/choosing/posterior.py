@@ -1,283 +1,282 @@
-"""Choosing (α, γ) by the accuracy to be expected given what a small sample leaves unknown.
+"""Choosing (α, γ) by the evidence of a Gaussian model, in the row space: nothing here knows p.
 
-The plug-in rule treats estimated moments as known; at n = 20 their noise is larger than the signal, and the rule trusts
-the target sample far too much. Here the mean of the target keeps its posterior distribution and every classifier is
-judged by the accuracy expected under it.
+**Model.** The coded outputs of row i are β + Σ_k α_k s_k(x_i) + aᵀ(x_i − x̄) + noise, with the source scores s_k (their
+own intercepts included) brought to unit variance on the sample, and independent priors::
 
-**Model.** With source scores standardised by their noise, s_k = w̃_kᵀm/σ_k, σ_k² = w̃_kᵀCw̃_k, R their noise
-correlation, and
-v_k = Cw̃_k/σ_k, split the target mean into what the sources see and the rest::
+    α_k ~ N(½/K, 2σ²),    a ~ N(0, σ²/(nγ) I),    β ~ N(0, vσ²),    noise ~ N(0, σ²),    p(σ²) ∝ 1/σ²
 
-    m = Σ_k v_k (R⁻¹s)_k + r,      r ~ N(0, (t²/p) C),      ū | m ~ N(m, C/n)
+The mode of a given (α, γ) is the ridge fine-tuning of theory.md §0, so γ *is* the size of what the source does not
+see, and v that of the error of its threshold. Neither is known: each (γ, v) of a grid has the same prior probability,
+γ = ∞ (the source alone) and v = 1/1000 (its threshold holds) among them, and what speaks for and against them is
+weighed by one number. With A = I + K/γ + v11ᵀ, K = XXᵀ/n for centred rows, e = y − ½Σs_k/K, and α, a, β and σ²
+integrated out::
 
-Φ(s_k) is the accuracy of source k on the target, Φ(t) the accuracy the rest would allow alone.
+    log p(y | γ, v) = −½ log|A| − ½ log|½I + F| − ½ n log(eᵀA⁻¹e − gᵀ(½I+F)⁻¹g),   F = SᵀA⁻¹S,  g = SᵀA⁻¹e
 
-**Prior.** Nothing is known but that both lie between chance and perfect: each is uniform on (½, 1). So t is
-half-normal, and s_k is half-normal too; to keep the posterior in closed form (and to let a harmful source have s_k <
-0) it is taken normal with the half-normal's mean √(2/π) and variance 1 − 2/π. The prior thus
-counts like 1/(1 − 2/π), about three, samples in favour of the source.
+The classifier is the mean over the posterior of all (γ, v), not the best of them: nothing is maximised, so there is no
+winner's curse. Several classes share α, γ and v; their outputs are the columns 1_c − 1/C, and source scores lose what
+all classes have in common, which no decision sees. The forms are then sums over outputs, and a row still counts once:
+its outputs are one label (taken for C − 1 observations they make the evidence too sure of a γ that is too large).
 
-**Posterior.** With τ² = t²/p, ω = τ² + 1/n, κ = τ²/ω (weight of ū), and for each t on a grid::
+**Leave-one-out.** Without row i every line above is a rank-one change, the weights of the grid included, so the score
+of row i under the *whole* rule fitted to the others (centre, α, β and the evidence for each (γ, v) anew) is exact and
+costs no further decomposition. With T = (I + K/γ)⁻¹ − 11ᵀ/n and t_i its diagonal, quadratic forms lose
+(Te)_i²/t_i and gain (Σ_{j≠i}e_j)²/((n−1)(1+(n−1)v)), determinants t_i; and the flat-intercept residual (Te)_i/t_i
+becomes that of a threshold drawn towards 0.
 
-    m̄ = κū + (1−κ) V R⁻¹s̄,       cov = (κ/n) C + (1−κ)² b V R⁻¹Vᵀ,      s̄, b: normal update of s by ŝ = w̃ᵀū/σ,
-    variance ω p(t) ∝ half-normal(t) · N(ŝ; prior mean, (b₀+ω)R) · χ²-likelihood of ‖ū − VR⁻¹ŝ‖² with tr²C/tr C²
-    degrees of freedom
-
-A new score wᵀu then has mean wᵀm̄ and variance wᵀ(C + cov)w, averaged over t; with w = W(γ)q this is again a Rayleigh
-quotient, whose maximiser over q is in closed form for any number of sources (theory.md §1).
-
-**Caution.** At n = 10 the highest expected accuracy is a gamble: what it wins over the untouched source is small
-against what is unknown. So the choice is made along the way from the source to that maximiser, at every γ, by the
-largest *sure*
-gain: with a = w/√(wᵀCw) − w̃/√(w̃ᵀCw̃), the gain in mean/sd is aᵀm, of posterior mean aᵀm̄ and standard error √(aᵀcov
-    a), and aᵀm̄ − √(aᵀcov a) is maximised (the one-standard-error rule, applied to the paired difference). It is 0 at
-    the source itself.
-
-**Noise.** wᵀCw must not be computed with a covariance estimated from the rows that w was fitted to. Its sample part is
-replaced by the covariance of exact leave-one-out scores; variances (one number each, known to √(2/(n−1))) are drawn
-from the covariance model towards their left-out values as far as the two disagree by more than chance, and
-correlations are shrunk by the Ledoit–Wolf weight. Everything is computed on rows brought to equal length
-(:func:`rmt.choosing.moments.row_lengths`).
+**Invariance.** Only K, the source scores over their own size, and γ in units of Σλ²/Σλ (λ the eigenvalues of K) enter:
+scaling the features or a source, a rotation, features that are zero, change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from rmt._checks import FloatArray
-from rmt.choosing.direction import best_direction, snr
-from rmt.choosing.moments import NoiseTraces, noise_traces, row_lengths, shrinkage
-from rmt.choosing.ridge_path import RidgePath
 
-#: Mean and variance of |N(0, 1)|: the prior of a source's signal-to-noise ratio.
-PRIOR_MEAN = float(np.sqrt(2.0 / np.pi))
-PRIOR_VARIANCE = 1.0 - 2.0 / np.pi
-#: Steps from the untouched source (0) to the classifier of the highest expected accuracy (1).
-_STEPS = np.linspace(0.0, 1.0, 41)
-#: Grid of t; beyond 4 a classifier would be right 99.997 times in 100.
-_T = np.linspace(0.0, 4.0, 81)[1:]
+#: Prior of the standardised α of one source.
+PRIOR_MEAN, PRIOR_VARIANCE = 0.5, 2.0
+#: Prior variances of the threshold, in units of the noise: the source's holds, is a little off, unknown, no guide.
+THRESHOLDS = np.array([1e-3, 0.03, 1.0, 1e4])
+
+
+class Rows:
+    """The sample in its eigenbasis; one decomposition of size min(n, p) for all outputs, sources and penalties.
+
+    Args:
+        X: (n, p) rows.
+        centred: remove the mean of the rows, for a model with a threshold.
+    """
+
+    def __init__(self, X: FloatArray, *, centred: bool) -> None:
+        self.centred = centred
+        self.n, p = X.shape
+        self.centre = X.mean(axis=0) if centred else np.zeros(p)
+        self.X = X - self.centre if centred else X
+        n = self.n
+        if n <= p:
+            values, basis = np.linalg.eigh(self.X @ self.X.T / n)
+            keep = values > max(values[-1], 0.0) * n * np.finfo(float).eps
+            self.values, self.basis = values[keep], basis[:, keep]
+        else:
+            values, right = np.linalg.eigh(self.X.T @ self.X / n)
+            keep = values > max(values[-1], 0.0) * p * np.finfo(float).eps
+            self.values = values[keep]
+            self.basis = self.X @ (right[:, keep] / np.sqrt(n * self.values))
+        total = float(self.values.sum())
+        #: the unit in which penalties make sense: the eigenvalue that a typical part of the variance has
+        self.scale = float(np.sum(self.values**2)) / total if total > 0 else 1.0
+        self._complete = len(self.values) == n - int(centred)
+
+    def residuals(self, gammas: FloatArray, columns: FloatArray) -> FloatArray:
+        """(G, n, ·) TZ for centred columns Z (n, ·), without cancellation where the rows span everything."""
+        parts = self.basis.T @ columns  # (r, ·)
+        each = self._kept(gammas) if self._complete else self.values / (self.values + gammas[:, None])
+        mixed = self.basis @ (each.T[:, :, None] * parts[:, None, :]).reshape(len(parts), -1)
+        mixed = mixed.reshape(self.n, len(gammas), -1).transpose(1, 0, 2)
+        return mixed if self._complete else columns - mixed
+
+    def diagonal(self, gammas: FloatArray) -> FloatArray:
+        """(G, n) t_i."""
+        squares = self.basis**2
+        if self._complete:
+            return self._kept(gammas) @ squares.T
+        return 1.0 - self.centred / self.n - (self.values / (self.values + gammas[:, None])) @ squares.T
+
+    def _kept(self, gammas: FloatArray) -> FloatArray:
+        """(G, r) γ/(λ+γ)."""
+        return 1.0 / (1.0 + self.values / gammas[:, None])
+
+    def log_determinant(self, gammas: FloatArray) -> FloatArray:
+        """(G,) log|I + K/γ|."""
+        return np.sum(np.log1p(self.values / gammas[:, None]), axis=1)
+
+
+class Scores:
+    """Source scores of the rows, brought to one size.
+
+    Args:
+        rows: the sample.
+        weights: (K, M, p) source weights, of any size. offsets: (K, M) their intercepts (0 without a threshold).
+    """
+
+    def __init__(self, rows: Rows, weights: FloatArray, offsets: FloatArray) -> None:
+        M = weights.shape[1]
+        largest = np.abs(weights).max(axis=(1, 2), initial=0.0)  # 1e±200 must not overflow
+        weights, offsets = weights / largest[:, None, None], offsets / largest[:, None]
+        if M > 1:
+            weights, offsets = (each - each.mean(axis=1, keepdims=True) for each in (weights, offsets))
+        about = np.einsum("np,kmp->knm", rows.X, weights, optimize=True)
+        size = np.sqrt(np.mean(about**2, axis=(1, 2)))
+        faint = 1e-13 * np.sqrt(np.mean(rows.X**2) * np.sum(weights**2, axis=(1, 2)) / max(M, 1))
+        size = np.where(size > faint, size, np.inf)  # a source that the rows do not see has no scores
+        self.level = (weights @ rows.centre + offsets) / np.where(np.isfinite(size), size, 1.0)[:, None]  # at x̄
+        self.weights = weights / size[:, None, None]
+        self.about = about / size[:, None, None]  # (K, n, M) about the centre of the rows
+        self.level = np.where(np.isfinite(size)[:, None], self.level, 0.0)
+        #: (K,) what standardised scales are divided by to be scales of the sources as given
+        self.units = np.where(np.isfinite(size), size, 1.0) * largest
+
+    @property
+    def K(self) -> int:
+        """Number of sources."""
+        return len(self.about)
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What is expected of the classifier W(γ)q, before any test row is seen."""
+class Averaged:
+    """The mean classifier of some (γ, v), and what it says of rows that it has not seen."""
 
-    gamma: float
-    q: FloatArray  #: (K+1,) weights of the columns of W(γ)
-    merit: float  #: what the choice maximises: the sure gain in mean/sd over the source (no source: mean/sd)
-    mean: float  #: posterior mean of the score
-    variance: float  #: predictive variance with the left-out noise variance
-    accuracy: float  #: Φ(mean/√variance), the predicted accuracy
-    interval: tuple[float, float]  #: where the accuracy lies with the asked probability
-
-
-@dataclass(frozen=True)
-class NoiseModel:
-    """How wᵀCw is estimated: Ĉ = (1−ρ)S_c + ρ(tr/p)I with weight ρ, or a given covariance."""
-
-    weight: float | None = None  #: ρ; None for Ledoit and Wolf's
-    covariance: FloatArray | None = None  #: (p, p), known from elsewhere
+    alpha: FloatArray  #: (K,) mean standardised scale
+    weights: FloatArray  #: (M, p)
+    level: FloatArray  #: (M,) scores at the centre of the rows
+    left_out: FloatArray  #: (n, M) exact leave-one-out scores
 
 
 class Posterior:
-    """The posterior of the target mean, and the classifiers it expects most of.
+    """The posterior of (γ, v) and the classifiers that go with it.
 
     Args:
-        path: rows and sources; at least 3 rows.
-        gammas: penalties to consider (inf allowed).
-        noise: see :class:`NoiseModel`.
-        caution: posterior standard errors of the gain over the untouched source that are subtracted before choosing;
-            1 is the one-standard-error rule, 0 takes the highest expected accuracy.
-
-    Raises:
-        ValueError: fewer than 3 rows, rows without any noise, or a source that is zero.
+        rows: the sample.
+        outputs: (n, M) coded classes, prior mean 0.
+        scores: of the sources.
+        gammas: (G,) penalties to weigh, inf for the source alone.
+        alpha: (K,) standardised scales where they are given, else None.
+        caution: log-prior odds of a simpler state, per factor e of 1 + tr K/(nγ) and of 1 + nv.
     """
 
     def __init__(
-        self, path: RidgePath, gammas: Sequence[float], noise: NoiseModel | None = None, *, caution: float = 1.0
+        self,
+        rows: Rows,
+        outputs: FloatArray,
+        scores: Scores,
+        gammas: FloatArray,
+        *,
+        alpha: FloatArray | None = None,
+        caution: float = 0.0,
     ) -> None:
-        if path.n < 3:
-            raise ValueError(f"the posterior needs at least 3 rows, got {path.n}; collect more target samples")
-        self.path, self.noise, self.caution = path, noise or NoiseModel(), caution
-        self.gammas = [float(gamma) for gamma in gammas]
-        self.lengths = row_lengths(path.rows)
-        rows = path.rows / self.lengths[:, None]
-        self.mean = rows.mean(axis=0)  # shape (p,)
-        self.residuals = rows - self.mean
-        self.traces = self._traces(rows)
-        if not self.traces.trace > 1e-20 * float(np.sum(rows**2)):  # equal rows leave rounding errors
-            raise ValueError("the rows do not vary, so their noise cannot be estimated; check for repeated samples")
-        self.rho = shrinkage(rows) if self.noise.weight is None else self.noise.weight
-        self._measure()
-        self._update()
+        self.rows, self.scores, self.gammas, self.given = rows, scores, gammas, alpha
+        self.outputs = outputs
+        n = len(outputs)
+        self._K = scores.K if alpha is None else 0
+        self._start = np.full(scores.K, PRIOR_MEAN / max(scores.K, 1)) if alpha is None else alpha
+        every = scores.about + scores.level[:, None, :]  # (K, n, M)
+        rest = outputs - np.einsum("k,knm->nm", self._start, every)
+        # columns e, s_1 … s_K, in the order (n, 1+K, M)
+        self._columns = np.stack([rest, *every[: self._K]], axis=1)
+        self._sums = self._columns.sum(axis=0)  # (1+K, M)
+        centred = self._columns - self._sums / n if rows.centred else self._columns
+        self._centred = centred.reshape(n, -1)
+        self._v = THRESHOLDS if rows.centred else np.zeros(1)
+        log, self._alpha, log_without, self._scores_without = self._compute()
+        prior = -caution * np.log1p(float(rows.values.sum()) / n / gammas)[:, None] - caution * np.log1p(n * self._v)
+        self.weight = _normalised(log + prior)  # (G, V)
+        self._weight_without = _normalised(log_without + prior[:, :, None])  # (G, V, n)
 
-    def _traces(self, rows: FloatArray) -> NoiseTraces:
-        C = self.noise.covariance
-        if C is None:
-            return noise_traces(rows)
-        return NoiseTraces(trace=float(np.trace(C)), square=float(np.sum(C**2)), p=self.path.p)
+    def _compute(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """log p(y | γ, v) (G, V) and E α (G, V, K); without row i log p (G, V, n) and its scores (G, V, n, M)."""
+        rows, v, K, gammas = self.rows, self._v, self._K, self.gammas
+        n, _, M = self._columns.shape
+        T = rows.residuals(gammas, self._centred).reshape(-1, n, 1 + K, M)
+        own = np.maximum(rows.diagonal(gammas), np.finfo(float).eps)
+        flat = np.tensordot(T, self._centred.reshape(n, 1 + K, M), axes=([1, 3], [0, 2]))  # (G, 1+K, 1+K)
+        shape = rows.log_determinant(gammas)[:, None]
+        drawn = rows.centred / (1.0 + n * v) / n
+        forms = flat[:, None] + drawn[:, None, None] * (self._sums @ self._sums.T)
+        step, quadratic, extra = self._integrated(forms)
+        log = -0.5 * (shape + np.log1p(n * v) + extra + n * self._log(quadratic))
 
-    def _apply(self, W: FloatArray) -> FloatArray:
-        """ĈW for columns that do not depend on the sample; (p, ·)."""
-        if self.noise.covariance is not None:
-            return self.noise.covariance @ W
-        sample = self.residuals.T @ (self.residuals @ W) / (self.path.n - 1)
-        return (1.0 - self.rho) * sample + self.rho * self.traces.scale * W
+        lost = T @ T.swapaxes(2, 3) / own[:, :, None, None]
+        others = self._sums - self._columns  # sums without row i, (n, 1+K, M)
+        drawn = rows.centred / (1.0 + (n - 1) * v)
+        gained = others @ others.swapaxes(1, 2) / (n - 1)
+        forms = (flat[:, None] - lost)[:, None] + drawn[:, None, None, None] * gained  # (G, V, n, 1+K, 1+K)
+        shift, quadratic, extra = self._integrated(forms)
+        size = (shape + np.log(own))[:, None] + np.log1p((n - 1) * v)[:, None]
+        log_without = -0.5 * (size + extra + (n - 1) * self._log(quadratic))
+        T = T / own[:, :, None, None]
+        residual = T[:, None, :, 0] - np.einsum("gvnk,gnkm->gvnm", shift, T[:, :, 1:])
+        gap = others[:, 0] - np.einsum("gvnk,nkm->gvnm", shift, others[:, 1:])
+        residual += drawn[:, None, None] / (n - 1) * gap
+        return log, self._start[:K] + step, log_without, self.outputs - residual
 
-    def _measure(self) -> None:
-        """Noise covariances of the columns of [W(γ), W̃] for every γ, (G, 1+2K, 1+2K)."""
-        path, sources = self.path, self.path.sources
-        left_out, model, signals = [], [], []
-        for gamma in self.gammas:
-            columns = np.hstack([path.weights(gamma), sources])
-            scores = np.hstack([path.loo_scores(gamma), path.source_scores]) / self.lengths[:, None]
-            left_out.append(np.atleast_2d(np.cov(scores.T)))
-            if self.noise.covariance is None:
-                model.append(self.traces.scale * columns.T @ columns)
-            else:
-                model.append(columns.T @ self.noise.covariance @ columns)
-            signals.append(columns.T @ self.mean)
-        self.left_out, model_forms = np.array(left_out), np.array(model)
-        self.signals = np.array(signals)  # W'ū, shape (G, 1+2K)
-        shape = model_forms
-        if self.noise.covariance is None:
-            shape = (1.0 - self.rho) * self.left_out + self.rho * model_forms
-        variances = _shrunk_variances(self.left_out, model_forms, self.path.n - 1)
-        factor = np.sqrt(variances / _diagonals(shape))
-        self.forms = shape * factor[:, :, None] * factor[:, None, :]
-
-    def _update(self) -> None:
-        """The posterior over t and, given t, of the weights of ū and of the sources' directions."""
-        path, n = self.path, self.path.n
-        K = path.sources.shape[1]
-        self._own = slice(1 + K, 1 + 2 * K)  # the columns of W̃ itself
-        own = self.forms[-1, self._own, self._own]
-        self.sd = np.sqrt(np.diag(own))  # σ_k, shape (K,)
-        if (self.sd == 0).any():
-            raise ValueError("a source is zero; leave it out")
-        self.precision = np.linalg.pinv(own / np.outer(self.sd, self.sd), rcond=1e-8, hermitian=True)  # R⁻¹
-        estimate = self.mean @ path.sources / self.sd  # ŝ, shape (K,)
-        directions = self._apply(path.sources)
-        scale = np.einsum("pk,pk->k", path.sources, directions)
-        directions = directions * (self.sd / np.where(scale > 0, scale, 1.0))  # v_k, with w̃_k'v_k = σ_k
-        rest = self.mean - directions @ (self.precision @ estimate)
-
-        tau2 = _T**2 / path.p
-        omega = tau2 + 1.0 / n
-        freedom, ratio = self.traces.effective, float(rest @ rest) / self.traces.trace
-        total = PRIOR_VARIANCE + omega
-        gap = estimate - PRIOR_MEAN
-        rank = np.linalg.matrix_rank(self.precision, hermitian=True) if K else 0
-        log = -0.5 * _T**2 - 0.5 * freedom * (np.log(omega) + ratio / omega)
-        log -= 0.5 * rank * np.log(total) + 0.5 * float(gap @ self.precision @ gap) / total
-        density = np.exp(log - log.max())
-        density /= density.sum()
-
-        kappa = tau2 / omega
-        given = (PRIOR_VARIANCE * estimate[:, None] + omega * PRIOR_MEAN) / total  # s̄ for each t, shape (K, T)
-        parts = np.vstack([kappa, (1.0 - kappa) * (self.precision @ given)])  # weights of ū and v_k, shape (1+K, T)
-        self.weights = parts @ density
-        spread = parts - self.weights[:, None]
-        self.between = (spread * density) @ spread.T  # uncertainty of t, shape (1+K, 1+K)
-        self.noise_share = float(kappa @ density) / n
-        self.source_share = float(((1.0 - kappa) ** 2 * PRIOR_VARIANCE * omega / total) @ density)
-        self.t = float(_T @ density)
-
-    def _forms(self, index: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Posterior mean of the scores of [W(γ), W̃], the covariance of that mean, and their noise; 1+2K columns."""
-        noise = self.forms[index]
-        along = noise[:, self._own] / self.sd  # columns' overlaps with v_k, shape (1+2K, K)
-        seen = np.column_stack([self.signals[index], along])
-        unknown = self.noise_share * noise + self.source_share * along @ self.precision @ along.T
-        return seen @ self.weights, unknown + seen @ self.between @ seen.T, noise
-
-    def _careful(self, index: int) -> tuple[FloatArray, float]:
-        """The combination of W(γ)'s columns with the best sure gain over the untouched source, and that gain."""
-        K = self.path.sources.shape[1]
-        mean, unknown, noise = self._forms(index)
-        head = slice(0, 1 + K)
-        bold = best_direction(mean[head], (noise + unknown)[head, head])
-        if not K:
-            return bold.q, bold.snr
-        alone = self._untouched(mean[self._own], (noise + unknown)[self._own, self._own])
-        reference = np.concatenate([np.zeros(1 + K), alone / np.sqrt(alone @ noise[self._own, self._own] @ alone)])
-        start = np.concatenate([[0.0], alone / np.sqrt(alone @ noise[1 : 1 + K, 1 : 1 + K] @ alone), np.zeros(K)])
-        end = np.concatenate([bold.q / np.sqrt(bold.q @ noise[head, head] @ bold.q), np.zeros(K)])
-        blend = start + _STEPS[:, None] * (end - start)  # shape (steps, 1+2K)
-        blend /= np.sqrt(np.einsum("si,ij,sj->s", blend, noise, blend))[:, None]
-        change = blend - reference
-        error = np.sqrt(np.maximum(np.einsum("si,ij,sj->s", change, unknown, change), 0.0))
-        gain = change @ mean - self.caution * error
-        best = int(np.argmax(gain))
-        return blend[best, head], float(gain[best])
-
-    def _untouched(self, mean: FloatArray, variance: FloatArray) -> FloatArray:
-        """(K,) weights ≥ 0 of the sources used as they are: one source counts 1, several by their expected worth.
-
-        Never negative: to turn a source round is a change that has to be sure like any other.
-        """
-        if len(mean) > 1:
-            weights = np.maximum(best_direction(np.append(0.0, mean), _bordered(variance)).q[1:], 0.0)
-            if weights.any():
-                return weights
-        return 1.0 / self.sd
-
-    def expect(self, index: int, q: FloatArray | None = None, level: float = 0.95) -> Expected:
-        """The chosen classifier at ``gammas[index]``, or W(γ)q for a given q, with its expected accuracy.
-
-        The interval joins two errors of mean/sd: the posterior's of the mean, and 1/√(2(n−1)) relative for the sd.
-        """
-        K = self.path.sources.shape[1]
-        mean, unknown, noise = (part[..., : 1 + K] for part in self._forms(index))
-        unknown, noise = unknown[: 1 + K], noise[: 1 + K]
-        ratio = 0.0
-        if q is None:
-            q, ratio = self._careful(index)
+    def _integrated(self, forms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """α's step from the prior mean, what is left of eᵀA⁻¹e, and log|½I + F|, for forms (…, 1+K, 1+K)."""
+        precision = forms[..., 1:, 1:] + np.eye(self._K) / PRIOR_VARIANCE
+        g = forms[..., 1:, 0]
+        step: FloatArray
+        extra: FloatArray
+        if self._K == 1:  # many small systems: a division is faster
+            step, extra = g / precision[..., 0], np.log(precision[..., 0, 0])
         else:
-            ratio = snr(mean, noise + unknown, q)
-        left_out = float(q @ self.left_out[index, : 1 + K, : 1 + K] @ q)
-        drift, score = float(q @ unknown @ q), float(mean @ q)
-        variance = left_out + drift
-        if not variance > 0:
-            return Expected(self.gammas[index], q, ratio, score, 0.0, float(ndtr(ratio)), (0.0, 1.0))
-        centre = score / np.sqrt(left_out) if left_out > 0 else ratio
-        error = np.sqrt(drift / left_out + centre**2 / (2.0 * (self.path.n - 1))) if left_out > 0 else np.inf
-        width = float(ndtri(0.5 + level / 2.0)) * error
-        interval = (float(ndtr(centre - width)), float(ndtr(centre + width)))
-        accuracy = float(ndtr(score / np.sqrt(variance)))
-        return Expected(self.gammas[index], q, ratio, score, variance, accuracy, interval)
+            step, extra = np.linalg.solve(precision, g[..., None])[..., 0], np.linalg.slogdet(precision)[1]
+        return step, forms[..., 0, 0] - np.sum(g * step, axis=-1), extra
 
-    def choose(self) -> list[Expected]:
-        """The best classifier at each γ, in the order of ``gammas``; take the one of the highest ``merit``."""
-        return [self.expect(index) for index in range(len(self.gammas))]
+    def _log(self, quadratic: FloatArray) -> FloatArray:
+        floor = np.finfo(float).eps * max(float(np.sum(self._columns[:, 0] ** 2)), np.finfo(float).tiny)
+        return np.log(np.maximum(quadratic, floor))
+
+    @cached_property
+    def _source_parts(self) -> FloatArray:
+        """(K, r, M) the source scores in the eigenbasis."""
+        return np.einsum("nr,knm->krm", self.rows.basis, self.scores.about, optimize=True)
+
+    @property
+    def by_penalty(self) -> FloatArray:
+        """(G,) p(γ | y)."""
+        return self.weight.sum(axis=1)
+
+    def averaged(self, only: int | None = None) -> Averaged:
+        """The mean classifier over all penalties, or over the thresholds of one of them (an index)."""
+        chosen = slice(None) if only is None else slice(only, only + 1)
+        weight, without = self._weights_of(chosen, each=only is not None)
+        scores, values, v, n = self.scores, self.rows.values, self._v, self.rows.n
+        mean = np.einsum("gv,gvk->gk", weight, self._scales[chosen])
+        alpha = mean.sum(axis=0)
+        inverse = 1.0 / (values + self.gammas[chosen][:, None])  # (G, r), 0 at γ = ∞
+        dual = (weight.sum(axis=1) @ inverse)[:, None] * (self.rows.basis.T @ self.outputs)
+        dual -= np.einsum("kr,krm->rm", mean.T @ inverse, self._source_parts)
+        beta = np.zeros(self.outputs.shape[1])
+        if self.rows.centred:
+            trust = weight * n * v / (1.0 + n * v)
+            drawn = np.einsum("gv,gvk->k", trust, self._scales[chosen]) @ scores.level
+            beta = trust.sum() * self.outputs.mean(axis=0) - drawn
+        left_out = np.einsum("gvn,gvnm->nm", without, self._scores_without[chosen])
+        weights = np.einsum("k,kmp->mp", alpha, scores.weights) + (self.rows.X.T @ (self.rows.basis @ dual) / n).T
+        return Averaged(alpha, weights, beta + alpha @ scores.level, left_out)
+
+    def path(self) -> tuple[FloatArray, FloatArray]:
+        """Mean standardised scales (G, K) and left-out scores (G, n, M) at each penalty."""
+        weight, without = self._weights_of(slice(None), each=True)
+        alpha = np.einsum("gv,gvk->gk", weight, self._scales)
+        return alpha, np.einsum("gvn,gvnm->gnm", without, self._scores_without)
+
+    def _weights_of(self, chosen: slice, *, each: bool) -> tuple[FloatArray, FloatArray]:
+        """Weights of the grid, as they are or over their sum at each penalty."""
+        weight, without = self.weight[chosen], self._weight_without[chosen]
+        if not each:
+            return weight, without
+        tiny = np.finfo(float).tiny
+        weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), tiny)
+        return weight, without / np.maximum(without.sum(axis=1, keepdims=True), tiny)
+
+    @cached_property
+    def _scales(self) -> FloatArray:
+        """(G, V, K) standardised scales."""
+        if self.given is None:
+            return self._alpha
+        return np.broadcast_to(self.given, (*self.weight.shape, self.scores.K))
 
 
-def _bordered(V: FloatArray) -> FloatArray:
-    """V with a first row and column of a unit that nothing is correlated with."""
-    out = np.eye(len(V) + 1)
-    out[1:, 1:] = V
-    return out
+def _normalised(log: FloatArray) -> FloatArray:
+    """exp(log) over its sum along the first two axes."""
+    weight = np.exp(log - log.max(axis=(0, 1)))
+    return weight / weight.sum(axis=(0, 1))
 
 
-def _diagonals(forms: FloatArray) -> FloatArray:
-    return np.maximum(np.einsum("gii->gi", forms), np.finfo(float).tiny)
-
-
-def _shrunk_variances(left_out: FloatArray, model: FloatArray, freedom: int) -> FloatArray:
-    """Variances between the model's and the left-out ones, on the log scale; (G, 1+2K).
-
-    A sample variance on f degrees of freedom has log-variance about 2/f. Where the log-ratios to the model scatter more
-    than that, the model is wrong by δ² = mean(log-ratio²) − 2/f, and the left-out value gets weight δ²/(δ² + 2/f).
-    The target column and the source columns count equally in the mean.
-    """
-    ratio = np.log(_diagonals(left_out) / _diagonals(model))
-    squared = np.mean(ratio[:, 0] ** 2)
-    if ratio.shape[1] > 1:
-        squared = (squared + np.mean(ratio[:, 1:] ** 2)) / 2.0
-    excess = max(float(squared) - 2.0 / freedom, 0.0)
-    weight = excess / (excess + 2.0 / freedom)
-    return _diagonals(model) * np.exp(weight * ratio)
+def penalties(scale: float, *, low: float = 1e-2, high: float = 10**1.5, count: int = 16) -> FloatArray:
+    """(count + 1,) penalties in units of ``scale``, γ = ∞ last."""
+    return np.append(np.geomspace(low * scale, high * scale, count), np.inf)

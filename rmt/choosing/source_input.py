@@ -10,7 +10,7 @@ import numpy as np
 from rmt import _checks
 from rmt._checks import FloatArray
 
-#: Size of the largest usable weight: squares of products of two must not overflow.
+#: Size of the largest usable feature: squares of products of two must not overflow.
 LARGEST = 1e75
 
 
@@ -37,10 +37,7 @@ def read_sources(given: Any, classes: Any, p: int) -> tuple[FloatArray, FloatArr
     if given is None:
         return np.zeros((problems, p, 0)), np.zeros((problems, 0))
     parts = [_read(one, classes) for one in (given if isinstance(given, list | tuple) else [given])]
-    for weights, offsets in parts:
-        size = max(np.abs(weights).max(initial=0.0), np.abs(offsets).max(initial=0.0))
-        if size > LARGEST:
-            raise ValueError(f"source holds numbers up to {size:g}, whose squares overflow; rescale it")
+    for weights, _ in parts:
         if weights.shape != (problems, p):
             need = f"({p},)" if problems == 1 else f"({problems}, {p}), one row a class,"
             raise ValueError(
@@ -64,10 +61,27 @@ def _read(source: Any, classes: Any) -> tuple[FloatArray, FloatArray]:
             "fit a linear classifier and wrap it, source=sklearn.frozen.FrozenEstimator(model)"
         )
     theirs = getattr(source, "classes_", None)
-    if theirs is not None and len(theirs) != len(classes):
+    weights = np.atleast_2d(_checks.finite("source.coef_", source.coef_))
+    intercept = _checks.finite("source.intercept_", getattr(source, "intercept_", 0.0))
+    intercept = np.broadcast_to(np.atleast_1d(intercept), (len(weights),)).copy()
+    return (weights, intercept) if theirs is None else _matched(weights, intercept, list(theirs), list(classes))
+
+
+def _matched(
+    weights: FloatArray, intercept: FloatArray, theirs: list[Any], classes: list[Any]
+) -> tuple[FloatArray, FloatArray]:
+    """Rows of a fitted source in the order of the data's classes, matched by label."""
+    if len(theirs) != len(classes):
         raise ValueError(
             f"source knows {len(theirs)} classes and the data {len(classes)}; both must have the same classes"
         )
-    weights = np.atleast_2d(_checks.finite("source.coef_", source.coef_))
-    intercept = _checks.finite("source.intercept_", getattr(source, "intercept_", 0.0))
-    return weights, np.broadcast_to(np.atleast_1d(intercept), (len(weights),)).copy()
+    if any(one not in theirs for one in classes):
+        raise ValueError(
+            f"source was fitted to the classes {_checks.shown(theirs)} and the data hold {_checks.shown(classes)}; "
+            "rename the labels, or give source.coef_ as an array if their order is the same"
+        )
+    order = [theirs.index(one) for one in classes]
+    if len(classes) == 2:
+        sign = 1.0 if order == [0, 1] else -1.0
+        return sign * weights, sign * intercept
+    return weights[order], intercept[order]

@@ -41,7 +41,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--method", default="auto", help="auto (default), plugin or loo")
     parser.add_argument("--covariance", default="ledoit-wolf", help="ledoit-wolf (default), empirical or identity")
     parser.add_argument(
-        "--caution", type=float, default=1.0, help="standard errors by which a gain must be sure (default 1)"
+        "--caution",
+        type=float,
+        default=0.0,
+        help="how much the prior keeps to the source (default 0: the sample decides)",
     )
     parser.add_argument("--no-intercept", action="store_true", help="features are centred already")
     parser.add_argument("--weights", metavar="OUT.npy", help="write the fitted weights, intercept last")

@@ -194,6 +194,7 @@ SIMULATED: dict[str, tuple[Callable[[Draw, float], Cells], float, float]] = {
 BENT = {
     "test_verdicts.py": "arbitrary_source several_sources beyond ridge_source figure1 figure2 histograms regression regularisation table1 figure3 "
     "digits choose_alpha real_curves",
+    "test_choose_alpha_held_out.py": "choose_alpha_held_out",
     "test_universality.py": "universality",
     "test_suggested_alpha.py": "suggested_alpha",
     "test_glue_analyses.py": "glue_sensitivity",

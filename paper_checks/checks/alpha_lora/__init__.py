@@ -21,6 +21,7 @@ ORDER = (
     "beyond",
     "choose_alpha",
     "source_scaling",
+    "choose_alpha_held_out",
     "real_curves",
     "suggested_alpha",
     "glue_fair",

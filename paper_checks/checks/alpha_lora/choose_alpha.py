@@ -20,9 +20,16 @@ import numpy as np
 
 from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.statistics.intervals import mean_stderr
-from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
 from paper_checks.studies.code_formula import CodeFormula
-from paper_checks.studies.real_data import DomainPair, fresh_splits, ridge_weights
+from paper_checks.studies.real_data import (
+    DEVELOPMENT,
+    DomainPair,
+    amazon_pair,
+    cross_validate,
+    fresh_splits,
+    grid_scores,
+    ridge_weights,
+)
 from rmt.choosing.ridge_path import RidgePath, penalty_grid
 from rmt.datasets import AMAZON
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
@@ -35,10 +42,6 @@ SIZES = (10, 20, 40, 100, 200)
 SPLITS = 30
 PAIRS = tuple("-".join(pair) for pair in permutations(AMAZON, 2))
 
-#: The grid that rivals search, at every penalty of the classifier's own grid.
-ALPHAS = np.concatenate([[0.0], np.geomspace(0.1, 100.0, 24)])
-FOLDS = 5
-
 #: Columns that use the training rows only, and how each chooses.
 RIVALS = {
     "target-only": "α = 0, γ = 1",
@@ -50,7 +53,7 @@ RIVALS = {
     "logistic, C = .01": "the same, more penalty",
 }
 COLUMNS = {
-    "auto": "accuracy expected under the posterior, gain over the source sure by one standard error",
+    "auto": "averaged over the evidence for each penalty",
     "plugin": "theory with estimated moments",
     "loo": "leave-one-out moments",
 }
@@ -212,7 +215,7 @@ def _split(pair: DomainPair, weights: Any, oracle: float, rows: tuple[Any, Any])
         "source-only": measure(weights),
         "paper's α*": measure(at_one @ [1.0, oracle]),
     }
-    grid = np.array([100.0 * np.mean(_grid_scores(signed @ path.weights(gamma)) > 0, axis=0) for gamma in gammas])
+    grid = np.array([100.0 * np.mean(grid_scores(signed @ path.weights(gamma)) > 0, axis=0) for gamma in gammas])
     best = cross_validate(y[:, None] * X, weights, gammas)
     accuracy["cross-validated"] = float(grid[best])
     ridge = RidgeClassifierCV(alphas=len(y) * gammas[:-1], fit_intercept=False).fit(X, y)
@@ -238,28 +241,6 @@ def _split(pair: DomainPair, weights: Any, oracle: float, rows: tuple[Any, Any])
                 "seconds": seconds,
             }
     return {"accuracy": accuracy, "grid": grid, **found}
-
-
-def cross_validate(rows: Any, weights: Any, gammas: Any) -> tuple[int, int]:
-    """Indices (γ, α) of the highest 5-fold accuracy; among ties that of the smallest squared error, then the first."""
-    folds = np.arange(len(rows)) % FOLDS  # the rows are in random order already
-    right = np.zeros((len(gammas), len(ALPHAS)))
-    error = np.zeros_like(right)
-    for fold in range(FOLDS):
-        kept, left = rows[folds != fold], rows[folds == fold]
-        path = RidgePath(kept, weights)
-        for index, gamma in enumerate(gammas):
-            scores = _grid_scores(left @ path.weights(gamma))
-            right[index] += (scores > 0).sum(axis=0)
-            error[index] += ((1.0 - scores) ** 2).sum(axis=0)
-    ties = right == right.max()
-    best = np.unravel_index(np.argmin(np.where(ties, error, np.inf)), right.shape)
-    return int(best[0]), int(best[1])
-
-
-def _grid_scores(columns: Any) -> Any:
-    """(rows, α) scores z⁰ + αz¹ on the grid of scales."""
-    return columns[:, :1] + columns[:, 1:] * ALPHAS
 
 
 def _two_class_splits(pair: DomainPair, seed: int, n: int, count: int) -> list[tuple[Any, Any]]:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rmt
-from paper_checks.core import LOCAL, OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.studies.amazon import DEVELOPMENT, amazon_pair
-from paper_checks.studies.real_data import Adaptation, DomainPair, fresh_splits, ridge_weights
+from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
+from paper_checks.studies.features import image_features, text_features
+from paper_checks.studies.real_data import DEVELOPMENT, Adaptation, DomainPair, amazon_pair, fresh_splits, ridge_weights
 from rmt.choosing.moments import row_lengths, shrinkage, spread_matching
 from rmt.choosing.plug_in import PlugIn
 from rmt.datasets import AMAZON, Domain
@@ -193,10 +193,7 @@ def _read_lines(path: Path, keep: Any, each: int) -> list[tuple[str, float]]:
 
 def _texts(context: Context, name: str) -> tuple[Domain, Domain]:
     """SST-2's short phrases as source; its long ones, or MNLI's hypotheses (entailed or contradicted), as target."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    glue, folder = context.folder("data", "glue"), context.folder("models", "minilm-l6")
+    glue = context.folder("data", "glue")
 
     def phrase(short: bool) -> Any:
         def keep(row: dict[str, Any]) -> tuple[str, float] | None:
@@ -214,38 +211,16 @@ def _texts(context: Context, name: str) -> tuple[Domain, Domain]:
         target = _read_lines(glue / "sst2" / "train.jsonl", phrase(short=False), EACH)
     else:
         target = _read_lines(glue / "mnli" / "train.jsonl", hypothesis, EACH)
-    tokenizer, model = (
-        AutoTokenizer.from_pretrained(folder, **LOCAL),
-        AutoModel.from_pretrained(folder, **LOCAL).float().eval(),
-    )
-    domains = []
-    for texts in (source, target):
-        parts = []
-        for start in range(0, len(texts), 64):
-            batch = tokenizer(
-                [text for text, _ in texts[start : start + 64]],
-                padding=True,
-                truncation=True,
-                max_length=64,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                states = model(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None]
-            parts.append(((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy())
-        domains.append(Domain(name, np.concatenate(parts).astype(float), np.array([label for _, label in texts])))
+    domains = [
+        Domain(name, text_features(context, [text for text, _ in texts]), np.array([label for _, label in texts]))
+        for texts in (source, target)
+    ]
     return domains[0], domains[1]
 
 
 def _images(context: Context, name: str) -> tuple[Domain, Domain]:
     """Two class pairs of CIFAR-10, 250 images a class, as class-token features at 56 px."""
-    import torch
-    from PIL import Image
-    from transformers import AutoModel
-
     folder = context.folder("data", "vtab", "cifar10")
-    model = AutoModel.from_pretrained(context.folder("models", "vit-s14"), **LOCAL).float().eval()
-    mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     lists = [(folder / part).read_text(encoding="utf-8").split() for part in ("test.txt", "train800val200.txt")]
     paths: dict[int, list[str]] = {}
     for words in lists:
@@ -256,17 +231,8 @@ def _images(context: Context, name: str) -> tuple[Domain, Domain]:
         chosen = [
             (path, sign) for sign, one in zip((-1.0, 1.0), classes, strict=True) for path in paths[one][: EACH // 2]
         ]
-        parts = []
-        for start in range(0, len(chosen), 50):
-            pictures = []
-            for path, _ in chosen[start : start + 50]:
-                with Image.open(folder / path) as picture:
-                    pixels = np.asarray(picture.convert("RGB").resize((56, 56), Image.Resampling.BICUBIC))
-                pictures.append((torch.from_numpy(pixels.copy()).float() / 255.0 - mean) / spread)
-            with torch.inference_mode():
-                states = model(pixel_values=torch.stack(pictures).permute(0, 3, 1, 2)).last_hidden_state
-            parts.append(states[:, 0].numpy())
-        domains.append(Domain(name, np.concatenate(parts).astype(float), np.array([sign for _, sign in chosen])))
+        features = image_features(context, [folder / path for path, _ in chosen])
+        domains.append(Domain(name, features, np.array([sign for _, sign in chosen])))
     return domains[0], domains[1]
 
 

@@ -28,6 +28,7 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
             "beyond",
             "choose_alpha",
             "source_scaling",
+            "choose_alpha_held_out",
             "real_curves",
             "suggested_alpha",
             "glue_fair",

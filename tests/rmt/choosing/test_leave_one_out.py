@@ -5,7 +5,6 @@ import pytest
 
 import rmt
 from rmt.choosing import leave_one_out
-from rmt.choosing.direction import ALONE
 
 
 @pytest.fixture
@@ -43,7 +42,6 @@ def test_guard_and_one_row():
     rows = rng.standard_normal((6, 10)) + 0.9 * source / 5
     rows[:, 0] = np.abs(rows[:, 0]) + 1.0  # the source separates perfectly, the rest only harms
     alphas = [leave_one_out.moment(rmt.RidgePath(rows, source), gamma)[0] for gamma in (0.1, 1.0, 10.0)]
-    assert all(np.isfinite(alphas))
-    assert max(np.abs(alphas)) <= ALONE
+    assert not np.isnan(alphas).any()  # ±inf: the source alone
     with pytest.raises(ValueError, match="at least 2 rows"):
         leave_one_out.moment(rmt.RidgePath(rows[:1], source), 1.0)
