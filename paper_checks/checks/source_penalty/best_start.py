@@ -23,7 +23,7 @@ class BestStart(Check):
     id = "source_penalty.best_start"
     claim = "The source penalty that is best after transfer is not the one that is best for the source task."
     short = "The best source is not the best start."
-    shown = ("settings with different", "of 32 settings with different penalties")
+    shown = ("settings with different", "settings with different penalties")
     scale = "p = 80, ridge source and ridge adapter, drawn data"
     where = "arXiv 2511.08401, abstract: the transfer-optimal source regularisation differs from the source-optimal one"
     rule = (
