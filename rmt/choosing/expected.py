@@ -9,6 +9,9 @@ tails: 3 to 10 points too low on Amazon reviews.
 The interval is that of a share of n rows (Jeffreys), for n/1.25 rows: leave-one-out decisions share their training
 rows, and what they estimate is the accuracy of *this* fit. The factor was set on data that the check
 ``alpha_lora.choose_alpha_held_out`` names, and tested on other data.
+
+A fit without row i has one row of its class less. Of two to four rows a class that is much: with ten classes the
+prediction was 9 points too low at n = 20 (20 where the source was useless), 4 at n = 40 and 1 at n = 100.
 """
 
 from __future__ import annotations
