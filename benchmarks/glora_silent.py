@@ -14,15 +14,23 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import glora
 from benchmarks.timing import row
+from glora.tuning import probe
+from tests.museum import models
 
+ARCHITECTURES = (
+    *("t5", "bloom", "mamba", "falcon_mamba", "wavlm", "dinov2"),
+    *("resnet", "qwen2", "gpt2", "bert", "llama", "encoder"),
+)
 PAIRS = 48
 BATCH = 8
 
@@ -52,13 +60,38 @@ class Healthy(nn.Module):
 
 
 def sweep() -> list[dict[str, Any]]:
-    """Every structure of a layer, on a model that goes round through norm, bias and dtype."""
-    import glora
+    """Every structure of a layer on a model that goes round through norm, bias and dtype; presets on real models."""
+    count = false = unchecked = warned = 0
+    for name, model, batch in (*structures(), *architectures()):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data.add_(0.2 * torch.randn_like(parameter))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for training in (True, False):
+                probe.call(model.train(training), batch)
+        alarms = [str(warning.message) for warning in caught if "past their adapters" in str(warning.message)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A bias that is added where the architecture has none is lost when it loads, as `glora.export` warns.
+            certificate = glora.certify(model, batch, quick=name.endswith(", glora"))
+        count += 1
+        warned += bool(alarms)
+        false += certificate.holds is False
+        unchecked += certificate.holds is None
+        if not certificate.holds or alarms:
+            print(name, certificate, *alarms, sep="\n", file=sys.stderr)
+    return [
+        row("healthy adapters certified", count, at_least=200),
+        row("of them called false", false, at_most=0),
+        row("of them not to be checked", unchecked, at_most=0),
+        row("of them warned of at their first calls", warned, at_most=0),
+    ]
 
-    false, unchecked, count = 0, 0, 0
+
+def structures() -> Iterator[tuple[str, nn.Module, probe.Batch]]:
+    """A healthy model with each structure of a layer."""
     for number, config in enumerate(glora.all_layer_configs(rank=2, dropout=0.1)):
-        if config.is_empty:
-            continue
         torch.manual_seed(number)
         dtype = (torch.float32, torch.float64, torch.bfloat16)[number % 3]
         model = Healthy(norm=number % 2 == 0, bias=number % 5 != 0).to(dtype)
@@ -66,20 +99,39 @@ def sweep() -> list[dict[str, Any]]:
         if all(fields.get(part, "none") == "none" for part in "ABCDE"):
             continue
         glora.attach(model, glora.GLoRAConfig(**fields))
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data.add_(0.2 * torch.randn_like(parameter))
-        certificate = glora.certify(model, torch.randn(8, 6, dtype=dtype))
-        count += 1
-        false += certificate.holds is False
-        unchecked += certificate.holds is None
-        if not certificate.holds:
-            print(config.summary, certificate, sep="\n", file=sys.stderr)
-    return [
-        row("healthy adapters certified", count, at_least=200),
-        row("of them called false", false, at_most=0),
-        row("of them not to be checked", unchecked, at_most=0),
-    ]
+        yield config.summary, model, torch.randn(8, 6, dtype=dtype)
+
+
+def architectures() -> Iterator[tuple[str, nn.Module, probe.Batch]]:
+    """Tiny models of real architectures with three presets each."""
+    ids: probe.Batch = {"input_ids": models.ids()}
+    batches: dict[str, probe.Batch] = {
+        "dinov2": models.images(),
+        "resnet": models.images(16),
+        "wavlm": models.wave(),
+        "encoder": torch.randn(3, 5, 8),
+    }
+    for name in [
+        "t5",
+        "bloom",
+        "mamba",
+        "falcon_mamba",
+        "wavlm",
+        "dinov2",
+        "resnet",
+        "qwen2",
+        "gpt2",
+        "bert",
+        "llama",
+        "encoder",
+    ]:
+        for preset in (glora.presets.lora, glora.presets.alpha_lora, glora.presets.glora):
+            model = getattr(models, name)()
+            target = r"convolution$" if name == "resnet" else "all-linear"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # D without a bias
+                glora.attach(model, preset(2, target=target))
+            yield f"{name}, {preset.__name__}", model, batches.get(name, ids)
 
 
 # ----------------------------------------------------------------------------------------------------------- the cost
@@ -134,7 +186,7 @@ def _step_maker(package: str, folder: str | None) -> Callable[[nn.Module, str], 
     if folder:
         sys.path.insert(0, folder)
     try:
-        glora = importlib.import_module(package)
+        attach = importlib.import_module(package).attach  # the facade loads it now, while the folder is in the path
         presets = importlib.import_module(f"{package}.presets")
     finally:
         if folder:
@@ -145,7 +197,7 @@ def _step_maker(package: str, folder: str | None) -> Callable[[nn.Module, str], 
 
     def make(model: nn.Module, preset: str) -> Callable[[], float]:
         generator = torch.Generator().manual_seed(0)
-        glora.attach(model, getattr(presets, preset)(8), generator=generator)
+        attach(model, getattr(presets, preset)(8), generator=generator)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
         x = torch.randn(BATCH, 3, 56, 56, generator=torch.Generator().manual_seed(1))
         model.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from types import UnionType
@@ -53,6 +54,16 @@ def fraction(name: str, value: Any) -> None:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number (True and False are none)."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def fits_memory(what: str, size: float, remedy: str) -> None:
+    """Raise ValueError if so many bytes are more than this machine's memory; nothing is allocated."""
+    try:
+        have = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return
+    if size > have:
+        raise ValueError(f"{what} needs about {1e-9 * size:,.3g} GB, this machine has {1e-9 * have:,.3g} GB; {remedy}")
 
 
 def table(name: str, value: Any) -> None:

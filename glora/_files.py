@@ -30,6 +30,17 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 # ------------------------------------------------------------------------------------------------- whole or absent
 
 
+def as_path(name: str, value: Any) -> Path:
+    """`value` as a path.
+
+    Raises:
+        ValueError: it is none; `name` is that of the argument.
+    """
+    if not isinstance(value, str | os.PathLike) or not str(value).strip():
+        raise ValueError(f"{name} must be a path, got {value!r:.60}")
+    return Path(value)
+
+
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Operating-system errors raised inside name `path` (a full disk is found by ``write``, which knows no name)."""
@@ -84,7 +95,7 @@ def visible(folder: str | Path) -> list[Path]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a regular file; a pipe or a device, which might never end, is not opened.
+    """The text of a regular file, without a byte order mark; a pipe or a device, which might never end, is not opened.
 
     Raises:
         ValueError: it is no regular file, or not text in UTF-8.
@@ -94,7 +105,7 @@ def read_text(path: str | Path) -> str:
     require_regular(path)
     try:
         with naming(path):
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"file {str(path)!r} is not text in UTF-8 ({error})") from None
 

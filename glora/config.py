@@ -27,10 +27,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
-from glora._checks import of_kind, table
+from glora._checks import of_kind, table, whole
 from glora._files import DIGEST, unsealed
 
 TENSORS = ("A", "B", "C", "D", "E")
@@ -46,6 +47,9 @@ NORMS = ("trained", "frozen")
 INITS = ("kaiming", "xavier", "gaussian")
 #: Where the step of each support tensor comes from, see `GLoRAConfig`.
 STEPS = ("balanced", "data-free", "raw")
+
+#: Larger than any layer.
+MOST_RANK = 10**6
 
 Target = str | Sequence[str] | Callable[[str, Any], bool]
 
@@ -75,6 +79,11 @@ class LayerConfig:
 
     Raises:
         ValueError: a field has a value that is not one of its choices, or two fields contradict each other.
+
+    >>> import glora
+    >>> layer = glora.LayerConfig(A="scalar", B="lora", rank=2)
+    >>> layer.count(8, 6, bias=True)
+    {'A': 1, 'B': 28, 'C': 0, 'D': 0, 'E': 0}
     """
 
     A: str = "none"
@@ -97,8 +106,7 @@ class LayerConfig:
             _one_of(name, getattr(self, name), STRUCTURES[name])
         _one_of("a_product", self.a_product, A_PRODUCTS)
         _one_of("init", self.init, INITS)
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise ValueError(f"rank must be a positive integer, got {self.rank!r}")
+        whole("rank", self.rank, 1, MOST_RANK)
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, Real) or not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout!r}")
         for name in ("tie_a_d", "train_alpha", "recompute"):
@@ -206,6 +214,11 @@ class GLoRAConfig(LayerConfig):
             "frozen" normalises with the base's in training too.
 
     The remaining arguments are those of `LayerConfig` and describe every targeted layer without an override.
+
+    >>> import glora
+    >>> config = glora.GLoRAConfig(A="vector", B="lora", rank=4, overrides={"2": glora.LayerConfig()})
+    >>> config.A, config.rank, glora.GLoRAConfig.from_dict(config.to_dict()) == config
+    ('vector', 4, True)
     """
 
     target: Target = "all-linear"
@@ -240,17 +253,39 @@ class GLoRAConfig(LayerConfig):
         object.__setattr__(self, "modules_to_save", tuple(self.modules_to_save))
         object.__setattr__(self, "overrides", dict(self.overrides))
 
-    @property
+    @cached_property
     def layer(self) -> LayerConfig:
         """The configuration of a targeted layer without an override."""
         return LayerConfig(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(LayerConfig)})
 
     def layer_for(self, name: str) -> LayerConfig:
         """The configuration of the targeted layer called `name`."""
-        for pattern, layer in self.overrides.items():
-            if re.search(pattern, name):
-                return layer
-        return self.layer
+        pattern = self.override_for(name)
+        return self.layer if pattern is None else self.overrides[pattern]
+
+    def override_for(self, name: str) -> str | None:
+        """The first pattern of `overrides` that is found in a layer's name, or None."""
+        exact, others = self._patterns
+        found = exact.get(name, (len(self.overrides), None))
+        for place, pattern in others:
+            if place > found[0]:
+                break
+            if pattern.search(name):
+                return pattern.pattern
+        return found[1]
+
+    @cached_property
+    def _patterns(self) -> tuple[dict[str, tuple[int, str]], list[tuple[int, re.Pattern[str]]]]:
+        """Overrides of one layer, by its name (`explicit` writes thousands), and all others, each with its place."""
+        exact: dict[str, tuple[int, str]] = {}
+        others: list[tuple[int, re.Pattern[str]]] = []
+        for place, pattern in enumerate(self.overrides):
+            name = re.sub(r"\\(.)", r"\1", pattern[1:-1])
+            if pattern == f"^{re.escape(name)}$":
+                exact.setdefault(name, (place, pattern))
+            else:
+                others.append((place, re.compile(pattern)))
+        return exact, others
 
     @classmethod
     def explicit(
@@ -310,7 +345,12 @@ class GLoRAConfig(LayerConfig):
 
 def all_layer_configs(**common: Any) -> Iterator[LayerConfig]:
     """The 4·4·3·3·3 = 432 structures of one layer, the search space of the GLoRA paper (all none
-    included)."""
+    included).
+
+    >>> import glora
+    >>> len(list(glora.all_layer_configs()))
+    432
+    """
     for structures in itertools.product(*STRUCTURES.values()):
         fields: dict[str, Any] = dict(zip(TENSORS, structures, strict=True))
         yield LayerConfig(**fields, **common)

@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from glora._checks import is_number, of_kind
+from glora._checks import is_number, of_kind, whole
 from glora.config import GLoRAConfig, Target
 
 
@@ -118,6 +118,5 @@ def _scaled(rank: int, numerator: float | None, rank_stabilized: bool) -> dict[s
         return {}
     if not is_number(numerator):
         raise ValueError(f"numerator must be a finite number, got {numerator!r}")
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"rank must be a positive integer, got {rank!r}")
+    whole("rank", rank, 1)
     return {"lora_scale": numerator / (math.sqrt(rank) if rank_stabilized else rank)}

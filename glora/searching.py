@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from glora._checks import choice, is_number, table, whole
+from glora._files import Lock
 from glora.config import STEPS, Target
 from glora.engines.candidates import Engine
 from glora.engines.evolution import Evolution
@@ -101,7 +102,7 @@ class SuperNetMethod:
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"method.sampling must be one of {', '.join(SAMPLINGS)}; got {self.sampling!r}")
         choice("method.steps", self.steps, STEPS)
-        if self.engine.get("name") not in ENGINES:
+        if not isinstance(self.engine.get("name"), str) or self.engine["name"] not in ENGINES:
             raise ValueError(f"method.engine.name must be one of {', '.join(ENGINES)}; got {self.engine.get('name')!r}")
 
     @classmethod
@@ -166,6 +167,7 @@ class SearchRun:
         self.config = self.run.config  # of a search that is continued: what an older version left out is said there
         self.method = SuperNetMethod.from_options(self.config.method_options)
         self.folder = self.run.folder
+        self._lock: Lock | None = None
         self._owned: ExitStack | None = None  # what is held while `all` works
 
     @property
@@ -200,7 +202,7 @@ class SearchRun:
         run = Run.create(part, resume=self.resume)
         check(model, wrapped, training)
         if self._owned is not None:  # only now: a refused search leaves no folder behind
-            self._owned.enter_context(self.run.lock())
+            self._lock = self._owned.enter_context(self.run.lock())
         self.run.start()
         run.start()
         if self.method.steps == "balanced":
@@ -270,6 +272,8 @@ class SearchRun:
             "retrained": retrained["test"],
             "parameters": retrained["parameters"],
         }
+        if self._lock is not None:
+            self._lock.require()  # the folder may have been removed meanwhile
         self.run.finish(result)
         return result
 

@@ -14,52 +14,63 @@ from pathlib import Path
 
 import numpy as np
 
+ROOT = Path(__file__).parents[1]
 SEED = 17
-NUMBER = 100
 
-#: Kind of code -> modules, the tests that look at them, and the checks whose quick cells show a fault in them.
-#: Statistics and verdicts are judged on the committed cells of every check.
-TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "formulas": (
-        ("rmt/resolvent.py", "rmt/scores/quadratic.py", "rmt/linear/isotropic.py", "rmt/linear/regression.py"),
-        ("tests/rmt/linear", "tests/rmt/scores", "tests/rmt/test_resolvent.py"),
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of code.
+
+    Attributes:
+        number: mutants drawn of it. modules: that are mutated; empty for whatever the verdicts rest on.
+        tests: that look at them.
+    """
+
+    number: int
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+TARGETS = {
+    "formulas": Target(
+        64,
         (
-            "alpha_lora.arbitrary_source",
-            "alpha_lora.ridge_source",
-            "alpha_lora.regression",
-            "alpha_lora.regularisation",
+            *(f"rmt/linear/{name}.py" for name in ("isotropic", "gaussian", "regression", "forms")),
+            *("rmt/resolvent.py", "rmt/scores/quadratic.py", "rmt/losses.py"),
+            *(f"rmt/convex/{name}.py" for name in ("fixed_point", "mixture")),
+            *(f"rmt/beyond/{name}.py" for name in ("classes", "class_model", "elliptical", "subspace")),
+        ),
+        (
+            *(f"tests/rmt/{room}" for room in ("linear", "convex", "beyond", "scores")),
+            *("tests/rmt/test_resolvent.py", "tests/rmt/test_losses.py"),
         ),
     ),
-    "layers": (
-        ("glora/layer/tensors.py", "glora/layer/geometry.py", "glora/layer/forward.py", "glora/layer/adapter.py"),
+    "layers": Target(
+        16,
+        tuple(f"glora/layer/{name}.py" for name in ("tensors", "geometry", "forward", "adapter", "effective")),
         ("tests/glora/layer",),
-        ("glora.special_cases", "glora.merging", "glora.hypothesis_class"),
     ),
-    "statistics": (
-        (
-            *("paper_checks/statistics/paired.py", "paper_checks/statistics/power.py"),
-            *("paper_checks/statistics/intervals.py", "paper_checks/studies/vision/statistics.py"),
-        ),
-        ("tests/paper_checks/test_outcomes.py", "tests/paper_checks/statistics", "tests/paper_checks/studies"),
+    "statistics": Target(
+        16,
         (),
+        ("tests/paper_checks/statistics", "tests/paper_checks/studies", "tests/paper_checks/test_outcomes.py"),
     ),
-    "verdicts": (
-        (
-            *(
-                f"paper_checks/checks/alpha_lora/{name}.py"
-                for name in ("glue_affine", "glue_alpha", "digits_alpha_star")
-            ),
-            *(f"paper_checks/checks/alpha_lora/{name}.py" for name in ("arbitrary_source", "figure1", "regression")),
-            *(f"paper_checks/checks/glora/{name}.py" for name in ("vtab_corruptions", "vtab_leak", "vtab_layers")),
-        ),
-        ("tests/paper_checks/test_outcomes.py", "tests/paper_checks/checks", "tests/paper_checks/studies/vision"),
+    "verdicts": Target(
+        32,
         (),
+        ("tests/paper_checks/checks", "tests/paper_checks/test_outcomes.py", "tests/paper_checks/studies"),
     ),
 }
+#: Tests that every verdict has beside its own: simulated studies. (The digest of its rule is asked apart.)
+COMMON = ("tests/paper_checks/test_power_of_rules.py",)
 
 _COMPARE = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 _ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
+_LOGIC = {ast.And: ast.Or, ast.Or: ast.And}
 _SWAPPED = {"max": "min", "min": "max", "all": "any", "any": "all"}
+#: Functions that only show something, or check what was given.
+_LEFT_OUT = ("draw", "__repr__", "__str__", "__post_init__")
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Mutant:
 
     Attributes:
         kind: key of `TARGETS`. path: the module. site: the number of the site in it. line: where. what: the change.
+        function: first line of the outermost function it lies in, decorators included.
     """
 
     kind: str
@@ -75,6 +87,7 @@ class Mutant:
     site: int
     line: int
     what: str
+    function: int
 
     @property
     def name(self) -> str:
@@ -82,60 +95,126 @@ class Mutant:
         digest = hashlib.sha256(f"{self.path}:{self.site}:{self.what}".encode()).hexdigest()[:6]
         return f"{self.path.replace('/', '.').removesuffix('.py')}-{self.line}-{digest}"
 
+    @property
+    def module(self) -> str:
+        """The module's name for import."""
+        return self.path.removesuffix(".py").replace("/", ".")
 
-def draw(root: Path, number: int = NUMBER, seed: int = SEED) -> list[Mutant]:
-    """``number`` mutants, as many of each kind, in an order that visits the kinds in turn."""
-    rng, lists = np.random.default_rng(seed), []
-    for kind, (paths, _, _) in TARGETS.items():
-        found = [mutant for path in paths if (root / path).is_file() for mutant in sites(root, kind, path)]
-        order = rng.permutation(len(found))[: -(-number // len(TARGETS))]
+
+def draw(seed: int = SEED) -> list[Mutant]:
+    """The mutants, in an order that visits the kinds in turn. Each module of a kind has the same chance per site."""
+    lists = []
+    for place, (kind, target) in enumerate(TARGETS.items()):
+        found = [mutant for path in target.modules for mutant in sites(kind, path)]
+        if not target.modules:
+            homes = functions(kind)
+            found = [one for path in sorted(homes) for one in sites(kind, path) if one.function in homes[path]]
+        order = np.random.default_rng([seed, place]).permutation(len(found))[: target.number]
         lists.append([found[i] for i in order])
-    turns = [one[i] for i in range(max(map(len, lists))) for one in lists if i < len(one)]
-    return turns[:number]
+    return [one[i] for i in range(max(map(len, lists))) for one in lists if i < len(one)]
 
 
-def sites(root: Path, kind: str, path: str) -> list[Mutant]:
+def functions(kind: str) -> dict[str, dict[int, list[str]]]:
+    """Functions that verdicts rest on, as the digests of the rules follow them: path -> first line -> ids of checks.
+
+    ``"statistics"`` are those of the rooms `statistics` and `studies`, ``"verdicts"`` those of the checks themselves.
+    """
+    from paper_checks.core import all_checks
+    from paper_checks.core.rules import followed
+
+    found: dict[str, dict[int, list[str]]] = {}
+    for name, check in all_checks().items():
+        for function, _ in followed(check):
+            path = Path(function.__code__.co_filename).resolve().relative_to(ROOT.resolve()).as_posix()
+            if path.startswith("paper_checks/checks/") == (kind == "verdicts"):
+                found.setdefault(path, {}).setdefault(function.__code__.co_firstlineno, []).append(name)
+    return found
+
+
+def sites(kind: str, path: str) -> list[Mutant]:
     """Every fault that the operators make in a module."""
-    tree = ast.parse((root / path).read_text(encoding="utf-8"))
-    return [Mutant(kind, path, place, line, what) for place, (line, what, _) in enumerate(_changes(tree))]
+    tree = parse(path)
+    return [Mutant(kind, path, place, *one[:3]) for place, one in enumerate(_changes(tree))]
 
 
-def mutated(root: Path, mutant: Mutant) -> str:
-    """Text of the module with the fault in it (comments are lost, which no test minds)."""
-    tree = ast.parse((root / mutant.path).read_text(encoding="utf-8"))
-    for place, (_, _, change) in enumerate(_changes(tree)):
-        if place == mutant.site:
+def parse(path: str) -> ast.Module:
+    """The module's syntax tree."""
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def mutated(mutant: Mutant) -> ast.Module:
+    """The module's tree with the fault in it; lines are those of the file.
+
+    Raises:
+        ValueError: the code has changed since the draw.
+    """
+    tree = parse(mutant.path)
+    for place, (line, what, function, change) in enumerate(_changes(tree)):
+        if place == mutant.site and (line, what, function) == (mutant.line, mutant.what, mutant.function):
             change()
-            return ast.unparse(tree)
-    raise ValueError(f"{mutant.path} has no site {mutant.site}; the code changed since the draw: draw again")
+            return ast.fix_missing_locations(tree)
+    raise ValueError(f"{mutant.path} has no site {mutant.site} ({mutant.what}); the code changed since the draw")
 
 
-def _changes(tree: ast.Module) -> Iterator[tuple[int, str, Callable[[], None]]]:
-    """Line, words and the change itself of every site inside functions, drawing code left out."""
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef) or function.name in ("draw", "__repr__", "__post_init__"):
+def _changes(tree: ast.Module) -> Iterator[tuple[int, str, int, Callable[[], None]]]:
+    """Line, words, the outermost function and the change itself of every site, each once."""
+    for function in _outermost(tree):
+        first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+        for statement in function.body:
+            for node, place in _nodes(statement, False):
+                for what, change in _of(node, place):
+                    yield node.lineno, what, first, change
+
+
+def _outermost(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    """Functions and methods that lie in no other function."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            if node.name not in _LEFT_OUT:
+                yield node
+        else:
+            yield from _outermost(node)
+
+
+def _nodes(node: ast.AST, operand: bool) -> Iterator[tuple[ast.expr, bool]]:
+    """Expressions that decide something, and whether each is an operand; texts, errors and rows are left out."""
+    shows = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Row", "print")
+    if shows or isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert | ast.arguments):
+        return
+    if isinstance(node, ast.expr):
+        yield node, operand
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list"):
             continue
-        for node in ast.walk(function):
-            if isinstance(node, ast.Compare) and type(node.ops[0]) in _COMPARE:
-                new = _COMPARE[type(node.ops[0])]
-                yield node.lineno, f"{type(node.ops[0]).__name__} -> {new.__name__}", _setter(node.ops, 0, new())
-            elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC and not _is_text(node):
-                other = _ARITHMETIC[type(node.op)]
-                yield node.lineno, f"{type(node.op).__name__} -> {other.__name__}", _attribute(node, "op", other())
-            elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-                yield node.lineno, "-x -> +x", _attribute(node, "op", ast.UAdd())
-            elif isinstance(node, ast.Constant) and type(node.value) is float:
-                yield (
-                    node.lineno,
-                    f"{node.value} -> {2 * node.value or 1.0}",
-                    _attribute(node, "value", 2 * node.value or 1.0),
-                )
-            elif isinstance(node, ast.Name) and node.id in _SWAPPED and isinstance(node.ctx, ast.Load):
-                yield node.lineno, f"{node.id} -> {_SWAPPED[node.id]}", _attribute(node, "id", _SWAPPED[node.id])
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _nodes(child, isinstance(node, ast.BinOp | ast.Compare))
+
+
+def _of(node: ast.expr, operand: bool) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The faults that one expression can have."""
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in _COMPARE:
+        new = _COMPARE[type(node.ops[0])]
+        yield f"{type(node.ops[0]).__name__} -> {new.__name__}", _item(node.ops, 0, new())
+    elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC and not _is_text(node):
+        other = _ARITHMETIC[type(node.op)]
+        yield f"{type(node.op).__name__} -> {other.__name__}", _attribute(node, "op", other())
+    elif isinstance(node, ast.BoolOp):
+        logic = _LOGIC[type(node.op)]
+        yield f"{type(node.op).__name__} -> {logic.__name__}", _attribute(node, "op", logic())
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        yield "-x -> +x", _attribute(node, "op", ast.UAdd())
+    elif isinstance(node, ast.Constant) and type(node.value) is float:
+        value = 2 * node.value or 1.0
+        yield f"{node.value} -> {value}", _attribute(node, "value", value)
+    elif isinstance(node, ast.Constant) and type(node.value) is int and operand:
+        yield f"{node.value} -> {node.value + 1}", _attribute(node, "value", node.value + 1)
+    elif isinstance(node, ast.Name) and node.id in _SWAPPED and isinstance(node.ctx, ast.Load):
+        yield f"{node.id} -> {_SWAPPED[node.id]}", _attribute(node, "id", _SWAPPED[node.id])
 
 
 def _is_text(node: ast.BinOp) -> bool:
-    """Whether strings are put together, or types of an annotation."""
+    """Whether strings are put together."""
     sides = (node.left, node.right)
     return any(isinstance(side, ast.JoinedStr) or isinstance(getattr(side, "value", None), str) for side in sides)
 
@@ -144,7 +223,7 @@ def _attribute(node: ast.AST, name: str, value: object) -> Callable[[], None]:
     return lambda: setattr(node, name, copy.copy(value))
 
 
-def _setter(items: list[ast.cmpop], place: int, value: ast.cmpop) -> Callable[[], None]:
+def _item(items: list[ast.cmpop], place: int, value: ast.cmpop) -> Callable[[], None]:
     def change() -> None:
         items[place] = value
 

@@ -45,6 +45,9 @@ show("alpha_lora.figure2")
 
 # %% [markdown]
 # ## 5. The scores really are Gaussian, where the data are
+# The rule looks at the synthetic panels only. The Amazon panels are beside it without a verdict, and they are visibly skewed:
+# features of reviews are counts of words, and neither their covariance nor the shape of their score is what the formula assumes.
+# What the two panels cover is two of twelve transfers, one sample size (n = 100) and the features as they are, not whitened.
 
 # %%
 show("alpha_lora.histograms")

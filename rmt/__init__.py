@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rmt.choosing.classifier import AlphaRidgeClassifier
     from rmt.choosing.ridge_path import RidgePath
     from rmt.datasets import load_amazon
+    from rmt.evidence import TransferEvidence, transfer_evidence
+    from rmt.features import RandomFeatures
+    from rmt.learning import LearningCurve, learning_curve, learning_exponent, power_law
     from rmt.linear.gaussian import GaussianScore
     from rmt.linear.joint import JointOptimum, joint_optimum
     from rmt.linear.limits import Limit, few_samples, gamma_one, many_samples, many_source_samples, ridgeless
@@ -47,9 +50,18 @@ if TYPE_CHECKING:
     from rmt.simulators.fits import FitSimulation, simulate_fits
     from rmt.simulators.many_classes import MulticlassSimulation
     from rmt.simulators.simulation import sample_exact, simulate, simulate_running
+    from rmt.sizes import agreement, doubled
     from rmt.sweep import grid, run_sweep
 
 _HOME = {
+    "LearningCurve": "learning",
+    "TransferEvidence": "evidence",
+    "learning_curve": "learning",
+    "learning_exponent": "learning",
+    "power_law": "learning",
+    "transfer_evidence": "evidence",
+    "agreement": "sizes",
+    "doubled": "sizes",
     "AlphaRidgeClassifier": "choosing.classifier",
     "ClassScore": "beyond.classes",
     "ClassTransfer": "settings.classes",
@@ -68,6 +80,7 @@ _HOME = {
     "Loss": "losses",
     "PrincipalComponents": "settings.filters",
     "QuadraticScore": "scores.quadratic",
+    "RandomFeatures": "features",
     "Regression": "settings.regression",
     "RegressionRisk": "linear.regression",
     "RegressionSimulation": "scores.estimates",
@@ -122,6 +135,7 @@ __all__ = [
     "GaussianTransfer",
     "GradientFlow",
     "JointOptimum",
+    "LearningCurve",
     "Limit",
     "Loss",
     "MulticlassScore",
@@ -129,6 +143,7 @@ __all__ = [
     "MulticlassTransfer",
     "PrincipalComponents",
     "QuadraticScore",
+    "RandomFeatures",
     "Regression",
     "RegressionRisk",
     "RegressionSimulation",
@@ -143,14 +158,20 @@ __all__ = [
     "Spectrum",
     "SubspaceTransfer",
     "Transfer",
+    "TransferEvidence",
     "TwoScales",
+    "agreement",
+    "doubled",
     "few_samples",
     "gamma_one",
     "grid",
     "joint_optimum",
+    "learning_curve",
+    "learning_exponent",
     "load_amazon",
     "many_samples",
     "many_source_samples",
+    "power_law",
     "ridgeless",
     "run_sweep",
     "sample_exact",
@@ -161,6 +182,7 @@ __all__ = [
     "simulate_running",
     "source_penalty",
     "theory",
+    "transfer_evidence",
     "two_scales",
     "with_penalty",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,28 @@ def shown(value: Any) -> str:
 
 def real(name: str, value: Any) -> FloatArray:
     """``value`` as a float array (any shape) without NaN; booleans are no numbers."""
-    if isinstance(value, bool | np.bool_ | str) or np.dtype(bool) == getattr(value, "dtype", None):
-        raise ValueError(f"{name} must be a number or an array of numbers, got {shown(value)}")
     try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+        found = np.asarray(value)
+        # NumPy would read texts and truth values as numbers.
+        if found.dtype.kind not in "iufO" or (found.dtype.kind == "O" and any(map(_no_number, found.flat))):
+            raise TypeError
+        array = np.asarray(found, dtype=float)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be a number or an array of numbers, got {shown(value)}") from None
     if np.isnan(array).any():
         raise ValueError(f"{name} must not contain NaN, got {shown(value)}; drop or fill those entries")
     return array
+
+
+def _no_number(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_ | str | bytes)
+
+
+def line(name: str, array: FloatArray) -> FloatArray:
+    """``array`` as one dimension: one number or a list of them."""
+    if array.ndim > 1:
+        raise ValueError(f"{name} must be a list of numbers, or one, got shape {array.shape}")
+    return np.atleast_1d(array)
 
 
 #: Largest size of a measured quantity: the theory works with squares of products of two of them, which must not
@@ -44,7 +58,7 @@ def finite(name: str, value: Any, *, largest: float = np.inf, remedy: str = "") 
     array = real(name, value)
     if np.isinf(array).any():
         raise ValueError(f"{name} must be finite, got {shown(value)}{'; ' + remedy if remedy else ''}")
-    if (np.abs(array) > largest).any():
+    if (array > largest).any() or (array < -largest).any():
         raise ValueError(
             f"{name} must not exceed {largest:g} in size, got {shown(value)}; "
             f"{remedy or 'choose units in which it is of moderate size'}"
@@ -101,6 +115,36 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
+
+
+def one(name: str, value: Any) -> float:
+    """``value`` as one finite number."""
+    array = finite(name, value)
+    if array.ndim:
+        raise ValueError(f"{name} must be one number, got an array of shape {array.shape}")
+    return float(array)
+
+
+def listed(name: str, value: Any, what: str) -> list[Any]:
+    """The members of ``value``, a list of ``what``; a text is none, whose letters would be its members."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list of {what}, got {shown(value)}")
+    if getattr(value, "ndim", 1) == 0:
+        raise ValueError(f"{name} must be a list of {what}, got one value; write [{shown(value)}]")
+    return list(value)
+
+
+def table(name: str, value: Any) -> Mapping[Any, Any]:
+    """``value`` if it has keys."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a table of names and values, got {shown(value)}")
+    return value
+
+
+def of_type(name: str, value: Any, *types: type) -> None:
+    """Raise ValueError unless ``value`` is of one of these types."""
+    if not isinstance(value, types):
+        raise ValueError(f"{name} must be a {' or '.join(one.__name__ for one in types)}, got {shown(value)}")
 
 
 def fits_memory(what: str, numbers: float, remedy: str) -> None:

@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 #: Worker processes that may be asked for on any machine; on one with many cores, four for each.
 MOST_JOBS = 64
-#: Parents that a thread of this worker process watches.
-_watched: set[int] = set()
 
 
 def stream(seed: int, index: int) -> np.random.Generator:
@@ -37,12 +35,11 @@ def check_jobs(name: str, n_jobs: Any) -> None:
         raise ValueError(f"{name}={n_jobs} is more processes than the {most} that help on {os.cpu_count()} cores")
 
 
-def _worker(function: Callable[[Any], T], piece: Any, owner: int) -> T:
-    """``function(piece)``, in a process that ends with its parent: joblib's workers outlive a killed one."""
-    if os.getppid() == owner and owner not in _watched:
-        _watched.add(owner)
-        threading.Thread(target=_end_without, args=(owner,), daemon=True).start()
-    return function(piece)
+def _watch(owner: int) -> None:
+    """Let this worker process end with its parent: joblib's workers outlive a killed one."""
+    if os.getppid() != owner:  # killed while this process started
+        os._exit(1)
+    threading.Thread(target=_end_without, args=(owner,), daemon=True).start()
 
 
 def _end_without(parent: int) -> None:
@@ -66,10 +63,12 @@ def run(
     of a progress bar on standard error.
     """
     from joblib import Parallel, delayed
+    from joblib.parallel import LokyBackend, get_active_backend
     from tqdm import tqdm
 
     check_jobs("n_jobs", n_jobs)
     kind = "generator" if ordered else "generator_unordered"
-    owner = os.getpid()
-    results = Parallel(n_jobs=n_jobs, return_as=kind)(delayed(_worker)(function, piece, owner) for piece in pieces)
+    local = isinstance(get_active_backend()[0], LokyBackend) and n_jobs != 1
+    start: dict[str, Any] = {"initializer": _watch, "initargs": (os.getpid(),)} if local else {}
+    results = Parallel(n_jobs=n_jobs, return_as=kind, **start)(delayed(function)(piece) for piece in pieces)
     yield from tqdm(results, total=len(pieces), desc=progress, disable=progress is None)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rmt import _checks
 from rmt._checks import FloatArray
+from rmt._files import as_path
 
 #: The domains of the Amazon reviews and the file stem of each.
 AMAZON = {"book": "books", "dvd": "dvd", "elec": "elec", "kitchen": "kitchen"}
@@ -68,8 +69,14 @@ def load_amazon(folder: str | Path) -> dict[str, Domain]:
 
     Raises:
         ValueError: a file is missing, is not a readable .mat file, or holds something else.
+
+    >>> import rmt
+    >>> rmt.load_amazon("no-such-folder")
+    Traceback (most recent call last):
+        ...
+    ValueError: folder 'no-such-folder' does not exist; give the folder that holds books.mat … kitchen.mat
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     if not folder.is_dir():
         raise ValueError(f"folder {str(folder)!r} does not exist; give the folder that holds books.mat … kitchen.mat")
     return {name: _load_mat(name, folder / f"{stem}.mat") for name, stem in AMAZON.items()}

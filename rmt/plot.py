@@ -22,6 +22,21 @@ LABELS = {
     "snr": "signal-to-noise ratio",
 }
 
+#: Axis labels of the fields of a setting.
+FIELDS = {
+    "p": "dimension p",
+    "n": "target samples n",
+    "N": "source samples N",
+    "gamma": "penalty γ",
+    "gamma_source": "source penalty γ̃",
+    "mu": "source norm ‖μ‖",
+    "mu_perp": "‖μ⊥‖",
+    "mu_target": "target norm ‖m‖",
+    "beta": "alignment β",
+    "alpha": "scale α",
+    "label_noise": "label noise ε",
+    "label_noise_source": "source label noise ε̃",
+}
 
 #: One colour a series, told apart in grey print and by the colour-blind.
 COLOURS = ("#1b4f8a", "#d1495b", "#2a9d6f", "#e09f3e", "#6a4c93", "#5c6b73")
@@ -84,6 +99,30 @@ def dots(
 def legend(axis: Any, **options: Any) -> None:
     """A small legend without a frame."""
     axis.legend(fontsize=7.5, frameon=False, **options)
+
+
+def legends_below(figure: Any) -> None:
+    """Move the legends of a figure's axes below all of them, where they hide nothing.
+
+    Axes whose legends say the same get one; two that differ stand left and right; more are put together. The figure
+    needs the constrained layout of `panels`.
+    """
+    found: dict[tuple[str, ...], list[Any]] = {}
+    for axis in figure.axes:
+        old = axis.get_legend()
+        if old is not None:
+            handles, labels = axis.get_legend_handles_labels()
+            found.setdefault(tuple(labels), handles)
+            old.remove()
+    if len(found) > 2:
+        pairs = (pair for labels, handles in found.items() for pair in zip(labels, handles, strict=True))
+        together = dict(pairs)
+        found = {tuple(together): list(together.values())}
+    places = ("center",) if len(found) == 1 else ("left", "right")
+    for (labels, handles), place in zip(found.items(), places, strict=False):
+        columns = min(len(labels), 6 // len(found))
+        options = {"ncols": columns, "fontsize": 7.5, "frameon": False}
+        figure.legend(handles, labels, loc=f"outside lower {place}", **options)
 
 
 def curve(
@@ -150,13 +189,16 @@ def sweep_curves(rows: Sequence[dict[str, Any]], x: str, *, quantity: str = "acc
                 continue
             at, value, stderr = (np.array(column, dtype=float) for column in zip(*points, strict=True))
             if source == "theory":
-                label = ", ".join(f"{key} = {entry:g}" for key, entry in zip(varying, values, strict=True))
+                label = ", ".join(
+                    f"{FIELDS.get(key, key).split()[-1]} = {entry:g}"
+                    for key, entry in zip(varying, values, strict=True)
+                )
                 line(axes, at, value, colour=colour, label=label or "theory")
             else:
                 dots(axes, at, value, stderr, colour=colour, label=None)
     if _spans_decades(np.array([row[x] for row in chosen], dtype=float)):
         axes.set_xscale("log")
-    name_axes(axes, x, LABELS[quantity])
+    name_axes(axes, FIELDS.get(x, x), LABELS[quantity])
     legend(axes)
     return figure
 
@@ -194,5 +236,5 @@ def star_map(base: Transfer, x: tuple[str, ArrayLike], y: tuple[str, ArrayLike])
         if _spans_decades(values):
             set_scale("log")
     axes.grid(visible=False)
-    name_axes(axes, x_name, y_name)
+    name_axes(axes, FIELDS.get(x_name, x_name), FIELDS.get(y_name, y_name))
     return figure

@@ -20,6 +20,7 @@ def theory(setting: Any, loss: Any = "square") -> Any:
               the first two with elliptical noise, an adapter in a subspace, a spectral filter instead of ridge.
             - :class:`rmt.MulticlassTransfer`: K classes, one score a class; loss ``"square"`` (one-vs-rest) or
               ``"softmax"``.
+            - :class:`rmt.RandomFeatures`: a random layer, by its linear equivalent.
             - :class:`rmt.Regression`.
         loss: what the adapter is trained with: ``"square"``, ``"logistic"``, ``"squared_hinge"``, or any
             :class:`rmt.Loss`. A ridge source is always trained with the square loss.
@@ -30,15 +31,23 @@ def theory(setting: Any, loss: Any = "square") -> Any:
 
     Raises:
         ValueError: unknown loss, a setting of an unknown type, or a loss that the setting has no theory for.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> score = rmt.theory(setting)
+    >>> score.accuracy([0.0, 1.0, 2.0]).round(4)
+    array([0.7997, 0.8559, 0.8627])
     """
     from rmt.beyond.classes import ClassScore
     from rmt.beyond.elliptical import elliptical_score
     from rmt.beyond.many_classes import multiclass_score
     from rmt.beyond.subspace import subspace_score
     from rmt.convex.fixed_point import convex_score
+    from rmt.features import RandomFeatures
+    from rmt.linear.blocks import isotropic_score
     from rmt.linear.filters import filtered_score
     from rmt.linear.gaussian import GaussianScore
-    from rmt.linear.isotropic import IsotropicScore, several_sources
+    from rmt.linear.isotropic import several_sources
     from rmt.linear.regression import RegressionRisk
     from rmt.settings.classes import ClassTransfer
     from rmt.settings.elliptical import EllipticalTransfer
@@ -48,13 +57,15 @@ def theory(setting: Any, loss: Any = "square") -> Any:
     from rmt.settings.regression import Regression
     from rmt.settings.subspace import SubspaceTransfer
 
+    if isinstance(setting, RandomFeatures):
+        return theory(setting.linear, loss)
     if isinstance(setting, MulticlassTransfer):
         return multiclass_score(setting, loss)
     loss = find_loss(loss)
     if isinstance(setting, Transfer | GaussianTransfer) and loss is not SQUARE:
         return convex_score(setting, loss)
     if isinstance(setting, Transfer):
-        return IsotropicScore(setting) if setting.source_count is None else several_sources(setting)
+        return isotropic_score(setting) if setting.source_count is None else several_sources(setting)
     if isinstance(setting, GaussianTransfer):
         return GaussianScore(setting)
     if isinstance(setting, ClassTransfer):
@@ -71,5 +82,5 @@ def theory(setting: Any, loss: Any = "square") -> Any:
         return RegressionRisk(setting)
     raise ValueError(
         "setting must be a Transfer, GaussianTransfer, ClassTransfer, EllipticalTransfer, SubspaceTransfer, "
-        f"MulticlassTransfer, FilteredTransfer or Regression, got {type(setting).__name__}"
+        f"MulticlassTransfer, FilteredTransfer, RandomFeatures or Regression, got {type(setting).__name__}"
     )

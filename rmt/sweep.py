@@ -25,6 +25,7 @@ from rmt import _checks
 from rmt._files import (
     Lock,
     append_line,
+    as_path,
     lines,
     naming,
     read_json,
@@ -52,8 +53,15 @@ def grid(base: Transfer, axes: Mapping[str, Iterable[Any]]) -> list[Transfer]:
 
     Raises:
         ValueError: an axis that is no field of a Transfer or has no values; a combination out of range.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> len(rmt.grid(setting, {"gamma": [0.1, 1.0], "beta": [0.2, 0.5, 0.9]}))
+    6
     """
-    lists = {name: list(values) for name, values in axes.items()}
+    _checks.of_type("base", base, Transfer)
+    given = _checks.table("axes", axes)
+    lists = {str(name): _checks.listed(f"grid axis {name!r}", values, "values") for name, values in given.items()}
     for name, values in lists.items():
         if name not in Transfer.__dataclass_fields__:
             raise ValueError(f"grid axis {name!r} is no field; choose from {', '.join(Transfer.__dataclass_fields__)}")
@@ -123,8 +131,17 @@ def run_sweep(
 
     Raises:
         ValueError: bad arguments; ``out`` holds another sweep; a stored point is broken (named, with the remedy).
+
+    >>> import rmt
+    >>> import tempfile
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> settings = rmt.grid(setting, {"gamma": [0.1, 1.0]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = rmt.run_sweep(settings, f"{folder}/sweep.jsonl", draws=20)
+    >>> sorted({row["gamma"] for row in table.rows})
+    [0.1, 1.0]
     """
-    settings = list(settings)
+    settings = _checks.listed("settings", settings, "Transfers")
     if not settings:
         raise ValueError("settings is empty; give at least one Transfer")
     for index, setting in enumerate(settings):
@@ -132,22 +149,22 @@ def run_sweep(
             raise ValueError(
                 f"settings[{index}] must be one scalar Transfer with one source, got {_checks.shown(setting)}"
             )
-    scales = np.atleast_1d(_checks.finite("alpha", alpha))
-    if scales.ndim != 1:
-        raise ValueError(f"alpha must be a list of scales, got shape {scales.shape}")
+    scales = _checks.line("alpha", _checks.finite("alpha", alpha))
     draws = _checks.whole("draws", draws, low=0)
     _checks.one_of("method", method, ("exact", "direct"))
     check_jobs("n_jobs", n_jobs)
-    check_options(method, options or {})
+    _checks.flag("progress", progress)
+    options = _checks.table("options", {} if options is None else options)
+    check_options(method, options)
     plan: dict[str, Any] = {
         "alpha": scales.tolist(),
         "draws": draws,
         "seed": _checks.whole("seed", seed, low=0),
         "method": method,
-        "options": dict(options or {}),
+        "options": dict(options),
     }
     plain = [as_dict(setting) for setting in settings]
-    folder = Path(out)
+    folder = as_path("out", out)
     _check_folder(folder, to_plain(plan | {"settings": plain}))
     with Lock(folder) as lock:
         _claim(folder, to_plain(plan | {"settings": plain}))

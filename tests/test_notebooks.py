@@ -12,7 +12,14 @@ SOURCES = sorted(HERE.glob("[0-9]*.py"))
 
 
 @pytest.mark.filterwarnings("default")  # the kernel machinery warns for itself; the kernel has filters of its own
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "source",  # each takes a kernel and half a minute: one of theory and one of layers run always, all in `make test-all`
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem[:2] in ("03", "07") else pytest.mark.whole)
+        for path in SOURCES
+    ],
+)
+@pytest.mark.slow
 def test_notebook_runs(source):
     for module in ("jupytext", "nbclient", "ipykernel", "ipywidgets"):
         pytest.importorskip(module)

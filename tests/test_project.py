@@ -1,4 +1,4 @@
-"""What the README promises: its code runs, its figures are right, its commands exist."""
+"""What README and the pages for readers promise: their code runs, its figures are right, its commands exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import importlib
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +18,23 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "start").glob("*.md")),
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.strip().splitlines()[-1][:40])
-def test_readme_code_runs_and_its_figures_are_right(block, tmp_path, monkeypatch):
+def blocks(language: str) -> list[Any]:
+    return [
+        pytest.param(block, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
+    ]
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_code_runs_and_its_figures_are_right(block, tmp_path, monkeypatch):
     """Every line runs; where a line's comment starts with numbers, they are the values of its expression."""
     monkeypatch.chdir(tmp_path)
     space: dict = {}
@@ -40,7 +53,7 @@ def test_readme_code_runs_and_its_figures_are_right(block, tmp_path, monkeypatch
 
 def test_readme_commands_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert {"demo", "test", "test-fast", "wheel", "lint", "bench", "notebooks", "claims"} <= targets
+    assert {"demo", "test", "test-fast", "test-all", "docs", "wheel", "lint", "bench", "notebooks", "claims"} <= targets
     for command in re.findall(r"`make ([a-z-]+)`", README) + re.findall(r"^make ([a-z-]+)", README, re.M):
         assert command in targets
 
@@ -55,10 +68,36 @@ def test_console_scripts_have_help(script, capsys):
 
 
 def test_every_dependency_has_a_tested_version():
-    pinned = {re.split("[=<>]", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    def plain(requirement: str) -> str:
+        return re.split(r"[\[<>=]", requirement)[0].lower().replace("_", "-")
+
+    pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
     wanted = PROJECT["dependencies"] + [d for extra in PROJECT["optional-dependencies"].values() for d in extra]
-    names = {re.split(r"[\[<>=]", requirement)[0].lower() for requirement in wanted} - {PROJECT["name"]}
+    names = {plain(requirement) for requirement in wanted} - {PROJECT["name"]}
     assert names - pinned <= {"timm"}, "timm needs torchvision, which the tested CPU build of torch does not go with"
+
+
+def test_the_source_distribution_is_the_repository():
+    carried = set((ROOT / "MANIFEST.in").read_text().split()) | {"rmt", "glora", "paper_checks", "notebooks"}
+    own = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("**/*.py"))} - {"build", "dist"}
+    assert {name for name in own if not name.startswith((".", "venv"))} <= carried
+    assert {".ci", ".github", "mkdocs.yml", ".pre-commit-config.yaml"} <= carried
+
+
+@pytest.mark.parametrize(
+    ("reason", "whole", "outcome"),
+    [
+        ("needs timm", True, "skipped"),
+        ("could not import 'peft'", True, "failed"),
+        ("could not import 'peft'", False, "skipped"),
+    ],
+)
+def test_the_whole_suite_allows_the_skips_that_are_listed(reason, whole, outcome):
+    from tests.conftest import fail_unless_listed
+
+    report = SimpleNamespace(skipped=True, outcome="skipped", nodeid="x", longrepr=("x.py", 1, f"Skipped: {reason}"))
+    fail_unless_listed(report, whole)
+    assert report.outcome == outcome
 
 
 def test_benchmarks_can_be_run_by_name():

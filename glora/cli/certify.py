@@ -83,10 +83,12 @@ def _pretrained(name: str) -> nn.Module:
     import torch
     import transformers
 
+    from glora.tasks.hub import from_hub
+
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, **from_hub())
         kind = getattr(transformers, (config.architectures or ["AutoModel"])[0], transformers.AutoModel)
-        return kind.from_pretrained(name, dtype=torch.float32)
+        return kind.from_pretrained(name, dtype=torch.float32, **from_hub())
     except (OSError, ValueError) as error:
         raise ValueError(f"{name!r} is no run and no model that transformers can read: {error}") from None
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import glora
 from glora._files import to_json
-from glora.cli import certify, search
-from glora.cli.exits import CODES, run
+from glora.cli import certify, init, predict, search
+from glora.cli.exits import CODES, Parser, run
 from glora.runs import shipped
 
 EXAMPLES = """examples:
+  glora init reviews.csv --model models/minilm-l6
+  glora tune reviews.toml
+  glora predict runs/reviews new.csv --csv
   glora tune --list-configs
   glora tune pkg:glue_mrpc --set task.folder=glue/mrpc
   glora tune configs/glue_mrpc.toml
@@ -30,7 +33,7 @@ A run that was interrupted continues with --resume.
 
 """ + CODES.format(
     result="the training diverged, its figures are not finite, or a statement of certify is false (2 where it cannot "
-    "be checked)"
+    "be checked); 3 predict could not read some of its inputs"
 )
 
 #: What a command prints: with --json the object, else the text.
@@ -44,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         "epilog": EXAMPLES,
         "allow_abbrev": False,
     }
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="glora", description="Adapters for pretrained models: GLoRA, α-LoRA, LoRA and relatives.", **shape
     )
     parser.add_argument("--version", action="version", version=f"glora {glora.__version__}")
@@ -56,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         found.set_defaults(run=run)
         return found
 
+    init.add_arguments(command("init", init.run, init.HELP))
     tune = command("tune", _tune, "train an adapter as a TOML file says")
     tune.add_argument(
         "config",
@@ -77,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--base", action="store_true", help="the model before tuning")
     evaluate.add_argument("--split", default="test", help="train, validation, train+validation or test (default)")
+    predict.add_arguments(command("predict", predict.run, predict.HELP))
     merge = command("merge", _merge, "write the tuned model as a plain checkpoint that loads without glora")
     merge.add_argument("folder", metavar="RUN", help="folder of a run")
     merge.add_argument("--out", help="where to write (default RUN/merged)")
@@ -104,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> int:
         answer, text = arguments.run(arguments)
-        if is_main_process():  # all have the same answer
+        if is_main_process() and not answer.get("printed"):  # all have the same answer
             print(to_json(answer) if arguments.json else text)
         return int(answer.get("exit_code", 0))
 

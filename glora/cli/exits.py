@@ -5,12 +5,14 @@ The twin of `rmt.cli.exits`.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 DONE, RESULT, BAD_INPUT, FAULT, INPUT_OUTPUT, INTERRUPTED = 0, 1, 2, 70, 74, 130
 
@@ -47,33 +49,56 @@ def run(
         try:
             return command()
         finally:
-            sys.stdout.flush()  # a full disk or closed pipe behind standard output is found here, not at exit
-    except KeyboardInterrupt:
+            if sys.stdout is not None:  # it is None where a shell started the command with ``>&-``
+                sys.stdout.flush()  # a full disk or closed pipe behind standard output is found here, not at exit
+    except (Exception, KeyboardInterrupt) as error:
+        return end(name, error, results=results, interrupted=interrupted)
+
+
+def end(
+    name: str,
+    error: BaseException,
+    *,
+    results: tuple[type[BaseException], ...] = (),
+    interrupted: str = "interrupted",
+) -> int:
+    """Say what an exception means, in one sentence on standard error, and return its exit code; see `run`."""
+    if isinstance(error, KeyboardInterrupt):
         return _say(name, interrupted, INTERRUPTED)
-    except results as error:
+    if isinstance(error, results):
         return _say(name, error, RESULT)
-    except OSError as error:
+    if isinstance(error, OSError):
         _forget_output()
         said = "standard output was closed" if isinstance(error, BrokenPipeError) else error
         return _say(name, said, BAD_INPUT if error.errno in _WRONG_PATH else INPUT_OUTPUT)
-    except MemoryError as error:
+    if isinstance(error, MemoryError):
         return _say(name, f"not enough memory ({error}); give smaller sizes", BAD_INPUT)
-    except RecursionError as error:
+    if isinstance(error, RecursionError):
         return _say(name, f"the input is nested too deeply ({error})", BAD_INPUT)
-    except OverflowError as error:
+    if isinstance(error, OverflowError):
         return _say(name, f"a number is too large ({error})", BAD_INPUT)
-    except (ValueError, ImportError) as error:
+    if isinstance(error, ValueError | ImportError):
         return _say(name, error, BAD_INPUT)
-    except Exception as error:
-        if any(word in str(error) for word in _MACHINE):
-            return _say(name, str(error).strip().splitlines()[0], BAD_INPUT)
-        traceback.print_exc()
-        return _say(name, "this is a fault of the program, not of its input; please report it", FAULT)
+    if any(word in str(error) for word in _MACHINE):
+        return _say(name, str(error).strip().splitlines()[0], BAD_INPUT)
+    traceback.print_exception(error)
+    return _say(name, "this is a fault of the program, not of its input; please report it", FAULT)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help fails like all output if it cannot be written; argparse's would end in 0."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is not None and file is not sys.stderr:
+            file.write(message)
+        else:  # of a wrong usage the code tells enough
+            super()._print_message(message, file)
 
 
 def _say(name: str, message: object, code: int) -> int:
     with contextlib.suppress(OSError):  # if standard error is closed too, the code has to do
-        print(f"{name}: {message}", file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            print(f"{name}: {message}", file=sys.stderr, flush=True)
     return code
 
 

@@ -14,6 +14,9 @@ import numpy as np
 
 from glora.engines.space import Budget, Genome, SearchSpace
 
+#: Candidates that one search may ask for at most: each takes milliseconds at least, and a place in memory.
+MOST = 10**6
+
 
 class Engine(Protocol):
     """Proposes candidates and is told their scores.

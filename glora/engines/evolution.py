@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from glora._checks import positive, whole
-from glora.engines.candidates import Best, Scored
+from glora.engines.candidates import MOST, Best, Scored
 from glora.engines.space import Budget, Genome, SearchSpace
 
 
@@ -46,9 +46,9 @@ class Evolution:
     ) -> None:
         space.fits(budget)
         for name, value in (("generations", generations), ("mutations", mutations), ("crossovers", crossovers)):
-            whole(name, value, 0)
+            whole(name, value, 0, MOST)
         whole("seed", seed, 0)
-        whole("population", population, 1)
+        whole("population", population, 1, MOST)
         whole("parents", parents, 1)
         if mutations + crossovers > population:
             raise ValueError(

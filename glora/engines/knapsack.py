@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glora._checks import positive, whole
-from glora.engines.candidates import Scored
+from glora.engines.candidates import MOST, Scored
 from glora.engines.random import random_subnet
 from glora.engines.space import Budget, Genome, SearchSpace
 
@@ -56,8 +56,8 @@ class Knapsack:
     ) -> None:
         space.fits(budget)
         whole("seed", seed, 0)
-        whole("design", design, 1)
-        whole("rounds", rounds, 1)
+        whole("design", design, 1, MOST)
+        whole("rounds", rounds, 1, MOST)
         positive("ridge", ridge)
         self.space, self.budget, self.seed, self.ridge = space, budget, seed, ridge
         self.design, self.total = design, design + rounds

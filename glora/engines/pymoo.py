@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from glora._checks import whole
-from glora.engines.candidates import Scored
+from glora.engines.candidates import MOST, Scored
 from glora.engines.random import random_subnet
 from glora.engines.space import Budget, Genome, SearchSpace
 
@@ -42,8 +42,8 @@ class Pymoo:
     ) -> None:
         space.fits(budget)
         whole("seed", seed, 0)
-        whole("generations", generations, 1)
-        whole("population", population, 1)
+        whole("generations", generations, 1, MOST)
+        whole("population", population, 1, MOST)
         self.space, self.budget, self.seed = space, budget, seed
         self.population, self.generations = population, generations
         self.total = population * (generations + 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glora._checks import whole
-from glora.engines.candidates import Scored
+from glora.engines.candidates import MOST, Scored
 from glora.engines.space import Budget, Genome, SearchSpace
 
 
@@ -28,7 +28,7 @@ class Random:
     def __init__(self, space: SearchSpace, budget: Budget, *, seed: int = 0, total: int = 1050) -> None:
         space.fits(budget)
         whole("seed", seed, 0)
-        whole("total", total, 1)
+        whole("total", total, 1, MOST)
         self.space, self.budget, self.seed, self.total = space, budget, seed, total
         self._rng = np.random.default_rng(seed)
         self._asked = False

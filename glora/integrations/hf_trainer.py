@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from glora._digests import sealed, unsealed
 from glora._files import write_atomic
 from glora.model.state import unwrap
 from glora.runs.settings import AlphaSettings
@@ -104,15 +105,17 @@ class AlphaCallback(TrainerCallback):
             raise ValueError(f"AlphaCallback needs the whole model in each process, got distribution {kind}; use DDP")
         if not state.global_step:
             return
-        from safetensors.torch import load_file
-
         path = self._path(args, state)
         if not path.is_file():
             raise ValueError(f"cannot resume: {str(path)!r} is missing; the checkpoint was made without AlphaCallback")
-        tensors = load_file(path)
+        tensors = unsealed(path, "resume from the checkpoint before it")
+        wanted = {f"alpha.{name}": parameter for name, parameter in self.scales.items()}
+        for name, parameter in wanted.items():
+            if name not in tensors or tensors[name].shape != parameter.shape:
+                raise ValueError(f"cannot resume: {str(path)!r} has no {name} of shape {tuple(parameter.shape)}")
         with torch.no_grad():
-            for name, parameter in self.scales.items():
-                parameter.copy_(tensors.pop(f"alpha.{name}"))
+            for name, parameter in wanted.items():
+                parameter.copy_(tensors.pop(name))
         load_optimizer(self.schedule.optimizer, tensors)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -147,11 +150,9 @@ class AlphaCallback(TrainerCallback):
         """Put α and its optimizer's state beside the Trainer's checkpoint (where the Trainer writes one)."""
         if not args.should_save:
             return
-        from safetensors.torch import save
-
         tensors = {f"alpha.{name}": parameter.detach().cpu() for name, parameter in self.scales.items()}
         states = optimizer_tensors(self.schedule.optimizer)
-        write_atomic(self._path(args, state), save({**tensors, **{k: v.cpu() for k, v in states.items()}}))
+        write_atomic(self._path(args, state), sealed({**tensors, **states}))
 
     def _path(self, args: TrainingArguments, state: TrainerState) -> Path:
         assert args.output_dir is not None

@@ -5,7 +5,6 @@ Reading needs no PEFT: a checkpoint is ``adapter_config.json`` and ``adapter_mod
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -15,6 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from glora._digests import sealed, unsealed
+from glora._files import as_path, naming, read_json, write_atomic
 from glora.config import LayerConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer
@@ -57,22 +58,25 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> Report:
             initialisation that changes the base …), or does not fit the model; the model is left as it was.
         FileNotFoundError: no checkpoint in the folder.
     """
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"no {file} in {folder}")
-    config = json.loads((folder / "adapter_config.json").read_text())
-    tensors = {
-        key.removeprefix(_PREFIX): value for key, value in load_file(folder / "adapter_model.safetensors").items()
-    }
+    remedy = "write or fetch the checkpoint again"
+    config = read_json(folder / "adapter_config.json", remedy)
+    if not isinstance(config, dict):
+        raise ValueError(f"{str(folder / 'adapter_config.json')!r} holds no JSON object; {remedy}")
+    stored = unsealed(folder / "adapter_model.safetensors", remedy)
+    tensors = {key.removeprefix(_PREFIX): value for key, value in stored.items()}
     kind = config.get("peft_type")
     if kind not in ("LORA", "GLORA"):
         hint = "; open it with glora.peft and peft.PeftModel.from_pretrained" if kind == "GLORA_PEFT" else ""
         raise ValueError(f"{folder} holds a PEFT checkpoint of type {kind!r}, expected LORA or GLORA{hint}")
     _check_fields(config)
-    layers, rest = _from_lora(config, tensors) if kind == "LORA" else _from_glora(config, tensors)
+    try:
+        layers, rest = _from_lora(config, tensors) if kind == "LORA" else _from_glora(config, tensors)
+    except (KeyError, TypeError, AttributeError, IndexError, re.error) as error:
+        raise ValueError(f"the checkpoint in {folder} is damaged or incomplete ({error!r}); {remedy}") from None
     inner = unwrap(model)
     saved = _saved_modules(inner, config, rest)
     _check_fit(inner, layers)
@@ -101,7 +105,6 @@ def save_as_peft_lora(model: nn.Module, folder: str | Path, name: str | None = N
         ValueError: the adapter has more than a low-rank B in some layer, or one adapts a grouped convolution.
     """
     from peft import LoraConfig
-    from safetensors.torch import save_file
 
     state = require_state(model)
     name = require_adapter(state, name or state.active)
@@ -139,13 +142,10 @@ def save_as_peft_lora(model: nn.Module, folder: str | Path, name: str | None = N
         modules_to_save=list(selection.saved) or None,
         inference_mode=True,
     )
-    folder = Path(folder)
-    config.save_pretrained(str(folder))
-    save_file(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        folder / "adapter_model.safetensors",
-        metadata={"format": "pt"},
-    )
+    folder = as_path("folder", folder)
+    write_atomic(folder / "adapter_model.safetensors", sealed(tensors, format="pt"))
+    with naming(folder):
+        config.save_pretrained(str(folder))
 
 
 def _check_fields(config: dict[str, Any]) -> None:

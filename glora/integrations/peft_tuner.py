@@ -13,31 +13,32 @@ member. This is the only global state of the package.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
 import peft
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from glora.config import GLoRAConfig, LayerConfig
 from glora.layer import steps
 from glora.layer.adapter import Adapter
-from glora.layer.wrappers import Parameters, bias_in_use, merged_parameters, parameters_of, swap, weight_in_use
 from glora.model.balancing import Forward, Place, Steps, measure, set_factors
 
 try:
     from peft.config import PeftConfig
-    from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+    from peft.tuners.tuners_utils import BaseTuner
     from peft.utils import PeftType, register_peft_method
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    from glora.integrations.peft_layers import ADAPTERS, NAME, AdaptedLinear, AdaptedNorm, Tuned
 
     BaseTuner._remove_adapter_name_from_key  # noqa: B018
 except (ImportError, AttributeError) as error:
     raise ImportError(f"glora.peft needs peft >= 0.21, found {peft.__version__}") from error
-
-NAME = "glora_peft"
-_ADAPTERS = f"{NAME}_adapters"
 
 
 @dataclass
@@ -120,97 +121,11 @@ class GLoRAPeftConfig(PeftConfig):
         return GLoRAConfig(overrides=overrides, steps=self.steps, **layer)
 
 
-class AdaptedLinear(nn.Module, BaseTunerLayer):
-    """A layer with adapters under PEFT's protocol; the arithmetic is `glora.layer.adapter.Adapter`'s."""
-
-    adapter_layer_names = (_ADAPTERS,)
-    other_param_names = ()
-
-    def __init__(self, base_layer: nn.Module) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        setattr(self, _ADAPTERS, nn.ModuleDict())
-        self.merged_adapters: list[str] = []
-        self._disable_adapters = False
-        self._active_adapter: str | list[str] = []
-        self._originals: Parameters | None = None
-
-    @property
-    def _adapters(self) -> nn.ModuleDict:
-        return getattr(self, _ADAPTERS)
-
-    def _acting(self) -> Adapter | None:
-        """The adapter that takes part in the computation."""
-        active = [name for name in self.active_adapters if name in self._adapters]
-        acts = len(active) == 1 and not self.disable_adapters and not self.merged
-        return cast(Adapter, self._adapters[active[0]]) if acts else None
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight that the layer computes with; see `glora.layer.wrappers.AdaptedLayer.weight`."""
-        return weight_in_use(self._acting(), self.get_base_layer())
-
-    @property
-    def bias(self) -> Tensor | None:  # type: ignore[override]
-        """The bias that the layer computes with, likewise."""
-        return bias_in_use(self._acting(), self.get_base_layer())
-
-    def update_layer(self, adapter_name: str, config: LayerConfig, inference_mode: bool) -> None:
-        """Add an adapter."""
-        self._adapters[adapter_name] = Adapter(config, self.get_base_layer()).train(self.training)
-        active = self.active_adapters or [adapter_name]
-        self.set_adapter(active, inference_mode=inference_mode)
-
-    def _freeze_non_trainable_peft_weights(self, adapter_names: Any = None) -> None:
-        # PEFT thaws parameter by parameter and then calls this: an α that is not trained stays frozen.
-        for adapter in self._adapters.values():
-            adapter = cast(Adapter, adapter)
-            if adapter.A is not None and not adapter.config.train_alpha:
-                adapter.A.requires_grad_(False)
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Put one adapter into the base weights; always checked, always all or nothing."""
-        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self._adapters]
-        if not names:
-            return
-        if len(names) > 1 or self.merged_adapters:
-            raise ValueError(
-                f"one adapter can be merged at a time, asked for {names} with {self.merged_adapters} merged; "
-                "unmerge first"
-            )
-        base = self.get_base_layer()
-        merged = merged_parameters(cast(Adapter, self._adapters[names[0]]), base)
-        # Noted before the change, so that unmerge mends a merge that was interrupted.
-        self._originals = parameters_of(base)
-        self.merged_adapters.append(names[0])
-        swap(base, merged)
-
-    def unmerge(self) -> None:
-        """Put the original weights back, bit for bit."""
-        if self._originals is not None:
-            swap(self.get_base_layer(), self._originals)
-            self._originals = None
-            self.merged_adapters.clear()
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The active adapter's output, or the base layer's."""
-        if kwargs.pop("adapter_names", None) is not None:
-            raise ValueError("batches that mix adapters are not supported by this tuner; switch with set_adapter")
-        if self.disable_adapters and self.merged:
-            self.unmerge()
-        active = [name for name in self.active_adapters if name in self._adapters]
-        if self.disable_adapters or self.merged or not active:
-            return self.base_layer(x, *args, **kwargs)
-        if len(active) > 1:
-            raise ValueError(f"one adapter can be active at a time, got {active}; choose with set_adapter")
-        return self._adapters[active[0]](x, self.base_layer)
-
-
 class GLoRAPeftModel(BaseTuner):
     """The tuner that `peft.get_peft_model` makes of a `GLoRAPeftConfig`."""
 
     prefix = f"{NAME}_"
-    tuner_layer_cls = AdaptedLinear
+    tuner_layer_cls = Tuned
     target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING  # type: ignore[assignment]
 
     def _create_and_replace(
@@ -226,7 +141,7 @@ class GLoRAPeftModel(BaseTuner):
         config = cast(GLoRAPeftConfig, peft_config).glora_config().layer_for(current_key)
         if config.is_empty:
             return
-        layer = target if isinstance(target, AdaptedLinear) else AdaptedLinear(target)
+        layer = target if isinstance(target, AdaptedLinear) else AdaptedLinear(target, current_key)
         layer.update_layer(adapter_name, config, peft_config.inference_mode)
         _set_steps(layer, adapter_name, current_key, cast(GLoRAPeftConfig, peft_config))
         if adapter_name not in self.active_adapters:
@@ -234,20 +149,59 @@ class GLoRAPeftModel(BaseTuner):
         if layer is not target:
             self._replace_module(parent, target_name, layer, target)
 
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Put an adapter into the model, all of it or nothing; normalisations get statistics for it too.
+
+        It works on a copy of the configuration: steps are this model's, and the caller's stays what it was.
+        """
+        config = copy.copy(self.peft_config[adapter_name])
+        if isinstance(config, GLoRAPeftConfig):
+            config.step_factors = dict(config.step_factors)
+        self.peft_config[adapter_name] = config
+        before = {id(parent): dict(parent._modules) for parent in model.modules()}
+        flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+        try:
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+            self._own_statistics(model, adapter_name)
+        except BaseException:  # an interrupt too
+            for parent in list(model.modules()):
+                if isinstance(parent, Tuned) and adapter_name in parent._adapters:
+                    del parent._adapters[adapter_name]
+            for parent in list(model.modules()):
+                parent._modules.update(before.get(id(parent), {}))
+            for parameter, flag in flags.items():
+                parameter.requires_grad_(flag)
+            raise
+
+    def _own_statistics(self, model: nn.Module, adapter_name: str) -> None:
+        """Give each normalisation that is not trained in full statistics of this adapter's own."""
+        for key, parent in list(model.named_modules()):
+            if isinstance(parent, (Tuned, AuxiliaryTrainingWrapper)) or _is_inside(model, key):
+                continue
+            for name, child in list(parent._modules.items()):
+                if isinstance(child, _NormBase) and child.running_mean is not None:
+                    norm = AdaptedNorm(child)
+                    norm.train(child.training)
+                    norm.set_adapter(self.active_adapters)
+                    parent._modules[name] = norm
+        for module in model.modules():
+            if isinstance(module, AdaptedNorm) and adapter_name not in module._adapters:
+                module.add(adapter_name)
+
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Merge in all layers; whatever ends that early, an interrupt too, leaves none merged."""
-        before = {id(m) for m in self.model.modules() if isinstance(m, AdaptedLinear) and m.merged}
+        before = {id(m) for m in self.model.modules() if isinstance(m, Tuned) and m.merged}
         try:
             super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
         except BaseException:
             for module in self.model.modules():
-                if isinstance(module, AdaptedLinear) and id(module) not in before:
+                if isinstance(module, Tuned) and id(module) not in before:
                     module.unmerge()
             raise
 
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
         # All layers are merged, or none, before the first one is taken out of the model.
-        if merge and not any(isinstance(m, AdaptedLinear) and m.merged for m in self.model.modules()):
+        if merge and not any(isinstance(m, Tuned) and m.merged for m in self.model.modules()):
             self.merge_adapter(kwargs.get("adapter_names"))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "All adapters are already merged")
@@ -256,7 +210,14 @@ class GLoRAPeftModel(BaseTuner):
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         # PEFT expects the adapter's name last or last but one; ours is followed by tensor and part.
-        return key.replace(f".{_ADAPTERS}.{adapter_name}.", f".{_ADAPTERS}.")
+        return key.replace(f".{ADAPTERS}.{adapter_name}.", f".{ADAPTERS}.")
+
+
+def _is_inside(model: nn.Module, key: str) -> bool:
+    """Whether a module stands in one that is trained in full."""
+    parts = key.split(".")
+    parents = (".".join(parts[:end]) for end in range(1, len(parts)))
+    return any(isinstance(model.get_submodule(parent), AuxiliaryTrainingWrapper) for parent in parents)
 
 
 def _set_steps(layer: AdaptedLinear, adapter_name: str, key: str, config: GLoRAPeftConfig) -> None:

@@ -7,12 +7,13 @@ stands in the model and holds adapters by name is in `wrappers`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from glora.config import TENSORS, LayerConfig
-from glora.layer.forward import Factors, Terms, adapted_forward, join, without_autocast
+from glora.layer.forward import Factors, Terms, adapted_forward, is_traced, join, without_autocast
 from glora.layer.geometry import DTYPES, SUPPORTED, ConvOp, is_plain, not_mergeable, op_for
 from glora.layer.tensors import Diagonal, LowRank, Scalar, SupportTensor, Vector, build
 
@@ -46,7 +47,8 @@ class Adapter(nn.Module):
         weight: Tensor = base.weight  # type: ignore[assignment]
         out_features, in_features = op.matrix(weight).shape
         # Drawn on the CPU, so that a seed means the same on every device; a meta model stays a sketch.
-        with torch.device("meta" if weight.is_meta else "cpu"):
+        wanted = torch.device("meta" if weight.is_meta else "cpu")
+        with nullcontext() if torch.get_default_device() == wanted else wanted:  # which costs at every call inside
             for name, (rows, cols) in config.shapes(out_features, in_features).items():
                 structure = getattr(config, name)
                 if name == "D" and (config.tie_a_d or base.bias is None):
@@ -64,9 +66,10 @@ class Adapter(nn.Module):
                     generator=generator,
                 )
                 setattr(self, name, tensor)
-        if not weight.is_meta:
+        if weight.device != wanted:
             self.to(weight.device)
-        self.requires_grad_(True)
+        if self.A is not None and not config.train_alpha:
+            self.A.requires_grad_(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Adapter:
         """Train or freeze the adapter; an A with ``train_alpha=False`` stays frozen."""
@@ -161,6 +164,8 @@ class Adapter(nn.Module):
 
     def _shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
         """b0∘D + E + W0 C as one vector (out,), less b0∘A where scaling the output scales the bias too."""
+        if self.stepped and not is_traced():
+            return self._stepped_shift(weight, bias, scale)
         parts = []
         if bias is not None and self.D is not None:
             parts.append(bias * self.D.column())
@@ -172,6 +177,25 @@ class Adapter(nn.Module):
             column = self.C.column()
             parts.append((weight @ column.to(weight.dtype)).to(column.dtype))
         return sum(parts[1:], parts[0]) if parts else None
+
+    def _stepped_shift(self, weight: Tensor, bias: Tensor | None, scale: Tensor | None) -> Tensor | None:
+        """The same; every step is a factor of an operation that is there anyway, so that steps cost nothing."""
+        total = None if self.E is None else self.E.column(bare=self.C is not None)
+        if self.C is not None:
+            column = self.C.column(bare=True)
+            if column.dtype == weight.dtype:
+                start = column.new_zeros(()) if total is None else total
+                beta = 0.0 if self.E is None else self.E.step
+                total = torch.addmv(start, weight, column, beta=beta, alpha=self.C.step)
+            else:
+                product = (weight @ column.to(weight.dtype)).to(column.dtype) * self.C.step
+                total = product if total is None else torch.add(product, total, alpha=self.E.step)  # type: ignore[union-attr]
+        if bias is not None and self.D is not None:
+            factor = self.D.column(bare=total is not None)
+            total = bias * factor if total is None else torch.addcmul(total, bias, factor, value=self.D.step)
+        if bias is not None and scale is not None and not self.config.tie_a_d:
+            total = -bias * scale if total is None else torch.addcmul(total, bias, scale, value=-1)
+        return total
 
     def forward(self, x: Tensor, base: nn.Module) -> Tensor:
         """The adapted output of `base` for the input x."""

@@ -33,16 +33,21 @@ class EffectiveTensor(Tensor):
         like: a tensor of the same shape, dtype and device.
         make: forms the tensor, with gradient where gradients are recorded.
         trains: whether the tensor has a gradient to give.
+        layer_name: the layer, for messages.
     """
 
     make: Callable[[], Tensor]
     trains: bool
     recorded: bool
+    layer_name: str
 
     @staticmethod
-    def __new__(cls, like: Tensor, make: Callable[[], Tensor], trains: bool) -> EffectiveTensor:  # noqa: D102
+    def __new__(  # noqa: D102
+        cls, like: Tensor, make: Callable[[], Tensor], trains: bool, layer_name: str = ""
+    ) -> EffectiveTensor:
         self = Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype, device=like.device, requires_grad=False)
         self.make, self.trains, self.recorded = make, trains, torch.is_grad_enabled()
+        self.layer_name = layer_name
         return self
 
     @classmethod
@@ -58,14 +63,15 @@ class EffectiveTensor(Tensor):
         written = [kwargs.get("out")]
         if name in _WRITES or (name.endswith("_") and not name.endswith("__")):
             written += [*args[:1], kwargs.get("tensor")]
-        if any(isinstance(value, EffectiveTensor) for value in written):
-            raise ValueError(
-                f"{name} would write into the effective weight of an adapted layer, which is formed anew at each "
-                "use; write to layer.base.weight, or detach the adapter first"
-            )
+        for value in written:
+            if isinstance(value, EffectiveTensor):
+                raise ValueError(
+                    f"{name} would write into the effective weight of {value.layer}, which is formed anew at each "
+                    "use; write to layer.base.weight, or detach the adapter first"
+                )
         if func in (Tensor.data.__get__, Tensor.detach):  # type: ignore[attr-defined]
             # Still not formed, so that asking for ``weight.data.dtype`` is free and writing to it is refused.
-            return EffectiveTensor(args[0], args[0].make, False)
+            return EffectiveTensor(args[0], args[0].make, False, args[0].layer_name)
         return func(*_formed(args), **_formed(kwargs))
 
     @classmethod
@@ -75,16 +81,22 @@ class EffectiveTensor(Tensor):
         Raises:
             ValueError: always.
         """
+        hidden = [v.layer for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, EffectiveTensor)]
         raise ValueError(
-            f"{func} takes the weight of an adapted layer in a way that hides it from autograd; call the layer, or "
-            "merge the adapter first"
+            f"{func} takes the weight of {', '.join(hidden[:1]) or 'an adapted layer'} in a way that hides it from "
+            "autograd; call the layer, or merge the adapter first"
         )
+
+    @property
+    def layer(self) -> str:
+        """What messages call the layer."""
+        return f"the adapted layer {self.layer_name!r}" if self.layer_name else "an adapted layer"
 
     def form(self) -> Tensor:
         """The tensor itself."""
         if self.trains and self.recorded and not torch.is_grad_enabled():
             warnings.warn(
-                "the weight of an adapted layer was read where gradients are recorded and used where they are not (a "
+                f"the weight of {self.layer} was read where gradients are recorded and used where they are not (a "
                 "custom autograd.Function?): the layer's adapter gets no gradient there; switch that fast path off",
                 stacklevel=4,
             )

@@ -161,8 +161,8 @@ def op_for(module: nn.Module) -> Op | None:
 def not_mergeable(module: nn.Module) -> str | None:
     """Why nothing can be merged into the weight of a layer of a supported type, with a remedy; None if it can be.
 
-    The weight of such a layer is computed anew at each use (weight_norm, spectral_norm, orthogonal, pruning) or is not
-    there yet (LazyLinear), so a merged one would be overwritten or have no place.
+    The weight of such a layer is computed anew at each use (weight_norm, spectral_norm, orthogonal, pruning), is not
+    there yet (LazyLinear) or is float8, so a merged one would be overwritten, have no place or be lost in rounding.
     """
     if not isinstance(module, (nn.Linear, nn.Conv2d)) and not is_transformers_conv1d(module):
         return None
@@ -177,6 +177,9 @@ def not_mergeable(module: nn.Module) -> str | None:
                 "remove_weight_norm, remove_spectral_norm, prune.remove) or leave it out with "
                 "overrides={name: LayerConfig()}"
             )
+    dtype = own["weight"].dtype if own["weight"] is not None else torch.float32
+    if dtype.is_floating_point and dtype not in DTYPES:
+        return f"its weight is {dtype}, which no sum can be rounded to; convert the layer (layer.to(torch.bfloat16))"
     return None
 
 

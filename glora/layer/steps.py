@@ -11,10 +11,14 @@ tensor                      scalar or vector                   low-rank, rank r
 A, element-wise             rms(W0 x), tied: rms(W0 x + b0)    √r κ √(mean_o Σ_i W0_oi² E x_i²)
 A, matrix product           vector: √(mean_o Σ_i W0_oi² x_i²)  √r κ √(Σ_i E x_i²) · √(mean_o Σ_i W0_oi²)
 B                           rms(Σ_i x_i)                       √r κ √(Σ_i E x_i²)
-C                           √(mean_o Σ_i W0_oi²)               √r κ √(mean_o Σ_i W0_oi²)
+C                           √(mean_o Σ_i W0_oi²)               r κ √(mean_o Σ_i W0_oi²)
 D                           rms(b0)                            –
 E                           1                                  –
 =========================== ================================== ===========================================
+
+r and not √r for C: a matrix of one column is one vector left · right, and the r numbers that make up an entry of it get
+the gradient of that entry times their own number of `right`. Their signs agree (up to those of `right`) in every step,
+not at random, and the entry moves by Σ_k |right_k|, which `normalise` makes r κ: a low-rank C moves as a vector C does.
 
 They differ by orders of magnitude: Σ_i x_i is √in only for centred inputs and grows like in · mean(x) after a GELU, and
 an element-wise low-rank A scales weights that are small. The *reference* is LoRA of rank 4 on the same layer,
@@ -46,11 +50,14 @@ from glora.layer.tensors import LowRank, SupportTensor
 
 #: Rank of the LoRA that is the reference.
 RANK = 4
-#: A unit step moves what it acts on by at most this much: a scale (A, D) in units of itself, the entries of B in units
-#: of those of LoRA's, the shift C of the input in units of its rms. At LoRA's usual rate of 3e-3 that is a tenth.
-#: Without it a bias of almost nothing would be scaled by thousands, and a B that adds Σ_i x_i by millions behind a
-#: LayerNorm, where the sum is zero: that decides nothing at the start and, once biases or sums move, everything.
-CAP = 32.0
+#: What acts through a sum that cancels is taken to move the output by at least this share of what it would if nothing
+#: cancelled: Σ_i x_i in B (zero behind a LayerNorm), W0 x in A. Training changes the input x, and with it the sum: ten
+#: steps of LoRA at 3e-3 change the output of a layer, the next one's input, by 10 · 3e-3 · 2/√3 of it. Without the
+#: share a step would be set by a cancellation that those ten steps undo. What acts through W0 or b0 alone (C, D) needs
+#: none, whatever their size: they are frozen, so D on a small bias does from the first step to the last what E does.
+DRIFT = 1 / 32
+#: A bias below this share of the reference is rounding: D moves nothing there.
+NOTHING = 1e-7
 _IMAGES = 8  # of a convolution's inputs that are unfolded at once
 
 
@@ -136,7 +143,7 @@ def reference(moments: Moments) -> float:
 
 
 @torch.no_grad()
-def own(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: Moments) -> tuple[float, float]:
+def own(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: Moments) -> float:
     """What a tensor moves the output by, per unit of its zero-started numbers and with step 1; see the table above.
 
     Args:
@@ -145,46 +152,46 @@ def own(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: M
         name: which tensor, "A" … "E".
         structure: its structure, or another one that is a slice of it (a supernet's).
         moments: of the layer.
-
-    Returns:
-        That, and by how much the tensor moves what it acts on, in the units of `CAP` (0 for E, which none bounds).
     """
     config = adapter.config
     weight = adapter.op.matrix(base.weight).float()  # type: ignore[arg-type]
     square = moments.square.to(weight.device)
-    low = math.sqrt(config.rank / (3 * weight.shape[1])) if structure == "lora" else 1.0  # √r κ
+    size = 1 / math.sqrt(3 * weight.shape[1])  # κ
+    low = math.sqrt(config.rank) * size if structure == "lora" else 1.0
+    whole = math.sqrt(float(square.sum()))
+    scaled = math.sqrt(float(weight.square().mean(0).double() @ square))  # rms(W0 x), if nothing cancelled
+    rows = math.sqrt(float(weight.square().sum(1).mean()))
     product = config.a_product == "matmul"
     if name == "A" and structure == "lora":
-        if product:
-            return low * math.sqrt(float(square.sum()) * float(weight.square().sum(1).mean())), low
-        return low * math.sqrt(float(weight.square().mean(0).double() @ square)), low
+        return low * whole * rows if product else low * scaled
     if name == "A" and structure == "vector" and product:
-        return math.sqrt(float(weight.square().mean(0).double() @ square)), 1.0
+        return scaled
     if name == "A":
-        return math.sqrt(moments.output if config.tie_a_d else moments.product), 1.0
-    if name == "B" and structure == "lora":
-        return low * math.sqrt(float(square.sum())), 0.0
+        return max(math.sqrt(moments.output if config.tie_a_d else moments.product), DRIFT * scaled)
     if name == "B":
-        return math.sqrt(moments.total), math.sqrt(3 * weight.shape[1] / RANK)
+        return low * whole if structure == "lora" else max(math.sqrt(moments.total), DRIFT * whole)
     if name == "C":
-        return low * math.sqrt(float(weight.square().sum(1).mean())), low / math.sqrt(float(square.mean()))
+        return rows * (config.rank * size if structure == "lora" else 1.0)
     bias: Tensor | None = base.bias  # type: ignore[assignment]
     if name == "D":
-        return (0.0 if bias is None else math.sqrt(float(bias.float().square().mean()))), 1.0
-    return 1.0, 0.0
+        return 0.0 if bias is None else math.sqrt(float(bias.double().square().mean()))
+    return 1.0
 
 
 def factor(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: Moments) -> float:
-    """The step of a tensor: reference / own, within `CAP`; 1 where that says nothing."""
+    """The step of a tensor: reference / own; 1 where that says nothing."""
     if name == "B" and structure == "lora":
         return math.sqrt(RANK / adapter.config.rank)  # of the inputs it says nothing; exactly 1 for the reference
+    moved = moves(adapter, base, name, structure, moments)
+    return reference(moments) / moved if moved else 1.0
+
+
+def moves(adapter: Adapter, base: nn.Module, name: str, structure: str, moments: Moments) -> float:
+    """`own`, and 0 where a tensor moves nothing or nothing can be said."""
     if not moments.usable:
-        return 1.0
-    moved, relative = own(adapter, base, name, structure, moments)
-    if not 0 < moved < math.inf:
-        return 1.0
-    found = reference(moments) / moved
-    return min(found, CAP / relative) if relative else found
+        return 0.0
+    moved = own(adapter, base, name, structure, moments)
+    return moved if NOTHING * reference(moments) < moved < math.inf else 0.0
 
 
 def factors(adapter: Adapter, base: nn.Module, moments: Moments) -> dict[str, float]:
@@ -221,13 +228,13 @@ def normalise(tensor: LowRank, init: str, fan_in: int) -> None:
     """Bring `right` to the size of LoRA's, 1/√(3 in), and let `left` make up for it.
 
     A `right` with the Kaiming initialisation over the same inputs has it. C's has one number a rank, whose size a draw
-    decides; it gets exactly this one.
+    decides; their mean absolute value becomes exactly this one.
     """
     size = 1 / math.sqrt(3 * fan_in)
     if tensor.right.is_meta:
         return
     if tensor.cols == 1:
-        now = float(tensor.right.double().square().mean().sqrt())
+        now = float(tensor.right.double().abs().mean())
     else:
         rank = tensor.right.shape[0]
         spread = {"kaiming": 1 / (3 * tensor.cols), "xavier": 2 / (tensor.cols + rank), "gaussian": 1 / rank}

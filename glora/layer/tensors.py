@@ -36,10 +36,9 @@ class SupportTensor(nn.Module):
         """`(left, right)` of shapes (rows, k) and (k, cols) with ``left @ right == dense()`` and k small."""
         raise NotImplementedError
 
-    def column(self) -> Tensor:
-        """The only column, (rows,), of a tensor with cols = 1."""
-        left, right = self.factors()
-        return (left @ right)[:, 0]
+    def column(self, *, bare: bool = False) -> Tensor:
+        """The only column, (rows,), of a tensor with cols = 1; `bare`: without the step."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """Shape of the matrix, for ``print(model)``."""
@@ -72,9 +71,9 @@ class Scalar(_Plain):
         """(rows, 1) and a row of ones (1, cols)."""
         return self.entries.expand(self.rows, 1), self.value.new_ones(1, self.cols)
 
-    def column(self) -> Tensor:
+    def column(self, *, bare: bool = False) -> Tensor:
         """The entry, once a row."""
-        return self.entries.expand(self.rows)
+        return (self.value if bare else self.entries).expand(self.rows)
 
 
 class Vector(_Plain):
@@ -88,9 +87,9 @@ class Vector(_Plain):
         """(rows, 1) and a row of ones (1, cols)."""
         return self.entries[:, None], self.value.new_ones(1, self.cols)
 
-    def column(self) -> Tensor:
+    def column(self, *, bare: bool = False) -> Tensor:
         """The entries themselves."""
-        return self.entries
+        return self.value if bare else self.entries
 
 
 class Diagonal(_Plain):
@@ -148,6 +147,10 @@ class LowRank(SupportTensor):
     def factors(self) -> tuple[Tensor, Tensor]:
         """(rows, rank) and (rank, cols): the parameters themselves, `left` times the step."""
         return self._stepped(self.left), self.right
+
+    def column(self, *, bare: bool = False) -> Tensor:
+        """The product."""
+        return ((self.left if bare else self._stepped(self.left)) @ self.right)[:, 0]
 
     def extra_repr(self) -> str:
         """Shape, step and rank, for ``print(model)``."""

@@ -41,14 +41,16 @@ class Adapted(nn.Module):
         adapters: the replacements by name.
         active: name of the one in use; None computes the base model.
         merged: name of the one merged into `base`, or None.
+        layer_name: where it stands in the model, for messages.
     """
 
     base: nn.Module
     adapters: nn.ModuleDict
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: nn.Module, layer_name: str = "") -> None:
         super().__init__()
         self.base = base
+        self.layer_name = layer_name
         self.adapters = nn.ModuleDict()
         self.active: str | None = None
         self.merged: str | None = None
@@ -82,8 +84,8 @@ class Adapted(nn.Module):
 class AdaptedLayer(Adapted):
     """A linear or convolution layer with adapters; stands where the layer stood."""
 
-    def __init__(self, base: nn.Module) -> None:
-        super().__init__(base)
+    def __init__(self, base: nn.Module, layer_name: str = "") -> None:
+        super().__init__(base, layer_name)
         self._originals: Parameters | None = None
         self.watch: Notice | None = None  # told when a parent reads the weight or the bias; for certify
 
@@ -97,12 +99,12 @@ class AdaptedLayer(Adapted):
 
         It is formed when it is computed with (see `EffectiveTensor`), without the adapter's dropout.
         """
-        return weight_in_use(self._acting(), self.base, self._notice)
+        return weight_in_use(self._acting(), self.base, self._notice, self.layer_name)
 
     @property
     def bias(self) -> Tensor | None:
         """The bias that the layer computes with, likewise; None if there is none."""
-        return bias_in_use(self._acting(), self.base, self._notice)
+        return bias_in_use(self._acting(), self.base, self._notice, self.layer_name)
 
     def _notice(self, make: Callable[[], Tensor]) -> Tensor:
         return make() if self.watch is None else self.watch(make)
@@ -241,16 +243,20 @@ def merged_parameters(adapter: Adapter, base: nn.Module) -> Parameters:
     return nn.Parameter(weight, requires_grad=False), frozen_bias
 
 
-def weight_in_use(adapter: Adapter | None, base: nn.Module, notice: Notice | None = None) -> Tensor:
+def weight_in_use(
+    adapter: Adapter | None, base: nn.Module, notice: Notice | None = None, layer_name: str = ""
+) -> Tensor:
     """The weight that `base` computes with under an adapter; `notice` is called when it is formed."""
     original: Tensor = base.weight  # type: ignore[assignment]
     if adapter is None or not adapter.changes[0]:
         return original
     make = partial(adapter.effective_weight, base, adapter_dtype(original.dtype))
-    return _in_use(adapter, make, original, notice)
+    return _in_use(adapter, make, original, notice, layer_name)
 
 
-def bias_in_use(adapter: Adapter | None, base: nn.Module, notice: Notice | None = None) -> Tensor | None:
+def bias_in_use(
+    adapter: Adapter | None, base: nn.Module, notice: Notice | None = None, layer_name: str = ""
+) -> Tensor | None:
     """The bias that `base` computes with under an adapter, likewise; None if it has none."""
     bias: Tensor | None = base.bias  # type: ignore[assignment]
     if adapter is None or not adapter.changes[1] or (bias is None and not adapter.adds_bias):
@@ -258,15 +264,17 @@ def bias_in_use(adapter: Adapter | None, base: nn.Module, notice: Notice | None 
     original: Tensor = base.weight  # type: ignore[assignment]
     like = original.new_empty(adapter.op.matrix(original).shape[0]) if bias is None else bias
     make = partial(adapter.effective_bias, base, adapter_dtype(original.dtype))
-    return _in_use(adapter, make, like, notice)  # type: ignore[arg-type]
+    return _in_use(adapter, make, like, notice, layer_name)  # type: ignore[arg-type]
 
 
-def _in_use(adapter: Adapter, make: Callable[[], Tensor], like: Tensor, notice: Notice | None) -> Tensor:
+def _in_use(
+    adapter: Adapter, make: Callable[[], Tensor], like: Tensor, notice: Notice | None, layer_name: str
+) -> Tensor:
     if torch.compiler.is_compiling() or is_traced():
         return make()  # what only asks for a dtype leaves nothing in the graph
 
     form = make if notice is None else partial(notice, make)
-    return EffectiveTensor(like, form, any(parameter.requires_grad for parameter in adapter.parameters()))
+    return EffectiveTensor(like, form, any(p.requires_grad for p in adapter.parameters()), layer_name)
 
 
 def parameters_of(base: nn.Module) -> Parameters:

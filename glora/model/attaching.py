@@ -13,10 +13,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from glora._checks import fits_memory
 from glora.config import GLoRAConfig
 from glora.layer.adapter import Adapter
 from glora.layer.wrappers import AdaptedLayer, SavedModule
-from glora.model import statistics
+from glora.model import first_calls, statistics
 from glora.model.balancing import estimate
 from glora.model.merging import unmerge, unmerged
 from glora.model.report import Report, describe
@@ -32,7 +33,6 @@ from glora.model.state import (
     require_state,
     switch,
     unwrap,
-    warn_of_aliases,
 )
 from glora.model.targets import Selection, base_modules, is_inside, select
 
@@ -61,6 +61,13 @@ def attach(
     Raises:
         ValueError: `config` matches nothing or something unsupported, the name is taken, or an adapter is
             merged. The model is left as it was.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> len(report.layers), report.trainable
+    (1, 192)
     """
     if not isinstance(config, GLoRAConfig):
         raise ValueError(f"config must be a GLoRAConfig, got {type(config).__name__}; see glora.presets")
@@ -96,6 +103,10 @@ def attach_selection(
     _check_overlap(selection, present)
     report = describe(model, selection)
     modules = dict(base_modules(model))
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        fits_memory(
+            f"an adapter of {report.adapter_parameters:,} numbers", 4.0 * report.adapter_parameters, "lower rank"
+        )
     # Everything that can fail comes before the first change.
     adapters = {key: Adapter(layer, modules[key], generator) for key, layer in selection.layers.items()}
     before = None if state is None else state.active
@@ -108,7 +119,7 @@ def attach_selection(
     except BaseException:  # an interrupt too
         _remove(model, [name], before)
         raise
-    warn_of_aliases(model, {key: modules[key] for key in selection.layers})
+    first_calls.watch(model)
     return report
 
 
@@ -135,13 +146,13 @@ def _put(
     for key, adapter in adapters.items():
         layer = present.get(key)
         if layer is None:
-            layer = wrappers[modules[key]] = AdaptedLayer(modules[key])
+            layer = wrappers[modules[key]] = AdaptedLayer(modules[key], key)
             layer.train(modules[key].training)
         layer.adapters[name] = adapter.train(layer.training)
     for key in selection.saved:
         wrapper = present.get(key)
         if wrapper is None:
-            wrapper = wrappers[modules[key]] = SavedModule(modules[key])
+            wrapper = wrappers[modules[key]] = SavedModule(modules[key], key)
             wrapper.train(modules[key].training)
         assert isinstance(wrapper, SavedModule)
         wrapper.add(name)
@@ -164,7 +175,19 @@ def _check_overlap(selection: Selection, present: Mapping[str, AdaptedLayer | Sa
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Inside the ``with`` block the model computes what it did before adapters, merged or not."""
+    """Inside the ``with`` block the model computes what it did before adapters, merged or not.
+
+    >>> import glora
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.alpha_lora(rank=4, target=["0"]))
+    >>> x = torch.ones(1, 16)
+    >>> with glora.disabled(model):
+    ...     base = model(x)
+    >>> bool((base == model(x)).all())  # untrained: the same outputs
+    True
+    """
     active = require_state(model).active
     flags = {parameter: parameter.requires_grad for parameter in unwrap(model).parameters()}
     with unmerged(model):
@@ -184,6 +207,14 @@ def detach(model: nn.Module, name: str | None = None) -> None:
 
     Raises:
         ValueError: there is no such adapter.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> glora.detach(model)
+    >>> type(model[0]).__name__
+    'Linear'
     """
     state = require_state(model)
     model = unwrap(model)
@@ -217,6 +248,7 @@ def _remove(model: nn.Module, names: Iterable[str], active: str | None) -> None:
         return
     statistics.put(model, state.base_buffers, {})
     statistics.freeze_norms(model, False)
+    first_calls.stop(model)
     delattr(model, STATE)
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(key in state.trainable)
@@ -235,6 +267,13 @@ def count_parameters(
 
     Raises:
         ValueError: a configuration without a model, or a model without that adapter.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.alpha_lora(rank=4, target=["0"]))
+    >>> glora.count_parameters(model).trainable
+    224
     """
     if isinstance(model_or_config, GLoRAConfig):
         if model is None:
@@ -249,6 +288,13 @@ def alphas(model: nn.Module) -> dict[str, Tensor]:
     name.
 
     To set them, assign to the layers: ``model.get_submodule(name).alpha = value``.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.alpha_lora(rank=4, target=["0"]))
+    >>> {name: tuple(scale.shape) for name, scale in glora.alphas(model).items()}
+    {'0': (32,)}
     """
     require_state(model)
     found = {}

@@ -21,6 +21,7 @@ from glora.layer import steps as rule
 from glora.layer.adapter import Adapter
 from glora.layer.steps import Moments
 from glora.layer.wrappers import AdaptedLayer
+from glora.model import first_calls
 from glora.model.state import adapted_modules, get_state, require_adapter, require_state, unwrap
 
 #: Steps by layer and tensor, ``{"blocks.0.attn.qkv": {"A": 31.2, "B": 1.0}}``.
@@ -61,6 +62,15 @@ def balance(model: nn.Module, data: Any, name: str | None = None, *, forward: Fo
     Warns:
         UserWarning: once, for layers that no input reached or whose inputs were all zero or not finite (their tensors
             have step 1), and tensors that move nothing (D on a zero bias).
+
+    >>> import glora
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.GLoRAConfig(A="vector", B="lora", rank=4, target=["0"]))
+    >>> steps = glora.balance(model, torch.randn(8, 16))
+    >>> sorted(steps["0"]), steps["0"]["B"]
+    (['A', 'B'], 1.0)
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
@@ -110,6 +120,13 @@ def restore_steps(model: nn.Module, steps: Mapping[str, Mapping[str, float]], na
         place.adapter.stepped = place.name in steps
 
 
+def adopt_steps(model: nn.Module, steps: Mapping[str, Mapping[str, float]]) -> None:
+    """Set steps that another process measured on its copy of the model; what the model computes stays what it is."""
+    seen: set[int] = set()
+    for place in places_of(model, str(require_state(model).active)):
+        rule.apply(place.adapter, place.base, steps.get(place.name, {}), seen)
+
+
 def check_steps(layers: Mapping[str, LayerConfig], steps: Mapping[str, Any]) -> None:
     """Raise ValueError unless `steps` are positive numbers for tensors of these layers."""
     for key, values in steps.items():
@@ -147,7 +164,7 @@ def measure(model: nn.Module, places: Iterable[Place], data: Any, forward: Forwa
     hooks = [watch(place) for place in places]
     empty = True
     try:
-        with _undisturbed(model), torch.no_grad():
+        with _undisturbed(model), first_calls.unwatched(model), torch.no_grad():
             for batch in _batches(data):
                 (forward or _call)(model, _to(batch, device))
                 empty = False
@@ -200,10 +217,10 @@ def _unmoved(places: Iterable[Place], moments: Mapping[str, Moments]) -> Iterato
     for place in places:
         known = moments.get(place.name)
         for tensor, structure in place.adapter.step_names.items():
-            if known is not None and known.usable and "." not in tensor:
-                moved, _ = rule.own(place.adapter, place.base, tensor, structure, known)
-                if not 0 < moved < math.inf:
-                    yield place.name, tensor
+            whole = "." not in tensor  # a supernet's slices follow it
+            if known is not None and known.usable and whole:
+                moved = rule.moves(place.adapter, place.base, tensor, structure, known)
+                yield from [] if moved else [(place.name, tensor)]
 
 
 def _batches(data: Any) -> Iterator[Any]:

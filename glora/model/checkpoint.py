@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glora._checks import of_kind
 from glora._digests import not_finite
-from glora._files import read_text, require_regular, sealed, unsealed, write_atomic, write_json
+from glora._files import as_path, read_text, require_regular, sealed, unsealed, write_atomic, write_json
 from glora.config import LayerConfig
 from glora.layer.adapter import Adapter
-from glora.layer.geometry import op_for
+from glora.layer.geometry import is_plain, op_for
 from glora.model.attaching import attach_selection
 from glora.model.balancing import check_steps, restore_steps, steps_of
 from glora.model.merging import unmerged
@@ -58,17 +59,27 @@ def save(model: nn.Module, folder: str | Path, name: str | None = None) -> Path:
     Raises:
         ValueError: there is no such adapter, or one of its layers was replaced since.
         OSError: the folder cannot be written; what was in it stays.
+
+    >>> import glora
+    >>> import os, tempfile
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = glora.save(model, folder)
+    ...     files = os.listdir(folder)
+    >>> len(files)  # adapter.json and its safetensors
+    2
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
-    selection = state.adapters[name]
+    selection, folder = state.adapters[name], as_path("folder", folder)
     require_intact(model, name)
     tensors, buffers = adapter_tensors(model, name), buffers_of(model, name)
     with unmerged(model):
         base = _fingerprint(unwrap(model), selection.saved)
     configs = list(dict.fromkeys(selection.layers.values()))
     numbers = {config: number for number, config in enumerate(configs)}
-    folder = Path(folder)
     entry, data = encoded("adapter", tensors)
     index: dict[str, Any] = {
         "format": FORMAT,
@@ -124,11 +135,24 @@ def load(model: nn.Module, folder: str | Path, name: str | None = None, *, check
         ValueError: the files are damaged or of a newer version, or the model is not the one the adapter was
             trained on; the message says what differs and the model is left as it was.
         FileNotFoundError: there is no adapter in the folder.
+
+    >>> import glora
+    >>> import tempfile
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = glora.save(model, folder)
+    ...     _ = glora.detach(model)
+    ...     _ = glora.load(model, folder)
+    >>> type(model[0]).__name__
+    'AdaptedLayer'
     """
+    of_kind("check_base", check_base, bool)
     state = get_state(model)
     if state is not None and state.merged is not None:
         raise ValueError(f"adapter {state.merged!r} is merged into the weights: unmerge it first (glora.unmerge)")
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     index = read_index(folder)
     tensors = read_tensors(folder, index)
     inner = unwrap(model)
@@ -256,13 +280,17 @@ def _mismatches(model: nn.Module, selection: Selection, tensors: dict[str, Tenso
     modules = dict(base_modules(model))
     problems: list[str] = []
     expected: dict[str, torch.Size] = {}
+    parts: dict[Any, dict[str, torch.Size]] = {}  # layers that are alike have the same ones
     for key, config in selection.layers.items():
         module = modules.get(key)
         if module is None or op_for(module) is None:
             problems.append(f"layer {key}: " + ("missing" if module is None else f"is {type(module).__name__}"))
             continue
-        adapter = Adapter(config, module, torch.Generator())
-        expected |= {f"{key}.{part}": tensor.shape for part, tensor in adapter.state_dict().items()}
+        kind = config, type(module), is_plain(module), module.weight.shape, module.bias is None
+        if kind not in parts:
+            found = Adapter(config, module, torch.Generator()).state_dict()
+            parts[kind] = {part: tensor.shape for part, tensor in found.items()}
+        expected |= {f"{key}.{part}": shape for part, shape in parts[kind].items()}
     for key in selection.saved:
         if key not in modules:
             problems.append(f"module {key}: missing")

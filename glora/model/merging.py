@@ -18,8 +18,10 @@ from pathlib import Path
 
 from torch import nn
 
+from glora._digests import writing
+from glora._files import as_path
 from glora.layer.wrappers import AdaptedLayer, SavedModule, swap_out_all
-from glora.model import statistics
+from glora.model import first_calls, statistics
 from glora.model.state import (
     STATE,
     adapted_modules,
@@ -48,6 +50,15 @@ def merge(model: nn.Module, name: str | None = None) -> None:
 
     Raises:
         ValueError: there is no such adapter, another one is merged, or a merged weight is not finite.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> glora.merge(model)
+    >>> glora.unmerge(model)
+    >>> type(model[0]).__name__
+    'AdaptedLayer'
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
@@ -76,7 +87,17 @@ def merge(model: nn.Module, name: str | None = None) -> None:
 
 
 def unmerge(model: nn.Module) -> None:
-    """Put the original weights back, bit for bit; nothing happens if no adapter is merged."""
+    """Put the original weights back, bit for bit; nothing happens if no adapter is merged.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> glora.merge(model)
+    >>> glora.unmerge(model)
+    >>> type(model[0]).__name__
+    'AdaptedLayer'
+    """
     state = require_state(model)
     swap_out_all(module for _, module in adapted_modules(model) if isinstance(module, AdaptedLayer))
     state.merged = None
@@ -84,7 +105,18 @@ def unmerge(model: nn.Module) -> None:
 
 @contextmanager
 def merged(model: nn.Module, name: str | None = None) -> Iterator[None]:
-    """Inside the ``with`` block the adapter is merged: inference at the base's speed, e.g. for evaluation."""
+    """Inside the ``with`` block the adapter is merged: inference at the base's speed, e.g. for evaluation.
+
+    >>> import glora
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> with glora.merged(model):
+    ...     outputs = model(torch.zeros(1, 16))
+    >>> tuple(outputs.shape)
+    (1, 4)
+    """
     before = require_state(model).merged
     merge(model, name)
     try:
@@ -117,6 +149,14 @@ def merged_copy(model: nn.Module, name: str | None = None) -> nn.Module:
 
     Raises:
         ValueError: see `merge`.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> plain = glora.merged_copy(model)
+    >>> type(plain[0]).__name__, type(model[0]).__name__
+    ('Linear', 'AdaptedLayer')
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
@@ -129,6 +169,7 @@ def merged_copy(model: nn.Module, name: str | None = None) -> nn.Module:
         found[module] = module.adapters[name] if trained_in_full else module.base
     replace(plain, found)
     relink(plain, {id(module): new for module, new in found.items()})
+    first_calls.stop(plain)
     delattr(plain, STATE)
     statistics.freeze_norms(plain, False)
     _report_untied(plain, ties)
@@ -177,6 +218,17 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
         Names of the layers that have a bias in the checkpoint and had none in the base.  An architecture that
         builds these layers without a bias drops it when loading, so a warning names them: give them a bias
         first (Llama: ``attention_bias=True``, ``mlp_bias=True`` in its config), or train without C and E.
+
+    >>> import glora
+    >>> import os, tempfile
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = glora.export(model, folder)
+    ...     files = sorted(os.listdir(folder))
+    >>> files
+    ['model.safetensors']
     """
     name = require_adapter(require_state(model), name or require_state(model).active)
     plain = merged_copy(model, name)
@@ -190,18 +242,20 @@ def export(model: nn.Module, folder: str | Path, name: str | None = None) -> lis
             f"({', '.join(added[:3])} …); the architecture must be built with a bias there to load it",
             stacklevel=2,
         )
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_pretrained = getattr(plain, "save_pretrained", None)
     if callable(save_pretrained):
-        save_pretrained(folder)
+        with writing(folder):
+            save_pretrained(folder)
         return added
     from safetensors.torch import save_model
 
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
     os.close(handle)
     try:
-        save_model(plain, temporary)
+        with writing(folder / "model.safetensors"):
+            save_model(plain, temporary)
         os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
         os.replace(temporary, folder / "model.safetensors")
     finally:

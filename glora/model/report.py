@@ -22,6 +22,13 @@ class LayerReport:
         out_features, in_features: shape of its weight as a matrix.
         config: the structure of its support tensors.
         parameters: trainable parameters of each support tensor.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.alpha_lora(rank=4, target=["0"]))
+    >>> report.layers[0].name, report.layers[0].parameters["B"]
+    ('0', 192)
     """
 
     name: str
@@ -51,6 +58,13 @@ class Report:
         heads: output layers that were left alone.
         unsupported: modules that the pattern matches but that are of no supported type.
         base_parameters: parameters of the model without adapters.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.alpha_lora(rank=4, target=["0"]))
+    >>> report.trainable
+    224
     """
 
     layers: tuple[LayerReport, ...]

@@ -1,13 +1,12 @@
 """What is attached to a model, kept on the model itself, and where it stands: submodules and other references.
 
 A parent that keeps its layers in a plain list calls what is in the list, so the list has to hold what stands in the
-model. A parameter that another module has too is computed with there without the layer, hence without its adapter.
+model.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MethodType
@@ -15,10 +14,10 @@ from typing import Any
 
 from torch import nn
 
-from glora.layer.geometry import op_for
+from glora.layer.watching import Watch
 from glora.layer.wrappers import Adapted, AdaptedLayer, SavedModule
 from glora.model import statistics
-from glora.model.targets import Selection, base_modules
+from glora.model.targets import Selection
 
 STATE = "_glora_state"
 # What nn.Module keeps in its dictionary; the submodules among it are `state.replace`'s business.
@@ -37,6 +36,8 @@ class State:
         trainable: names of the base parameters that were trainable before the first `attach`.
         base_buffers: the base's buffers before the first `attach`.
         buffers: the buffers that each adapter's training changed, as of when it was last active.
+        unseen: modes (training or not) in which the model's first call is still to be watched.
+        watch: what watches a call now.
     """
 
     adapters: dict[str, Selection] = field(default_factory=dict)
@@ -45,6 +46,8 @@ class State:
     trainable: frozenset[str] = frozenset()
     base_buffers: statistics.Buffers = field(default_factory=dict)
     buffers: dict[str, statistics.Buffers] = field(default_factory=dict)
+    unseen: set[bool] = field(default_factory=set)
+    watch: Watch | None = None
 
 
 def switch(model: nn.Module, name: str | None, *, trainable: bool = True) -> None:
@@ -57,6 +60,15 @@ def switch(model: nn.Module, name: str | None, *, trainable: bool = True) -> Non
 
     Raises:
         ValueError: there is no such adapter, or one is merged.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> other = glora.attach(model, glora.presets.lora(2, target=["0"]), "second")
+    >>> glora.switch(model, "default")
+    >>> glora.count_parameters(model).trainable
+    192
     """
     state = require_state(model)
     if name is not None:
@@ -149,7 +161,7 @@ def require_adapter(state: State, name: str | None) -> str:
     """
     if name is None:
         raise ValueError(f"no adapter is active; name one of {sorted(state.adapters)}")
-    if name not in state.adapters:
+    if not isinstance(name, str) or name not in state.adapters:
         raise ValueError(f"no adapter is called {name!r}; attached are {sorted(state.adapters)}")
     return name
 
@@ -208,34 +220,3 @@ def _linked(value: Any, new: Mapping[int, nn.Module], depth: int) -> Any:
         items = tuple(_linked(item, new, depth - 1) for item in value)
         return value if all(one is other for one, other in zip(items, value, strict=True)) else items
     return value
-
-
-def warn_of_aliases(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    """Warn once if a module that is no layer of its own computes, or may compute, with the weight of an adapted layer.
-
-    An embedding or another linear layer that shares the weight does its own work with it, and is no reason to warn.
-
-    Args:
-        model: the model.
-        layers: the adapted layers as they are in the base, by name.
-    """
-    weights = {id(layer._parameters["weight"]): name for name, layer in layers.items()}
-    adapted = {id(layer) for layer in layers.values()}
-    for key, module in base_modules(model):
-        if id(module) in adapted or op_for(module) is not None or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
-            continue
-        held = list(module._parameters.items())
-        held += [(name, value) for name, value in vars(module).items() if name not in _OWN]
-        for attribute, value in held:
-            items = (
-                value if isinstance(value, (list, tuple)) else value.values() if isinstance(value, dict) else [value]
-            )
-            for item in items:
-                if isinstance(item, nn.Parameter) and id(item) in weights:
-                    warnings.warn(
-                        f"the weight of the adapted layer {weights[id(item)]!r} is also "
-                        f"{f'{key}.{attribute}' if key else attribute}; what computes with it there ignores the "
-                        "adapter (glora.certify tells): let it read the layer's weight, or leave the layer out",
-                        stacklevel=4,
-                    )
-                    return

@@ -131,7 +131,7 @@ def select(model: nn.Module, config: GLoRAConfig) -> Selection:
             f"output layers left alone {heads or 'none'} (exclude_heads=False includes them), "
             f"unsupported {unsupported or 'none'} (supported are {SUPPORTED})"
         )
-    for pattern in config.overrides:
+    for pattern in config.overrides.keys() - {config.override_for(name) for name in candidates}:
         if not any(re.search(pattern, name) for name in candidates):
             raise ValueError(
                 f"overrides[{pattern!r}] matches none of the {len(candidates)} targeted layers"

@@ -55,6 +55,13 @@ class SuperNet:
     Raises:
         ValueError: the target matches nothing, the name is taken, or there is nothing to train; the model is left as
             it was.
+
+    >>> import glora
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> supernet = glora.SuperNet(model, rank=2, target=["0"])
+    >>> len(supernet.draws(seed=0, step=0, count=3))
+    3
     """
 
     def __init__(

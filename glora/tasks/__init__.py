@@ -16,8 +16,10 @@ from glora.tasks.base import SPLITS, Batch, Task
 #: Name in a run's file: module and class.
 TASKS = {
     "glue": ("glora.tasks.text.glue", "Glue"),
+    "images": ("glora.tasks.own.images", "Images"),
     "instruct": ("glora.tasks.text.instruct", "Instruct"),
     "multiple_choice": ("glora.tasks.text.multiple_choice", "MultipleChoice"),
+    "text": ("glora.tasks.own.text", "Text"),
     "vtab": ("glora.tasks.vision.image_folder", "Vtab"),
 }
 

@@ -11,7 +11,25 @@ from dataclasses import dataclass
 
 import torch
 
-from glora.runs.settings import AlphaSettings
+from glora._checks import fits_memory
+from glora.runs.settings import AlphaSettings, TrainingSettings
+from glora.tasks.base import Task
+
+#: Examples of a batch from which on it is asked whether a batch fits.
+LARGE = 4096
+
+
+def require_room(task: Task, settings: TrainingSettings) -> None:
+    """Raise ValueError if a batch is more than this machine's memory, judged by the size of one example."""
+    for name, batch in (("batch_size", settings.batch_size), ("alpha.batch_size", settings.alpha.batch_size or 0)):
+        if batch > LARGE:
+            one = task.batch(settings.split, [0])
+            example = sum(tensor.numel() * tensor.element_size() for tensor in one.values())
+            at_once = min(batch, settings.micro_batch_size or batch)
+            size = 40.0 * batch + float(example) * at_once  # 40: a whole number in a list
+            fits_memory(
+                f"training.{name}={batch}", size, f"lower it; the split has {task.size(settings.split)} examples"
+            )
 
 
 def split_for_alpha(size: int, settings: AlphaSettings, seed: int) -> tuple[list[int], list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 from glora.runs.settings import TrainingSettings
 
@@ -26,8 +27,8 @@ def adapter_steps(settings: TrainingSettings, size: int, *, scheduled: bool) -> 
         )
     if scheduled and settings.alpha.counted:
         every, batch = settings.alpha.every, settings.alpha.batch_size or settings.batch_size
-        while steps * settings.batch_size + steps // every * batch > budget:
-            steps -= 1
+        passes = lambda count: count * settings.batch_size + count // every * batch  # noqa: E731 (grows with count)
+        steps = bisect_right(range(steps + 1), budget, key=passes) - 1
     if steps < 1:
         length = f"epochs={settings.epochs} of {size} examples" if settings.steps is None else f"steps={settings.steps}"
         raise ValueError(

@@ -24,7 +24,7 @@ from glora.runs.settings import TrainingSettings
 from glora.tasks.base import Batch, Task, UnequalExamples, chunks, to_device
 from glora.training.alpha import AlphaSchedule, alpha_parameters, gradients
 from glora.training.averaging import Average
-from glora.training.batches import BatchOrder, mix, split_for_alpha
+from glora.training.batches import BatchOrder, mix, require_room, split_for_alpha
 from glora.training.length import adapter_steps, learning_rate_factor
 from glora.training.outcome import TrainingDiverged, TrainingResult, require_finite
 from glora.training.processes import processes, sum_over_processes
@@ -74,6 +74,7 @@ def check(model: nn.Module, task: Task, settings: TrainingSettings) -> None:
     Raises:
         ValueError: see `train`; or α would be trained apart and yet never move.
     """
+    require_room(task, settings)
     loop = _Loop(model, task, settings, None, None)
     if loop.schedule is not None and loop.total < settings.alpha.every:
         raise ValueError(

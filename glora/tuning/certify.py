@@ -14,25 +14,26 @@ import copy
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from glora.layer.adapter import Adapter
-from glora.layer.wrappers import SavedModule
-from glora.model import checkpoint
+from glora.layer.wrappers import AdaptedLayer, SavedModule
+from glora.model import checkpoint, first_calls
 from glora.model.attaching import detach, disabled
 from glora.model.merging import export, merged, merged_copy, unmerged
 from glora.model.state import adapted_modules, get_state, require_adapter, require_intact, require_state, switch, unwrap
 from glora.model.statistics import different, equal, tensors
 from glora.model.targets import base_modules
+from glora.tuning.certificate import Certificate, LayerEffect, Statement
 from glora.tuning.probe import (
     Batch,
-    Watch,
+    Probe,
     call,
     cotangents,
     distance,
@@ -47,94 +48,10 @@ from glora.tuning.probe import (
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
-@dataclass(frozen=True)
-class LayerEffect:
-    """What one adapted layer does on the probe.
-
-    Attributes:
-        name: the layer.
-        verdict: "acts", "dead", "bypassed", "untrained" or "not reached".
-        calls: how often the layer was called; `reads`: how often its weight or bias was read instead.
-        effect: relative change of the layer's output (of its weight, if only read); None if not reached.
-        gradient: norm of the gradient of its tensors; None if not reached.
-        unmoved: its trainable tensors that have their initial values.
-    """
-
-    name: str
-    verdict: str
-    calls: int
-    reads: int
-    effect: float | None
-    gradient: float | None
-    unmoved: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One thing that is proved (`holds` True), false (False) or could not be checked (None), and the figures."""
-
-    claim: str
-    holds: bool | None
-    detail: str
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """The answer of `certify`; ``str`` is a page.
-
-    Attributes:
-        adapter: name of the adapter.
-        dtype: of the model's outputs; it chooses the tolerance.
-        coverage: layers adapted and layers there are, and the share of the matrix products of one forward pass that
-            goes through adapted layers (None if nothing was counted).
-        layers: one entry a layer of the adapter.
-        statements: what was checked.
-    """
-
-    adapter: str
-    dtype: str
-    coverage: dict[str, Any]
-    layers: tuple[LayerEffect, ...]
-    statements: tuple[Statement, ...]
-
-    @property
-    def holds(self) -> bool | None:
-        """True if every statement is proved, False if one is false, None if one could not be checked."""
-        found = {statement.holds for statement in self.statements}
-        return False if False in found else None if None in found else True
-
-    @property
-    def exit_code(self) -> int:
-        """0 all proved, 1 a statement is false, 2 one could not be checked."""
-        return {True: 0, False: 1, None: 2}[self.holds]
-
-    def named(self, verdict: str) -> list[str]:
-        """Names of the layers with a verdict."""
-        return [layer.name for layer in self.layers if layer.verdict == verdict]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        return {**asdict(self), "holds": self.holds, "exit_code": self.exit_code}
-
-    def __str__(self) -> str:
-        marks = {True: "proved ", False: "FALSE  ", None: "unknown"}
-        cover = self.coverage
-        share = "" if cover["share"] is None else f", {100 * cover['share']:.0f} % of its matrix products"
-        percent = 100 * cover["adapted"] / max(1, cover["layers"])
-        covered = f"{cover['adapted']} of {cover['layers']} layers adapted ({percent:.0f} %{share})"
-        lines = [
-            f"adapter {self.adapter!r}: {covered}",
-            *(f"{marks[s.holds]}  {s.claim}: {s.detail}" for s in self.statements),
-        ]
-        kinds: dict[str, list[LayerEffect]] = {}
-        for layer in self.layers:
-            kinds.setdefault(layer.verdict, []).append(layer)
-        for verdict, layers in kinds.items():
-            effects = [layer.effect for layer in layers if layer.effect is not None]
-            span = f", output changed by {min(effects):.2g} … {max(effects):.2g}" if effects else ""
-            shown = ", ".join(layer.name for layer in layers[:4]) + (" …" if len(layers) > 4 else "")
-            lines.append(f"  {verdict}: {len(layers)} ({shown}){span}")
-        return "\n".join(lines)
+# What several steps of a check have to name.
+_ACTS, _TRAINED = "every layer that is reached acts", "the adapter is trained"
+# Calls of the model that the verdicts on layers take: watched (twice its work), counted, forward and backward.
+_CALLS_OF_LAYERS = 8
 
 
 def certify(
@@ -145,6 +62,7 @@ def certify(
     reference: nn.Module | None = None,
     stored: list[Tensor] | None = None,
     quick: bool = False,
+    seconds: float | None = None,
 ) -> Certificate:
     """Check an adapter on a probe batch; the model comes back as it was.
 
@@ -156,20 +74,31 @@ def certify(
             None.
         stored: outputs as `glora.tuning.probe.load` gives them, from whoever certified the adapter before.
         quick: leave out what copies the model (export, reload, detach).
+        seconds: leave out, and say so, what would take longer than that in all, judged by the time of one call; None
+            does not look at the clock.
 
     Raises:
         ValueError: there is no such adapter, or one of its layers was replaced since `attach`.
+
+    >>> import glora
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4))
+    >>> report = glora.attach(model, glora.presets.lora(4, target=["0"]))
+    >>> certificate = glora.certify(model, torch.randn(8, 16))
+    >>> print(str(certificate).splitlines()[0])
+    adapter 'default': 1 of 2 layers adapted (50 %, 80 % of its matrix products)
     """
     state = require_state(model)
     name = require_adapter(state, name or state.active)
     require_intact(model, name)
     model = unwrap(model)
     before = state.active
-    with unmerged(model), _as_it_was(model):
+    with unmerged(model), _as_it_was(model), first_calls.unwatched(model):
         switch(model, name)
         try:
             model.eval()
-            return _Check(model, batch, name, reference, stored).run(quick)
+            return _Check(model, batch, name, reference, stored, seconds).run(quick)
         finally:
             switch(model, before)
 
@@ -178,31 +107,50 @@ class _Check:
     """One certification of the active adapter, in evaluation mode."""
 
     def __init__(
-        self, model: nn.Module, batch: Batch, name: str, reference: nn.Module | None, stored: list[Tensor] | None
+        self,
+        model: nn.Module,
+        batch: Batch,
+        name: str,
+        reference: nn.Module | None,
+        stored: list[Tensor] | None,
+        seconds: float | None,
     ) -> None:
         self.model, self.batch, self.name, self.reference, self.stored = model, batch, name, reference, stored
+        self.seconds, self.start = seconds, monotonic()
         self.statements: list[Statement] = []
+        self.base_output: list[Tensor] | None = None
 
     def run(self, quick: bool) -> Certificate:
+        total = 0
         with torch.no_grad():
             # Watching keeps PyTorch from its fused paths, so the outputs to be compared come from unwatched runs.
-            watch = Watch(self.model, self.name)
+            watch = Probe(self.model, self.name)
+            before = monotonic()
             with watch.counting():
                 self.output = floats(call(self.model, self.batch))
-            with watch:
-                call(self.model, self.batch)
-            with disabled(self.model):
-                self.base_output = floats(call(self.model, self.batch))
-                total = matrix_flops(lambda: call(self.model, self.batch))
-        if not self.output:
-            raise ValueError("the model's output has no floating-point tensor to compare; probe a part that has")
+            self.one_call = monotonic() - before
+            if not self.output:
+                raise ValueError("the model's output has no floating-point tensor to compare; probe a part that has")
+            if self._affords(_TRAINED, 1):
+                with disabled(self.model):
+                    self.base_output = floats(call(self.model, self.batch))
+            reached = self._affords(_ACTS, _CALLS_OF_LAYERS)
+            if reached:
+                with watch:
+                    call(self.model, self.batch)
+                with disabled(self.model):
+                    total = matrix_flops(lambda: call(self.model, self.batch))
         dtype = min((tensor.dtype for tensor in self.output), key=lambda d: -TOLERANCES.get(d, 0))
         compute = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
         self.tolerance = max(TOLERANCES.get(d, 0.0) for d in {dtype, *compute})
-        layers = self._layers(watch)
-        self._say_reached(layers)
+        layers = self._layers(watch) if reached else None
+        if layers is not None:
+            self._say_reached(layers)
+        if self.base_output is not None:
+            self._say_trained(watch, layers, self.base_output)
         self._check("finite outputs", self._finite)
-        self._check("merged = unmerged", self._merged)
+        if self._affords("merged = unmerged", 1, self._merging):
+            self._check("merged = unmerged", self._merged)
         if not quick:
             self._check("exported = unmerged", self._exported)
             self._check("reloaded = saved", self._reloaded)
@@ -214,8 +162,34 @@ class _Check:
         share = min(1.0, watch.flops / total) if total else None
         coverage = {"adapted": len(watch.layers), "layers": known, "share": share}
         return Certificate(
-            self.name, str(dtype).removeprefix("torch."), coverage, tuple(layers), tuple(self.statements)
+            self.name, str(dtype).removeprefix("torch."), coverage, tuple(layers or ()), tuple(self.statements)
         )
+
+    def _affords(self, claim: str, calls: float, more: Callable[[], float] = float) -> bool:
+        """Whether so many calls of the model, and `more` seconds, fit into the time; it is said if they do not."""
+        if self.seconds is None:
+            return True
+        needed = calls * self.one_call
+        left = self.start + self.seconds - monotonic()
+        if needed <= left:
+            needed += more()
+        if needed <= self.start + self.seconds - monotonic():
+            return True
+        self.statements.append(
+            Statement(claim, None, f"left out: it takes about {needed:.1f} s of the {self.seconds:.1f} s for all")
+        )
+        return False
+
+    def _merging(self) -> float:
+        """About how many seconds it takes to form all merged weights, by the largest one."""
+        layers = [m for _, m in adapted_modules(self.model) if isinstance(m, AdaptedLayer) and self.name in m.adapters]
+        if not layers:
+            return 0.0
+        sizes = [layer.base.weight.numel() for layer in layers]  # type: ignore[operator]
+        largest, before = layers[sizes.index(max(sizes))], monotonic()
+        with torch.no_grad(), suppress(ValueError):
+            largest.merged_parameters(self.name)
+        return (monotonic() - before) * sum(sizes) / max(sizes)
 
     def _check(self, claim: str, check: Callable[[], tuple[bool, str]]) -> None:
         holds: bool | None
@@ -228,7 +202,7 @@ class _Check:
 
     # ------------------------------------------------------------------------------------------------ the layers
 
-    def _layers(self, watch: Watch) -> list[LayerEffect]:
+    def _layers(self, watch: Probe) -> list[LayerEffect]:
         gradients, self.gradient_note = self._gradients(watch)
         found = []
         for key, layer in watch.layers.items():
@@ -252,7 +226,7 @@ class _Check:
         self.bypassed = watch.bypassed
         return found
 
-    def _gradients(self, watch: Watch) -> tuple[dict[str, float], str]:
+    def _gradients(self, watch: Probe) -> tuple[dict[str, float], str]:
         """Norm of the gradient of each layer's tensors, in training mode if the model can."""
         for training in (True, False):
             try:
@@ -261,7 +235,7 @@ class _Check:
                 note = f"{type(error).__name__}: {error}"
         return {}, f"; gradients could not be taken: {note}"
 
-    def _gradients_in(self, watch: Watch, training: bool) -> dict[str, float]:
+    def _gradients_in(self, watch: Probe, training: bool) -> dict[str, float]:
         parameters = {
             key: [p for p in layer.adapters[self.name].parameters() if p.requires_grad]
             for key, layer in watch.layers.items()
@@ -290,23 +264,30 @@ class _Check:
             how = {key: f" by {operator}" for key, operator in self.bypassed.items()}
             detail += ": " + ", ".join(f"{x.name} is {x.verdict}{how.get(x.name, '')}" for x in faults[:8])
         holds = False if faults or (layers and not reached) else None if "could not" in self.gradient_note else True
-        self.statements.append(Statement("every layer that is reached acts", holds, detail))
-        untrained = [layer.name for layer in layers if layer.verdict == "untrained"]
-        change = distance(self.output, self.base_output)
+        self.statements.append(Statement(_ACTS, holds, detail))
+
+    def _say_trained(self, watch: Probe, layers: list[LayerEffect] | None, base_output: list[Tensor]) -> None:
+        if layers is not None:
+            untrained = [layer.name for layer in layers if layer.verdict == "untrained"]
+        else:
+            parts = {key: moved(watch.layers[key].adapters[self.name]) for key in watch.acted or ()}  # type: ignore[arg-type]
+            untrained = [key for key, (tensors_of, unmoved) in parts.items() if 0 < len(tensors_of) == len(unmoved)]
+        change = distance(self.output, base_output)
         saved = any(isinstance(m, SavedModule) and self.name in m.adapters for _, m in adapted_modules(self.model))
         text = f"the outputs differ from the base's by {change:.2g}"
         if untrained:
             text += f"; at their initial values: {', '.join(untrained[:8])}"
-        holds = not untrained and (change > 0 or (not layers and saved))
-        self.statements.append(Statement("the adapter is trained", holds, text))
+        holds = not untrained and (change > 0 or (not watch.layers and saved))
+        self.statements.append(Statement(_TRAINED, holds, text))
 
     # --------------------------------------------------------------------------------------------- the statements
 
     def _compare(self, outputs: list[Tensor], tolerance: float | None = None) -> tuple[bool, str]:
         tolerance = self.tolerance if tolerance is None else tolerance
         error = distance(outputs, self.output)
-        effect = distance(self.output, self.base_output)
-        return error <= tolerance, f"differ by {error:.2g} (allowed {tolerance:.0e}; the adapter does {effect:.2g})"
+        known = self.base_output is not None
+        does = f"; the adapter does {distance(self.output, self.base_output or []):.2g}" if known else ""
+        return error <= tolerance, f"differ by {error:.2g} (allowed {tolerance:.0e}{does})"
 
     def _finite(self) -> tuple[bool, str]:
         good = all(bool(torch.isfinite(tensor).all()) for tensor in self.output)
@@ -322,7 +303,7 @@ class _Check:
             export(self.model, folder, self.name)
             if callable(getattr(self.model, "save_pretrained", None)):
                 kind: Any = type(self.model)
-                plain = kind.from_pretrained(folder, dtype=next(self.model.parameters()).dtype)
+                plain = kind.from_pretrained(folder, dtype=next(self.model.parameters()).dtype, trust_remote_code=False)
             else:
                 from safetensors.torch import load_model
 

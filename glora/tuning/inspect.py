@@ -93,9 +93,10 @@ def _model(name: str) -> dict[str, Any]:
 
     from glora import presets
     from glora.model.attaching import count_parameters
+    from glora.tasks.hub import from_hub
 
     try:
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(name, **from_hub())
     except (OSError, ValueError) as error:
         raise ValueError(f"{name!r} is no run, no adapter and no model that transformers can read: {error}") from None
     with torch.device("meta"):

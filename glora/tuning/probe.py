@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from glora._files import write_atomic
 from glora.layer.adapter import Adapter
-from glora.layer.geometry import op_for
 from glora.layer.tensors import LowRank
+from glora.layer.watching import Watch
 from glora.layer.wrappers import AdaptedLayer
 from glora.model import checkpoint
 from glora.model.state import adapted_modules
@@ -97,61 +96,31 @@ def matrix_flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-class Watch(TorchDispatchMode):
-    """What happens to the layers of an adapter while the model runs inside the ``with`` block.
+class Probe(Watch):
+    """A `Watch` that also measures what the layers of an adapter do.
 
     Attributes:
         layers: the layers of the adapter by name.
         calls, reads: how often each was called, and how often its weight or bias was read.
         bypassed: layers whose frozen weight an operator took outside of the layer, with that operator's name.
         flops: operations of the base's matrix products in adapted layers.
+        acted: layers that acted at all while `counting`; None before.
     """
 
     def __init__(self, model: nn.Module, name: str) -> None:
-        super().__init__()
-        found = {key: m for key, m in adapted_modules(model) if isinstance(m, AdaptedLayer) and name in m.adapters}
-        self.layers: dict[str, AdaptedLayer] = found
-        self.calls = dict.fromkeys(found, 0)
-        self.reads = dict.fromkeys(found, 0)
-        self.bypassed: dict[str, str] = {}
+        layers = {key: m for key, m in adapted_modules(model) if isinstance(m, AdaptedLayer)}
+        super().__init__(layers, name, (module for _, module in base_modules(model)))
+        self.calls = dict.fromkeys(self.layers, 0)
+        self.reads = dict.fromkeys(self.layers, 0)
         self.flops = 0
-        self._acted: set[str] | None = None
-        self._name, self._inside = name, 0
-        self._squares: dict[str, list[float]] = {key: [0.0, 0.0] for key in found}
-        self._storages = {_storage(layer.base.weight): key for key, layer in found.items()}
-        self._hooks: list[Any] = []
-        # Modules that share a weight with an adapted layer do work of their own with it.
-        own = {id(layer.base) for layer in found.values()}
-        self._sharers = [
-            module
-            for module in {id(m): m for _, m in base_modules(model)}.values()
-            if id(module) not in own
-            and (op_for(module) is not None or isinstance(module, (nn.Embedding, nn.EmbeddingBag)))
-            and any(_storage(p) in self._storages for p in module._parameters.values() if p is not None)
-        ]
-
-    def __enter__(self) -> Watch:
-        """Start to watch."""
-        # Not by hooks on the layers, which a parent that calls ``layer.forward`` would not run.
-        for key, layer in self.layers.items():
-            adapter: Any = layer.adapters[self._name]
-            adapter.forward = partial(self._called, key, adapter)
-            layer.watch = partial(self._read, key)
-        for module in self._sharers:
-            self._hooks.append(module.register_forward_pre_hook(self._enter))
-            self._hooks.append(module.register_forward_hook(self._leave))
-        super().__enter__()
-        return self
+        self.acted: set[str] | None = None
+        self._squares: dict[str, list[float]] = {key: [0.0, 0.0] for key in self.layers}
 
     def __exit__(self, *error: Any) -> None:
         """Stop."""
         super().__exit__(*error)
-        for hook in self._hooks:
-            hook.remove()
-        for key, layer in self.layers.items():
-            layer.watch = None
-            vars(layer.adapters[self._name]).pop("forward", None)
-            if self._acted is not None and key not in self._acted and self.calls[key] + self.reads[key]:
+        for key in self.layers:
+            if self.acted is not None and key not in self.acted and self.calls[key] + self.reads[key]:
                 self.bypassed.setdefault(key, "a fused operator")
 
     @contextmanager
@@ -160,14 +129,14 @@ class Watch(TorchDispatchMode):
 
         A layer that acts when it is watched and did not here is bypassed.
         """
-        self._acted = set()
+        self.acted = set()
 
         def forward(key: str, adapter: Adapter, x: Tensor, base: nn.Module) -> Tensor:
-            self._acted.add(key)  # type: ignore[union-attr]
+            self.acted.add(key)  # type: ignore[union-attr]
             return type(adapter).forward(adapter, x, base)
 
         def read(key: str, make: Callable[[], Tensor]) -> Tensor:
-            self._acted.add(key)  # type: ignore[union-attr]
+            self.acted.add(key)  # type: ignore[union-attr]
             return make()
 
         try:
@@ -194,56 +163,19 @@ class Watch(TorchDispatchMode):
         base: Tensor = layer.base.weight  # type: ignore[assignment]
         return distance([adapter.effective(layer.base)[0]], [base])
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """See every operator; one that takes a layer's weight outside of the layer bypasses it."""
-        if not self._inside and self._storages and not _is_view(func):
-            for value in torch.utils._pytree.tree_leaves((args, kwargs)):
-                if isinstance(value, Tensor):
-                    key = self._storages.get(_storage(value))
-                    if key is not None:
-                        self.bypassed.setdefault(key, str(func))
-        return func(*args, **(kwargs or {}))
-
-    def _enter(self, *_: Any) -> None:
-        self._inside += 1
-
-    def _leave(self, *_: Any) -> None:
-        self._inside -= 1
-
     def _read(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         self.reads[key] += 1
-        self._inside += 1
-        try:
-            return make()
-        finally:
-            self._inside -= 1
+        return super()._read(key, make)
 
-    def _called(self, key: str, adapter: Adapter, x: Tensor, base: nn.Module) -> Tensor:
+    def _seen(self, key: str, adapter: Adapter, x: Tensor, base: nn.Module, output: Tensor) -> Tensor:
         self.calls[key] += 1
-        self._inside += 1
-        try:
-            output = type(adapter).forward(adapter, x, base)
-            with torch.no_grad():
-                before = base(x)
-                self._squares[key][0] += float((output - before).double().square().sum())
-                self._squares[key][1] += float(before.double().square().sum())
-            weight: Any = base.weight
-            self.flops += 2 * output.numel() * weight.numel() // max(1, adapter.op.matrix(weight).shape[0])
-            return output
-        finally:
-            self._inside -= 1
-
-
-def _storage(tensor: Any) -> int:
-    try:
-        return tensor.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):  # a tensor that is not laid out in memory
-        return 0
-
-
-def _is_view(func: Any) -> bool:
-    returns = func._schema.returns
-    return bool(returns) and returns[0].alias_info is not None and not returns[0].alias_info.is_write
+        with torch.no_grad():
+            before = base(x)
+            self._squares[key][0] += float((output - before).double().square().sum())
+            self._squares[key][1] += float(before.double().square().sum())
+        weight: Any = base.weight
+        self.flops += 2 * output.numel() * weight.numel() // max(1, adapter.op.matrix(weight).shape[0])
+        return output
 
 
 def store(folder: str | Path, batch: Batch, outputs: list[Tensor]) -> None:
@@ -307,6 +239,10 @@ def outputs(model: nn.Module, batch: Batch) -> list[Tensor]:
         model.train(training)
 
 
+class _Seen(Exception):
+    """The model is about to be called; its work is not needed."""
+
+
 def of_task(model: nn.Module, task: Any, size: int = 4) -> Batch:
     """What a task gives to its model for its first validation (or training) examples.
 
@@ -316,11 +252,16 @@ def of_task(model: nn.Module, task: Any, size: int = 4) -> Batch:
     split = "validation" if task.size("validation") else "train"
     examples = task.batch(split, range(min(size, task.size(split))))
     seen: list[tuple[Any, Any]] = []
-    hook = model.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+
+    def stop(_: nn.Module, args: Any, kwargs: Any) -> None:
+        seen.append((args, kwargs))
+        raise _Seen
+
+    hook = model.register_forward_pre_hook(stop, with_kwargs=True, prepend=True)
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), suppress(_Seen):
             device = next(model.parameters()).device
             task.loss(model, {key: value.to(device) for key, value in examples.items()})
     finally:

@@ -59,6 +59,9 @@ def require_same_model(task: Task, other: Task) -> None:
             f"task.model={getattr(other, 'model', None)!r}, but the run tuned {getattr(task, 'model', None)!r}; "
             "give the task the run's model"
         )
+    one, another = (getattr(found, "revision", None) for found in (task, other))
+    if one != another:
+        raise ValueError(f"task.revision={another!r}, but the run tuned {one!r} of its model; give that")
     outputs, wanted = (getattr(one, "outputs", None) for one in (task, other))
     if outputs != wanted:
         raise ValueError(f"the run's model has {outputs} outputs, the task needs {wanted}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from glora.model.balancing import balance, restore_steps, steps_of
+from glora.model.balancing import adopt_steps, balance, steps_of
 from glora.runs.folder import Run
 from glora.runs.settings import TrainingSettings
 from glora.tasks import Task
@@ -37,7 +37,8 @@ def measure_steps(model: nn.Module, task: Task, settings: TrainingSettings, run:
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list(found)
-        restore_steps(model, found[0]["layers"])
+        if not state.is_main_process:
+            adopt_steps(model, found[0]["layers"])
     if state.is_main_process:
         run.note_steps(found[0])
     return found[0]

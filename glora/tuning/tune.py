@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
+from time import monotonic
 from typing import Any
 
 from torch import nn
@@ -12,8 +13,10 @@ from glora.model import checkpoint
 from glora.model.state import get_state
 from glora.runs.config import RunConfig
 from glora.runs.folder import Run
-from glora.tasks import Task, make_task
+from glora.tasks import Task, make_task, served
+from glora.tasks.hub import commit
 from glora.training.loop import check, require_finite, train
+from glora.training.outcome import TrainingResult
 from glora.training.processes import processes
 from glora.tuning import methods, probe
 from glora.tuning.certify import certify
@@ -68,7 +71,8 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         certificate = None
         if get_state(model) is not None and state.is_main_process:
             checkpoint.save(model, run.adapter)
-            certificate = _certificate(model, task, run)
+            served.write(run.adapter, task)
+            certificate = _certificate(model, task, run, done)
         result = {
             "task": config.task["name"],
             "method": config.method["name"],
@@ -82,23 +86,36 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "stopped_early": done.stopped_early,
             "parameters": trained,
             "seconds": round(done.seconds, 2),
+            "classes": list(getattr(task, "class_names", ())) or None,
             "certificate": certificate,
         }
+        if commit(model) is not None:
+            result["model_commit"] = commit(model)
         if lock is not None:
             lock.require()
             run.finish(result)
     return result
 
 
-def _certificate(model: nn.Module, task: Task, run: Run) -> dict[str, str] | None:
+# The certificate at the end of a run takes this part of the run's time, or these seconds if they are more.
+PART, LEAST = 0.02, 5.0
+# Calls of the model in a quick certificate, and calls that a pass forward and backward is worth.
+_CALLS, _STEP = 12, 3
+
+
+def _certificate(model: nn.Module, task: Task, run: Run, done: TrainingResult) -> dict[str, str] | None:
     """The quick form of `glora.certify` on a few examples, which stay beside the adapter as its probe.
 
-    A statement that is false is a warning, since the run's figures stand as they are; None if nothing can be checked.
+    It has 2 % of the run's time or 5 seconds; what does not fit is said to be left out. A statement that is false is a
+    warning, since the run's figures stand as they are; None if nothing can be checked.
     """
+    start, allowed = monotonic(), max(LEAST, PART * done.seconds)
+    per_example = done.seconds / max(1, done.passes) / _STEP
     try:
-        batch = probe.of_task(model, task)
-        certificate = certify(model, batch, quick=True)
-        probe.store(run.adapter, batch, probe.outputs(model, batch))
+        batch = probe.of_task(model, task, size=max(1, min(4, int(allowed / _CALLS / max(per_example, 1e-9)))))
+        outputs = probe.outputs(model, batch)
+        certificate = certify(model, batch, quick=True, seconds=allowed - (monotonic() - start))
+        probe.store(run.adapter, batch, outputs)
     except (ValueError, RuntimeError, AttributeError) as error:
         return {"unknown": f"the adapter could not be certified: {error}"}
     if certificate.holds is False:

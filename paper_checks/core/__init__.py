@@ -1,11 +1,12 @@
 """What a check is, what comes out of it, and how all of them are found."""
 
-from paper_checks.core.check import COMMITTED, Check, Context, versions
-from paper_checks.core.discovery import RENAMED, all_checks, select
+from paper_checks.core.check import COMMITTED, LOCAL, Check, Context, versions
+from paper_checks.core.discovery import RENAMED, all_checks, papers, select
 from paper_checks.core.outcome import OURS, SMALL, Figures, NotAvailable, Outcome, Row, Verdict
 
 __all__ = [
     "COMMITTED",
+    "LOCAL",
     "OURS",
     "RENAMED",
     "SMALL",
@@ -17,6 +18,7 @@ __all__ = [
     "Row",
     "Verdict",
     "all_checks",
+    "papers",
     "select",
     "versions",
 ]

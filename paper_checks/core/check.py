@@ -17,7 +17,7 @@ import sys
 import time
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -29,12 +29,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paper_checks.core.outcome import Figures, NotAvailable, Outcome, Verdict
-from rmt._files import read_json, write_json
+from rmt._files import Lock, read_json, sealed, unsealed, write_json
+from rmt._parallel import run
 
 #: A difference in points with its interval, as summaries have it.
 _INTERVAL = re.compile(r"([+-]\d+\.\d+)(?: points)?(?:, 95 % interval)? (\[[^\]]+\])(?: points)?")
 #: The committed results of full runs.
 COMMITTED = Path(__file__).parents[1] / "results"
+
+#: What transformers is told where it reads a folder: to run no code that lies in it, and to ask no one else.
+LOCAL = {"trust_remote_code": False, "local_files_only": True}
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Check(ABC):
         """Stored records (figures, seed, versions, seconds) of the finished cells, in the order of the cells."""
         order = {cell: place for place, cell in enumerate(self.cells(Context(out=folder)))}
         paths = sorted((folder / self.home).glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path))
-        return {path.stem: read_json(path) for path in paths}
+        return {path.stem: read_cell(path) for path in paths}
 
     def finished(self, folder: Path = COMMITTED) -> dict[str, Figures]:
         """Figures of the finished cells below ``folder``, in the order of the cells."""
@@ -135,14 +139,18 @@ class Check(ABC):
         lack what they need are left out; ``Outcome.missing`` says why.
         """
         names = list(self.cells(context))
-        todo = [name for name in names if fresh or not self._stored(context, name)]
         missing: dict[str, None] = {}  # an ordered set: many cells lack the same thing
-        for reason in _bar(_map(self._save_cell, context, todo), len(todo), self.id, progress):
-            if reason is not None:
-                missing[reason] = None
-        stored = {
-            name: read_json(self._path(context, name))["figures"] for name in names if self._stored(context, name)
-        }
+        with _owned(context.out / self.home) as lock:
+            todo = [name for name in names if fresh or not self._stored(context, name)]
+            save = functools.partial(self._save_cell, replace(context, jobs=1))
+            title = self.id if progress else None
+            for reason in run(save, todo, n_jobs=context.jobs, ordered=False, progress=title):
+                if reason is not None:
+                    missing[reason] = None
+            lock.require()
+            stored = {
+                name: read_cell(self._path(context, name))["figures"] for name in names if self._stored(context, name)
+            }
         if not stored:
             return Outcome(Verdict.NOT_RUN, "; ".join(missing), missing=tuple(missing))
         return replace(self.outcome(stored), missing=tuple(missing))
@@ -152,7 +160,7 @@ class Check(ABC):
 
     def _stored(self, context: Context, cell: str) -> bool:
         try:
-            record = read_json(self._path(context, cell))
+            record = read_cell(self._path(context, cell))
         except ValueError:  # not there, or damaged from outside: computed again
             return False
         return record.get("quick") == context.quick and record.get("seed") == context.seed
@@ -179,7 +187,7 @@ class Check(ABC):
             "versions": versions(),
             "figures": figures,
         }
-        write_json(self._path(context, cell), record)
+        write_json(self._path(context, cell), sealed(record))
         return None
 
     def need(self, context: Context, cell: str) -> Figures:
@@ -192,7 +200,7 @@ class Check(ABC):
             reason = self._save_cell(context, cell)
             if reason is not None:
                 raise NotAvailable(reason)
-        return read_json(self._path(context, cell))["figures"]
+        return read_cell(self._path(context, cell))["figures"]
 
     def recall(self, folder: Path = COMMITTED) -> Outcome:
         """The outcome from stored cells alone; nothing is computed."""
@@ -244,18 +252,22 @@ def _package_missing(error: ModuleNotFoundError) -> str:
     return f"needs the package {package}; pip install 'rescale-and-adapt[demo]' brings all that the checks use"
 
 
-def _map(save: Any, context: Context, cells: Sequence[str]) -> Iterator[str | None]:
-    """``save(context, cell)`` for every cell, in ``context.jobs`` processes."""
-    if context.jobs == 1 or len(cells) < 2:
-        return (save(context, cell) for cell in cells)
-    from joblib import Parallel, delayed
+def read_cell(path: Path) -> dict[str, Any]:
+    """The record of a stored cell.
 
-    inner = replace(context, jobs=1)
-    workers = Parallel(n_jobs=context.jobs, return_as="generator_unordered")
-    return workers(delayed(save)(inner, cell) for cell in cells)
+    Raises:
+        ValueError: it is not there or damaged; the message names it and the remedy.
+    """
+    record = unsealed(read_json(path), path)
+    if not isinstance(record.get("figures"), dict):
+        raise ValueError(f"file {str(path)!r} is damaged: it holds no figures; delete it to have it computed again")
+    return record
 
 
-def _bar(results: Iterable[str | None], total: int, title: str, progress: bool) -> Iterable[str | None]:
-    from tqdm import tqdm
-
-    return tqdm(results, total=total, desc=title, unit="cell", disable=not progress, leave=False)
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[Lock]:
+    """The folder of a check's cells, locked; it goes if nothing was put into it."""
+    with Lock(folder) as lock:
+        yield lock
+    with contextlib.suppress(OSError):
+        folder.rmdir()

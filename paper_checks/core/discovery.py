@@ -1,7 +1,9 @@
 """Finding the checks.
 
-To add one: a module in ``paper_checks/checks/alpha_lora`` or ``paper_checks/checks/glora`` with one :class:`Check`
-subclass and ``CHECK = ThatClass()``. Discovery finds it; ``list``, ``run``, ``report`` and the README table follow.
+To add one: a module in a folder of ``paper_checks/checks``, one a paper, with one :class:`Check` subclass and
+``CHECK = ThatClass()``, and ``SECOND`` where the claim is judged a second time under other conditions. Discovery finds
+it; ``list``, ``run``, ``report`` and the README table follow. To add a paper: a folder whose ``__init__`` has `NAME`
+and `PAPER`, the short name and the title.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Iterable
 
 from paper_checks.core.check import Check
 
+#: The papers that the project is about.
+FIRST = ("alpha_lora", "glora")
 #: Ids that checks had before, and those they have now.
 RENAMED = {
     f"glora.{name}": f"alpha_lora.{name}"
@@ -22,23 +26,34 @@ RENAMED = {
 }
 
 
+def papers() -> dict[str, tuple[str, str]]:
+    """Short name and title of every paper by its group; `FIRST`, then the others by name."""
+    path = importlib.import_module("paper_checks.checks").__path__
+    groups = sorted(info.name for info in pkgutil.iter_modules(path))
+    found = {}
+    for group in [*FIRST, *(name for name in groups if name not in FIRST)]:
+        package = importlib.import_module(f"paper_checks.checks.{group}")
+        found[group] = package.NAME, package.PAPER
+    return found
+
+
 def all_checks() -> dict[str, Check]:
-    """Every check by id, found in the modules of ``checks/alpha_lora`` and ``checks/glora``.
+    """Every check by id, found in the modules of every paper.
 
     A group's ``ORDER`` names the modules that come first; the rest follow by name.
     """
     found: dict[str, Check] = {}
-    for group in ("alpha_lora", "glora"):
+    for group in papers():
         package = importlib.import_module(f"paper_checks.checks.{group}")
         names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
         first = [name for name in getattr(package, "ORDER", ()) if name in names]
         for name in [*first, *(name for name in names if name not in first)]:
             module = importlib.import_module(f"paper_checks.checks.{group}.{name}")
-            check = getattr(module, "CHECK", None)
-            if isinstance(check, Check):
-                if check.id in found:
-                    raise ValueError(f"two checks have the id {check.id!r}; rename one")
-                found[check.id] = check
+            for check in (getattr(module, name, None) for name in ("CHECK", "SECOND")):
+                if isinstance(check, Check):
+                    if check.id in found:
+                        raise ValueError(f"two checks have the id {check.id!r}; rename one")
+                    found[check.id] = check
     return found
 
 

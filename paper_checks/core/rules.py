@@ -18,7 +18,7 @@ import hashlib
 import inspect
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,18 +54,20 @@ class Frozen:
     Attributes:
         digest: of the rule, see :func:`digest`. time: when it was frozen, UTC, ISO 8601.
         rule: its words then. why: the reason for the change; for a first entry, how it came to be.
+        same: the rule decides as before, and this entry says something about it or about its digest only.
     """
 
     digest: str
     time: str
     rule: str
     why: str
+    same: bool = False
 
 
 def digest(check: Check) -> str:
     """SHA-256 (16 hex digits) of the rule's words, its numbers, and the syntax of its verdict."""
     parts: list[Any] = [" ".join(check.rule.split())]
-    for function, owner in _followed(check):
+    for function, owner in followed(check):
         parts.append([_syntax(function), _numbers(function, owner)])
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:16]
 
@@ -75,26 +77,48 @@ def history(folder: Path = COMMITTED) -> dict[str, list[Frozen]]:
     path = folder / FILE
     if not path.exists():
         return {}
-    return {name: [Frozen(**entry) for entry in entries] for name, entries in read_json(path).items()}
+    try:
+        return {name: [Frozen(**entry) for entry in entries] for name, entries in read_json(path).items()}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"file {str(path)!r} is damaged ({error}); restore it from the repository") from None
 
 
-def freeze(checks: Mapping[str, Check], why: str, folder: Path = COMMITTED) -> list[str]:
+def freeze(
+    checks: Mapping[str, Check],
+    why: str,
+    folder: Path = COMMITTED,
+    *,
+    same: bool = False,
+    noted: Collection[str] = (),
+) -> list[str]:
     """Append an entry for every check whose rule differs from its last one; returns their ids.
 
+    ``same`` marks entries under which the rule decides as before (see :class:`Frozen`). ``noted`` are ids that get such
+    an entry alone, and no other check does: something to say of a rule that did not change.
+
     Raises:
-        ValueError: ``why`` is empty.
+        ValueError: ``why`` is empty, or a check to be noted has changed.
     """
     if not why.strip():
         raise ValueError("why is empty; say in a sentence why the rules changed: readers see it beside the verdict")
     known = history(folder)
-    changed = [name for name, check in checks.items() if not is_frozen(check, known)]
+    changed = list(noted) or [name for name, check in checks.items() if not is_frozen(check, known)]
+    if altered := [name for name in noted if not is_frozen(checks[name], known)]:
+        raise ValueError(f"the rules of {', '.join(altered)} changed; freeze them before a note is made of them")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for name in changed:
-        known.setdefault(name, []).append(Frozen(digest(checks[name]), now, checks[name].rule, why))
+        known.setdefault(name, []).append(
+            Frozen(digest(checks[name]), now, checks[name].rule, why, same or bool(noted))
+        )
     if changed:
-        plain = {name: [asdict(entry) for entry in entries] for name, entries in sorted(known.items())}
+        plain = {name: [_entry(one) for one in entries] for name, entries in sorted(known.items())}
         write_json(folder / FILE, plain)
     return changed
+
+
+def _entry(entry: Frozen) -> dict[str, Any]:
+    """For the file, in which `same` stands only where it is true."""
+    return {name: value for name, value in asdict(entry).items() if value is not False}
 
 
 def is_frozen(check: Check, known: Mapping[str, list[Frozen]]) -> bool:
@@ -104,13 +128,32 @@ def is_frozen(check: Check, known: Mapping[str, list[Frozen]]) -> bool:
 
 
 def older_cells(check: Check, records: Mapping[str, Mapping[str, Any]], entries: list[Frozen]) -> list[str]:
-    """Cells computed before the rule took its present form; cells that bear no time count as older."""
+    """Cells computed before the rule took its present form; cells that bear no time count as older.
+
+    A cell with the very figures of another is a copy of it under another name, and as old as the older of the two.
+    """
     if not entries:
         return list(records)
-    return [cell for cell, record in records.items() if str(record.get("time", "")) < entries[-1].time]
+    since = present_form(entries).time
+    times: dict[str, str] = {}
+    for record in records.values():
+        run, time = _run(record), str(record.get("time", ""))
+        times[run] = min(time, times.get(run, time))
+    return [cell for cell, record in records.items() if times[_run(record)] < since]
 
 
-def _followed(check: Check) -> Iterator[tuple[types.FunctionType, type | None]]:
+def _run(record: Mapping[str, Any]) -> str:
+    """What two records of the same run share."""
+    figures = record.get("figures", {})
+    return json.dumps({name: value for name, value in figures.items() if name != "copied_from"}, sort_keys=True)
+
+
+def present_form(entries: list[Frozen]) -> Frozen:
+    """The entry with which the rule took its present form."""
+    return [entries[0], *(entry for entry in entries[1:] if not entry.same)][-1]
+
+
+def followed(check: Check) -> Iterator[tuple[types.FunctionType, type | None]]:
     """``judge`` and every function of ``paper_checks`` that it reaches, each once, in the order of use."""
     seen: set[Any] = set()
     waiting: list[tuple[types.FunctionType, type | None]] = [(type(check).judge, type(check))]  # type: ignore[list-item]
@@ -173,20 +216,27 @@ def _ours(thing: Any) -> bool:
     module = getattr(thing, "__module__", "") or ""
     if not module.startswith("paper_checks.") or module.startswith(("paper_checks.report", "paper_checks.core")):
         return False
-    if isinstance(thing, types.FunctionType):  # methods that dataclass writes have no source
-        return thing.__name__ not in ("draw", "<lambda>") and not thing.__code__.co_filename.startswith("<")
+    if isinstance(thing, types.FunctionType):  # methods that dataclass writes have no source, or one of Python's own
+        written = not thing.__code__.co_filename.startswith("<") and thing.__globals__["__name__"].startswith(
+            "paper_checks."
+        )
+        return written and thing.__name__ not in ("draw", "<lambda>")
     return True
 
 
 def _tree(function: types.FunctionType) -> ast.FunctionDef:
     code = function.__code__
-    return _definitions(code.co_filename)[code.co_firstlineno]
+    return definitions(code.co_filename)[code.co_firstlineno]
 
 
 @functools.cache
-def _definitions(path: str) -> dict[int, ast.FunctionDef]:
-    """Functions of a file by their first line, decorators included."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+def definitions(path: str) -> dict[int, ast.FunctionDef]:
+    """Functions of a file by their first line."""
+    return by_line(ast.parse(Path(path).read_text(encoding="utf-8")))
+
+
+def by_line(tree: ast.Module) -> dict[int, ast.FunctionDef]:
+    """Functions of a syntax tree by their first line, decorators included."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     return {min([node.lineno, *(one.lineno for one in node.decorator_list)]): node for node in nodes}
 

@@ -36,7 +36,7 @@ def write_demo(checks: list[Check], context: Context, run: Callable[[Check, Cont
     """Run ``checks`` by ``run`` into ``context.out/results`` and write ``context.out/index.html``.
 
     ``run`` is given so that the command line can report progress and failures its own way; it returns None
-    for a check that crashed.
+    for a check that failed.
     """
     sections = [section() for section in SECTIONS]
     results = context.out / "results"
@@ -45,7 +45,7 @@ def write_demo(checks: list[Check], context: Context, run: Callable[[Check, Cont
     sections += claims_sections(checks, results)
     absent = []
     for name, outcome in outcomes.items():
-        reasons = ("it crashed; the terminal shows where",) if outcome is None else outcome.missing
+        reasons = ("it failed; the terminal shows where",) if outcome is None else outcome.missing
         absent += [[page.escape(name), page.escape(reason)] for reason in reasons]
     if absent:
         sections.append(Section("missing", "Not run here, or only in part", page.table(["check", "why"], absent)))

@@ -151,7 +151,9 @@ def section() -> Section:
         f"to 5–9: a supernet with all 432 structures a layer, a search of {search['candidates']} subnets within "
         f"{BUDGET:,} parameters on validation images alone, the found subnet trained afresh, merged and reloaded. "
         f"{search['stopped']} candidates were stopped early, when they could no longer be selected; "
-        f"{search['images']:,} of {search['images_of_plain_evaluation']:,} images had to be asked. "
+        f"{search['images']:,} of {search['images_of_plain_evaluation']:,} images had to be asked. The support tensors "
+        "share a learning rate as they are, as in the paper; without steps = raw each has a measured factor, its step, "
+        "so that a rate moves every structure alike. "
         f"{seconds:.0f} s in all.</p>"
         + page.image(structures(figures["report"]), "structure of each support tensor and parameters by layer type")
         + page.table(["on the digits 5–9", "test accuracy (%)"], rows, numbers=(1,))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict, rules
+from paper_checks.core import COMMITTED, Check, Outcome, Row, Verdict, papers, rules
 from paper_checks.report import page
 from paper_checks.report.page import Section, escape, number
 from rmt._files import write_atomic
@@ -14,11 +15,6 @@ from rmt._files import write_atomic
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 #: The papers, by group of checks, in the order of the page.
-PAPERS = {
-    "alpha_lora": "α-LoRA: Effective Fine-Tuning via Base Model Rescaling (arXiv 2510.21345)",
-    "glora": "One-for-All: Generalized LoRA (GLoRA, arXiv 2306.07967)",
-}
-NAMES = {"alpha_lora": "α-LoRA", "glora": "GLoRA"}
 SHOWN_ROWS = 12  # longer tables are folded
 
 _STYLES = {
@@ -85,13 +81,42 @@ document.querySelectorAll("nav button").forEach(function (button) {
 </script>"""
 
 
+@dataclass
+class Plots:
+    """Plots that go into files beside the page, so that it opens before they are fetched.
+
+    Attributes:
+        folder: their folder, relative to the page.
+        files: file name → PNG, filled while the page is rendered.
+    """
+
+    folder: str
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def add(self, name: str, figure: Any, alternative: str) -> str:
+        """Keep a matplotlib Figure as ``name``.png; returns the HTML that shows it."""
+        data, size = page.png(figure)
+        self.files[f"{name}.png"] = data
+        return page.linked_image(f"{self.folder}/{name}.png", size, alternative)
+
+    def write(self, page_file: Path) -> None:
+        """Write the files beside ``page_file`` and remove plots of claims that are no more."""
+        folder = page_file.parent / self.folder
+        for name, data in self.files.items():
+            write_atomic(folder / name, data)
+        for group in papers():
+            for old in folder.glob(f"{group}.*.png"):
+                if old.name not in self.files:
+                    old.unlink()
+
+
 def badge(verdict: Verdict) -> str:
     """The verdict as a coloured label."""
     return f'<span class="badge {_STYLES.get(verdict, "")}">{escape(verdict)}</span>'
 
 
-def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED) -> list[Section]:
-    """A summary and one section a paper, from the results below ``folder``."""
+def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED, plots: Plots | None = None) -> list[Section]:
+    """A summary and one section a paper, from the results below ``folder``; plots are inline, or go to ``plots``."""
     checks = list(checks)
     outcomes = {check.id: check.recall(folder) for check in checks}
     rows = [
@@ -113,10 +138,10 @@ def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED) -> list[S
         + f'<p class="soft">{meanings}.</p>'
     )
     sections = [Section("claims", "The claims and what became of them", summary)]
-    for group, title in PAPERS.items():
+    for group, (_, title) in papers().items():
         members = [check for check in checks if check.id.split(".")[0] == group]
         if members:
-            body = "\n".join(_claim(check, outcomes[check.id], folder) for check in members)
+            body = "\n".join(_claim(check, outcomes[check.id], folder, plots) for check in members)
             sections.append(Section(group, title, body))
     last = sections[-1]
     return [*sections[:-1], Section(last.anchor, last.title, last.body + _FILTER)]
@@ -124,8 +149,8 @@ def claims_sections(checks: Iterable[Check], folder: Path = COMMITTED) -> list[S
 
 def _navigation(checks: list[Check], outcomes: Mapping[str, Outcome]) -> str:
     """Links to the parts of the page, and a filter by verdict (all claims are shown where scripts do not run)."""
-    groups = [group for group in PAPERS if any(check.id.startswith(f"{group}.") for check in checks)]
-    links = [f'<a href="#{group}">{NAMES[group]}</a>' for group in groups]
+    groups = [group for group in papers() if any(check.id.startswith(f"{group}.") for check in checks)]
+    links = [f'<a href="#{group}">{papers()[group][0]}</a>' for group in groups]
     counts = {verdict: sum(o.verdict == verdict for o in outcomes.values()) for verdict in MEANINGS}
     buttons = [f'<button data-verdict="" aria-pressed="true">all {len(checks)}</button>']
     buttons += [
@@ -136,8 +161,8 @@ def _navigation(checks: list[Check], outcomes: Mapping[str, Outcome]) -> str:
     return f'<nav><a href="#claims">list</a>{"".join(links)}{"".join(buttons)}</nav>'
 
 
-def claims_page(checks: Iterable[Check], folder: Path = COMMITTED) -> str:
-    """The whole claims page."""
+def claims_page(checks: Iterable[Check], folder: Path = COMMITTED, plots: Plots | None = None) -> str:
+    """The whole claims page; plots are inline, or go to ``plots``."""
     lead = (
         "<p>Each claim of the papers is a program with a rule fixed in words. This page is rendered "
         "from the figures those programs stored, with their seeds and versions; no verdict is written "
@@ -145,10 +170,10 @@ def claims_page(checks: Iterable[Check], folder: Path = COMMITTED) -> str:
         "errors; ± in the tables is one standard error. A rule that was changed after results existed keeps its "
         "predecessor and the reason beside it. To contest a verdict, see docs/contest.md.</p>"
     )
-    return page.page("The papers' claims, checked", lead, claims_sections(checks, folder))
+    return page.page("The papers' claims, checked", lead, claims_sections(checks, folder, plots))
 
 
-def _claim(check: Check, outcome: Outcome, folder: Path) -> str:
+def _claim(check: Check, outcome: Outcome, folder: Path, plots: Plots | None) -> str:
     figure_shown = check.number(outcome)
     answer = f"<b>{_ANSWERS[outcome.verdict]}</b> " + (escape(f"{figure_shown}.") if figure_shown else "")
     tested = f" · tested on {escape(check.scale)}" if check.scale else ""
@@ -166,7 +191,8 @@ def _claim(check: Check, outcome: Outcome, folder: Path) -> str:
         parts += [f'<p class="rule">{escape(line)}</p>' for line in _history(check, records, folder)]
         figure = check.draw({cell: record["figures"] for cell, record in records.items()})
         if figure is not None:
-            parts.append(page.image(figure, f"plot of the figures behind: {check.claim}"))
+            alternative = f"plot of the figures behind: {check.claim}"
+            parts.append(plots.add(check.id, figure, alternative) if plots else page.image(figure, alternative))
     if outcome.rows:
         parts.append(_rows(outcome.rows))
     if records:
@@ -199,11 +225,13 @@ def _history(check: Check, records: Mapping[str, Mapping[str, Any]], folder: Pat
     entries = rules.history(folder).get(check.id, [])
     if not entries:
         return []
-    older, now = len(rules.older_cells(check, records, entries)), entries[-1]
+    older, now = len(rules.older_cells(check, records, entries)), rules.present_form(entries)
     before = f"{older} of its {len(records)} cells were there before" if older else "all of its cells came after"
     lines = [f"Rule frozen on {now.time[:10]}; {before}."]
     if len(entries) > 1:
-        lines += [f"Rule changed on {entry.time[:10]}: {entry.why}" for entry in entries[1:]]
+        words = {True: "Note of", False: "Rule changed on"}
+        lines += [f"{words[entry.same]} {entry.time[:10]}: {entry.why}" for entry in entries[1:]]
+    if any(not entry.same for entry in entries[1:]):
         lines.append(f"First rule ({entries[0].time[:10]}): {entries[0].rule}")
     return lines
 
@@ -246,7 +274,7 @@ def replace_between_markers(text: str, table: str, name: str = "README.md") -> s
 def write_report(
     checks: Iterable[Check], results: Path = COMMITTED, out: Path = Path("docs/claims.html"), readme: Path | None = None
 ) -> Path:
-    """Write the claims page to ``out`` and, if ``readme`` is given, its claims table.
+    """Write the claims page to ``out``, its plots into a folder of that name, and the table of ``readme`` if given.
 
     Raises:
         ValueError: the README is missing or lacks the markers (nothing is written then).
@@ -259,7 +287,10 @@ def write_report(
         updated = replace_between_markers(
             readme.read_text(encoding="utf-8"), markdown_table(checks, results), str(readme)
         )
-    path = write_atomic(out, claims_page(checks, results))
+    plots = Plots(out.stem)
+    text = claims_page(checks, results, plots)
+    plots.write(out)
+    path = write_atomic(out, text)
     if readme is not None and updated is not None:
         write_atomic(readme, updated)
     return path

@@ -1,4 +1,4 @@
-"""A self-contained HTML page: sections, tables, plots as inline images, one style sheet for screen and print."""
+"""An HTML page: sections, tables, plots (inline, or in files beside it), one style sheet for screen and print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from paper_checks.core.outcome import number
 
-__all__ = ["STYLE", "Section", "escape", "image", "number", "page", "table"]
+__all__ = ["STYLE", "Section", "escape", "image", "linked_image", "number", "page", "png", "table"]
 
 STYLE = """
 :root { --ink: #1d2733; --soft: #5c6b73; --line: #dfe4e8; --paper: #ffffff; --wash: #f5f7f8; }
@@ -107,20 +107,34 @@ def table(
     return f'<div class="scroll">{content}</div>'
 
 
-def image(figure: Any, alternative: str) -> str:
-    """A matplotlib Figure as an inline PNG, the same bytes for the same figure; 64 colours keep pages small.
+def png(figure: Any) -> tuple[bytes, str]:
+    """A matplotlib Figure as PNG, the same bytes for the same figure, and its size as attributes of an image.
 
-    The browser decodes it when it comes into view.
+    Legends go below the curves; 64 colours keep pages small.
     """
     from PIL import Image
 
+    from rmt.plot import legends_below
+
+    legends_below(figure)
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
     with Image.open(drawn) as picture:
         picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    data = base64.b64encode(small.getvalue()).decode()
     width, height = picture.size
-    size = f'width="{width * 2 // 3}" height="{height * 2 // 3}"'
-    return (
-        f'<img loading="lazy" decoding="async" {size} alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
-    )
+    return small.getvalue(), f'width="{width * 2 // 3}" height="{height * 2 // 3}"'
+
+
+def image(figure: Any, alternative: str) -> str:
+    """A matplotlib Figure as an inline image of a page that is one file."""
+    data, size = png(figure)
+    return _img(f"data:image/png;base64,{base64.b64encode(data).decode()}", size, alternative)
+
+
+def linked_image(source: str, size: str, alternative: str) -> str:
+    """An image in a file of its own, beside the page: fetched when its fold is opened, and large behind its link."""
+    return f'<a href="{escape(source)}">{_img(source, size, alternative)}</a>'
+
+
+def _img(source: str, size: str, alternative: str) -> str:
+    return f'<img loading="lazy" decoding="async" {size} alt="{escape(alternative)}" src="{escape(source)}">'

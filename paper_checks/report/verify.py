@@ -1,9 +1,14 @@
 """The figures of the page derived once more from the cells, by code that shares nothing with the checks.
 
-The page is read as text. A figure counts as *derived* if it is, in the digits shown, a figure stored in a cell of that
-claim, a simple statistic of such figures over cells (mean, its standard error, largest magnitude, sum, quotient to
-another method), or one of the paired differences with intervals that this module computes on its own from the stored
-answers. What it cannot derive is listed: it is not thereby wrong. Nothing is trained, no ``judge`` is called.
+The page is read as text: the tables of figures, the column "one figure", and the sentences of the answers. A number
+counts as *stored* if it is, in the digits shown, a figure of a cell of that claim (or its percentage), as *statistic*
+if it is a simple statistic of such figures over cells (mean, standard error, interval, largest magnitude, sum, quotient
+to another method) or a paired difference with its interval from stored answers, as *combined* if it is one of the sums
+of `paper_checks.report.aggregates`. With many statistics about, a match of two digits is weak evidence and one of five
+is strong: the classes say which it was. A number of the tables or of "one figure" that matches nothing is a miss.
+
+Sentences repeat such numbers, or numbers of the rule and the claim, or count cells (*said*). What they hold beside that
+(counts of layers, what would decide) is listed as unread and is no miss. Nothing is trained, no ``judge`` is called.
 """
 
 from __future__ import annotations
@@ -19,19 +24,28 @@ from typing import Any
 import numpy as np
 
 from paper_checks.core import COMMITTED, Check
+from paper_checks.report.aggregates import combined
 
 _ARTICLE = re.compile(r'<article id="([^"]+)".*?</article>', re.DOTALL)
 _ROW = re.compile(r"<tr><td>(.*?)</td>(?:<td[^>]*>[^<]*</td>)?<td class=\"number\">(.*?)</td></tr>")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
+_SCORE = re.compile(r'<td><a href="#([^"]+)">.*?</td><td>.*?</td><td>(.*?)</td>', re.DOTALL)
+_ANSWER = re.compile(r"<p>(.*?)</p>", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d[\d,]*)?\.?\d+(?:e-?\d+)?(?![\w])")
+
+
+#: How a number may be derived, the strongest first.
+STORED, STATISTIC, COMBINED, SAID = KINDS = ("stored", "statistic", "combined", "said")
 
 
 @dataclass(frozen=True)
 class Verified:
-    """Figures of a claim on the page: how many there are, how many were derived, and the names of the others."""
+    """Numbers of a claim on the page: how many there are, how many were derived in each way, and the others."""
 
     shown: int
-    derived: int
+    derived: dict[str, int]
     left: tuple[str, ...]
+    unread: tuple[str, ...]  #: numbers of sentences that repeat nothing
 
 
 def verify(checks: Iterable[Check], page: Path, folder: Path = COMMITTED) -> dict[str, Verified]:
@@ -42,23 +56,63 @@ def verify(checks: Iterable[Check], page: Path, folder: Path = COMMITTED) -> dic
     """
     if not page.is_file():
         raise ValueError(f"page {str(page)!r} does not exist; run `paper-checks report` first")
-    articles = {found[1]: found[0] for found in _ARTICLE.finditer(page.read_text(encoding="utf-8"))}
+    text = page.read_text(encoding="utf-8")
+    articles = {found[1]: found[0] for found in _ARTICLE.finditer(text)}
+    score = {found[1]: found[2] for found in _SCORE.finditer(text)}
     result = {}
     for check in checks:
-        rows = _ROW.findall(articles.get(check.id, ""))
-        if not rows:
-            continue
         cells = {name: record["figures"] for name, record in check.records(folder).items()}
-        known = np.unique(np.fromiter(_derived(cells), dtype=float))
-        known = known[np.isfinite(known)]
-        shown, left = 0, []
-        for name, text in rows:
-            numbers = _NUMBER.findall(html.unescape(text).replace("−", "-"))
-            missed = [one for one in numbers if not _is_known(one, known)]
-            shown += len(numbers)
-            left += [f"{html.unescape(name)}: {one}" for one in missed]
-        result[check.id] = Verified(shown, shown - len(left), tuple(left))
+        article = articles.get(check.id, "")
+        rows = [*_ROW.findall(article), ("one figure", score.get(check.id, ""))]
+        if not cells or not article:
+            continue
+        known = _sources(check.id, cells)
+        said = _numbers(" ".join([check.rule, check.claim, check.short, check.scale, check.where]))
+        count, left, unread, table = dict.fromkeys(KINDS, 0), [], [], []
+        for name, value in rows:
+            for one in _numbers(value):
+                table.append(_value(one))
+                _count(one, known, html.unescape(name), count, left)
+        sizes = [len(cells), *(len(group) for group in _families(cells))]
+        known[SAID] = np.unique([*table, *map(abs, table), *map(_value, said), *sizes])
+        for one in _numbers(" ".join(_ANSWER.findall(article))):
+            _count(one, known, "sentence", count, unread)
+        result[check.id] = Verified(sum(count.values()) + len(left), count, tuple(left), tuple(unread))
     return result
+
+
+def _value(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def _numbers(text: str) -> list[str]:
+    """Numbers of a piece of the page, tags left out."""
+    return _NUMBER.findall(html.unescape(_TAG.sub(" ", text)).replace("−", "-"))
+
+
+def _count(text: str, known: Mapping[str, Any], where: str, count: dict[str, int], left: list[str]) -> None:
+    """Note how a number was derived, or that it was not."""
+    for kind, values in known.items():
+        if _is_known(text, values):
+            count[kind] += 1
+            return
+    left.append(f"{where}: {text}")
+
+
+def _sources(check: str, cells: Mapping[str, Any]) -> dict[str, Any]:
+    """What can be derived, by how it is, as sorted arrays."""
+    found: dict[str, list[float]] = {STORED: [], STATISTIC: [], COMBINED: list(combined(check, cells))}
+    for kind, value in _derived(cells):
+        found[kind].append(value)
+    return {kind: values[np.isfinite(values)] for kind, some in found.items() if len(values := np.unique(some))}
+
+
+def _families(cells: Mapping[str, Any]) -> list[list[str]]:
+    """Cells whose names begin alike."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        found.setdefault(re.split(r"[.-]", cell)[0], []).append(cell)
+    return list(found.values())
 
 
 def _is_known(text: str, known: np.ndarray[Any, Any]) -> bool:
@@ -75,12 +129,12 @@ def _is_known(text: str, known: np.ndarray[Any, Any]) -> bool:
     return near.size > 0
 
 
-def _derived(cells: Mapping[str, Any]) -> Iterator[float]:
-    """Everything that this module can derive from the cells."""
+def _derived(cells: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Everything that this module can derive from the cells, and how."""
     table: dict[str, dict[str, float]] = {}  # path -> cell -> figure
     answers: dict[str, dict[str, Any]] = {}  # path -> cell -> array of 0 and 1
     for cell, figures in cells.items():
-        yield from _gaps(figures)
+        yield from ((STATISTIC, value) for value in _gaps(figures))
         if corrupted := figures.get("corruptions"):
             pictures = {name: dict(_leaves(right))[""] for name, right in corrupted.items()}
             kinds = np.mean([right for name, right in pictures.items() if name != "clean"], axis=0)
@@ -92,19 +146,22 @@ def _derived(cells: Mapping[str, Any]) -> Iterator[float]:
                 answers.setdefault(path, {})[cell] = value
                 share = float(value.mean())
                 table.setdefault(f"{path}.share", {})[cell] = 100 * share
-                yield 100 * float(np.sqrt(share * (1 - share) / len(value)))
+                yield STATISTIC, 100 * float(np.sqrt(share * (1 - share) / len(value)))
             else:
                 table.setdefault(path, {})[cell] = value
     for path, by_cell in table.items():
+        kind = STATISTIC if path.endswith((".mean", ".error", ".largest", ".sum", ".median", ".share")) else STORED
         for value in by_cell.values():
-            yield from (value, abs(value), 100 * value, value / 1e6)
+            yield from ((kind, one) for one in (value, abs(value), 100 * value, value / 1e6))
+        if re.search(r"\.[1-9]\d+(\.|$)", path):  # points of a long curve: no statistics over cells
+            continue
         for group in _groups(by_cell):
-            yield from _statistics(np.array(group))
+            yield from ((STATISTIC, one) for one in _statistics(np.array(group)))
         for one, other in itertools.islice(itertools.permutations(by_cell.values(), 2), 2000):
             if path.endswith(("accuracy", "memory_mib", "parameters")):
-                yield from (one - other, one / other if other else 0.0)
+                yield from ((STATISTIC, v) for v in (one - other, one / other if other else 0.0))
     for by_cell in answers.values():
-        yield from _differences(by_cell)
+        yield from ((STATISTIC, value) for value in _differences(by_cell))
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -122,13 +179,27 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(tree, dict):
         for key, value in tree.items():
             yield from _leaves(value, f"{path}.{key}")
+        for place, end in enumerate(end for pair in _intervals(tree) for end in pair):
+            yield f"{path}.{place}.error", end
     elif isinstance(tree, list):
         for place, value in enumerate(tree[:400]):
             yield from _leaves(value, f"{path}.{place}")
         if tree and all(isinstance(one, int | float) for one in tree):
             simple = _statistics(np.array(tree, float))
-            for name, value in zip(("mean", "error", "largest", "sum"), simple, strict=False):
+            for name, value in zip(("mean", "error", "largest", "sum", "median"), simple, strict=False):
                 yield f"{path}.{name}", value
+
+
+def _intervals(tree: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+    """Ends of the intervals of figures that are stored with their standard errors."""
+    for value, error in ((tree.get("value"), tree.get("stderr")), (tree.get("mean"), tree.get("stderr"))):
+        pairs = (
+            zip(value, error, strict=False) if isinstance(value, list) and isinstance(error, list) else [(value, error)]
+        )
+        yield from (ends(a, b) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float))
+    for pair in tree.values():
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, int | float) for one in pair):
+            yield ends(*pair)
 
 
 def _gaps(tree: Any) -> Iterator[float]:
@@ -166,10 +237,23 @@ def _groups(by_cell: Mapping[str, float]) -> list[list[float]]:
 
 
 def _statistics(values: np.ndarray[Any, Any]) -> tuple[float, ...]:
-    """Mean, standard error of the mean, largest magnitude, sum, median."""
+    """Mean, standard error of the mean, largest magnitude, sum, median, mean in percent, ends of its interval."""
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
     mean = float(values.mean())
-    return mean, error, float(np.abs(values).max()), float(values.sum()), float(np.median(values)), 100 * mean
+    return (
+        mean,
+        error,
+        float(np.abs(values).max()),
+        float(values.sum()),
+        float(np.median(values)),
+        100 * mean,
+        *ends(mean, error),
+    )
+
+
+def ends(mean: float, error: float) -> tuple[float, float]:
+    """Of the 95 % interval of a figure with its standard error."""
+    return mean - 1.96 * error, mean + 1.96 * error
 
 
 def _differences(by_cell: Mapping[str, Any]) -> Iterator[float]:

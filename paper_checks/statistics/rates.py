@@ -10,23 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-STEP = 4.0  #: ratio of a rate beyond the grid to the rate at its end
+STEP = 4.0  #: ratio of a rate beyond the grid to the rate at its end, where none is given
 BEYOND = 3  #: rates tried beyond the grid at most
 
 
-def settle(grid: Sequence[float], score: Callable[[float], Any]) -> float:
+def settle(grid: Sequence[float], score: Callable[[float], Any], step: float = STEP) -> float:
     """The rate with the highest score, the smaller one of equals.
 
     Args:
         grid: the rates tried in any case; of a single one nothing is tried.
         score: how good a rate is on validation, a number or a tuple of them; called once a rate.
+        step: ratio of a rate beyond the grid to the rate at its end.
     """
     if len(grid) == 1:
         return grid[0]
     scores = {rate: score(rate) for rate in grid}
     while True:
         best = max(scores, key=lambda rate: (scores[rate], -rate))
-        beyond = best / STEP if best == min(scores) else best * STEP if best == max(scores) else None
+        beyond = best / step if best == min(scores) else best * step if best == max(scores) else None
         if beyond is None or len(scores) == len(grid) + BEYOND:
             return best
         beyond = float(f"{beyond:.6g}")  # names of cells hold six digits

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import glora
 from glora.config import LayerConfig
-from paper_checks.core import Context, NotAvailable
+from paper_checks.core import LOCAL, Context, NotAvailable
 
 Array = NDArray[Any]
 
@@ -238,8 +238,8 @@ def text_task(context: Context, sizes: Sizes, seed: int) -> Task:
     transformers = _transformers()
     folder = context.folder("models", "minilm-l6")
     glue = {name: context.folder("data", "glue", name) for name in ("mnli", "mrpc")}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **LOCAL)
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, **LOCAL).eval()
     layers, depth = model.encoder.layer, len(model.encoder.layer) - 2
     model.encoder.layer = layers[:depth]
 
@@ -284,7 +284,7 @@ def image_task(context: Context, sizes: Sizes, seed: int) -> Task:
     from PIL import Image
 
     folder, root = context.folder("models", "vit-s14"), context.folder("data", "vtab", "cifar10")
-    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, **LOCAL).eval()
     layers, depth, norm = model.encoder.layer, len(model.encoder.layer) - 4, model.layernorm
     model.encoder.layer, model.layernorm = layers[:depth], nn.Identity()
     classes = (root / "classes.txt").read_text(encoding="utf-8").split()

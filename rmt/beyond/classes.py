@@ -35,7 +35,20 @@ class ClassSolution(Solution):
 
 
 class ClassScore(SolvedScore):
-    """Accuracy Σπ_cΦ((s_c + y_cb₀)/σ_c). Mean, variance and risk are those of the mixture over classes."""
+    """Accuracy Σπ_cΦ((s_c + y_cb₀)/σ_c). Mean, variance and risk are those of the mixture over classes.
+
+    >>> import rmt
+    >>> setting = rmt.ClassTransfer(
+    ...     n=60,
+    ...     gamma=0.5,
+    ...     means=[[1.0, 0.0], [-1.0, 0.5]],
+    ...     covariances=[[1.0, 1.0], [2.0, 2.0]],
+    ...     source=rmt.FixedSource(vector=[0.7, 0.0]),
+    ... )
+    >>> score = rmt.theory(setting)
+    >>> round(float(score.accuracy(1.0)), 4)
+    0.8018
+    """
 
     def __init__(self, setting: ClassTransfer, loss: Loss) -> None:
         self.setting, self.loss = setting, loss

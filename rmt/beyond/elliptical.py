@@ -45,6 +45,8 @@ class SolvedEllipticalScore(_Elliptical, SolvedScore):
 
     def __init__(self, setting: EllipticalTransfer, loss: Loss) -> None:
         base, (scales, weights) = setting.base, setting.law
+        if base.source_count is not None:
+            raise ValueError("elliptical noise takes one source, given plainly, not a sequence or a gram of sources")
         check_convex(base, loss)
         super().__init__(
             SpectralSolver(base, loss, Mixture(np.ones_like(scales), scales, weights[None])),

@@ -46,7 +46,20 @@ class ScoreLaw:
 
 
 class MulticlassScore:
-    """What is predicted for a :class:`rmt.MulticlassTransfer`; ``alpha`` as the setting's ``per_class`` says."""
+    """What is predicted for a :class:`rmt.MulticlassTransfer`; ``alpha`` as the setting's ``per_class`` says.
+
+    >>> import rmt
+    >>> setting = rmt.MulticlassTransfer(
+    ...     n=90,
+    ...     gamma=0.5,
+    ...     means=[[2.0, 0.0], [0.0, 2.0], [-1.0, -1.0]],
+    ...     covariances=[[1.0, 1.0]] * 3,
+    ...     source=[[1, 0], [0, 1], [-1, -1]],
+    ... )
+    >>> score = rmt.theory(setting)
+    >>> round(float(score.accuracy(1.0)), 3)
+    0.875
+    """
 
     def __init__(self, setting: MulticlassTransfer, loss: str) -> None:
         self.setting, self.loss = setting, loss

@@ -26,6 +26,13 @@ class RidgePath:
 
     Raises:
         ValueError: non-finite entries, or sources whose length is not p.
+
+    >>> import numpy as np
+    >>> import rmt
+    >>> rows = np.random.default_rng(0).normal(size=(30, 5)) + 0.5
+    >>> path = rmt.RidgePath(rows)
+    >>> path.weights(0.1).shape
+    (5, 1)
     """
 
     def __init__(self, rows: FloatArray, sources: FloatArray | None = None) -> None:

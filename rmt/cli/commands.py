@@ -13,8 +13,8 @@ import numpy as np
 
 from rmt import __version__, _checks
 from rmt._files import read_text, to_json, to_plain, write_atomic
-from rmt.cli import fit
-from rmt.cli.exits import CODES, run
+from rmt.cli import fit, setting_file
+from rmt.cli.exits import CODES, Parser, run
 from rmt.scores.score import QUANTITIES
 from rmt.settings.isotropic import Transfer, from_dict
 from rmt.sweep import MOST_POINTS
@@ -36,23 +36,29 @@ FIELDS = {
     "label-noise-source": "probability that a source label is flipped",
 }
 
-EXAMPLES = """examples:
+EXAMPLES = (
+    """examples:
   rmt predict --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --alpha 0,1,2
   rmt predict --p 200 --n 100 --gamma 0.3 --mu-target 1.5 --overlap 0.6 --norm2 0.45 --json
   rmt simulate --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 --draws 1000
   rmt sweep --p 400 --n 200 --N 5000 --mu 1.5 --mu-perp 1 --beta 0.8 --gamma 1 --gamma-source 1 \\
             --grid gamma=0.01,0.1,1,10 --grid beta=0:1:5 --out build/sweep
+  rmt predict --setting setting.toml --loss logistic --alpha 0,1,2
   rmt fit --features X.npy --labels y.npy --source w.npy --json
 
 A sweep that was interrupted keeps its finished points: run the same command again.
 
-""" + CODES.format(result="a simulation disagrees with theory (|z| > 4 beyond the allowance)")
+"""
+    + setting_file.HELP
+    + "\n"
+    + CODES.format(result="a simulation disagrees with theory (|z| > 4)")
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the ``rmt`` command."""
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="rmt",
         description="Theory and simulation of α-rescaled fine-tuning.",
         epilog=EXAMPLES,
@@ -71,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     simulate = commands.add_parser(
         "simulate",
         help="the same, beside simulated estimates",
+        description="Theory beside simulations at the given size and at twice it (same p/n, p/N): raw z at both, and "
+        "z, which tests that the error halves as that of a limit must.",
         epilog=EXAMPLES,
         formatter_class=form,
         allow_abbrev=False,
@@ -92,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
             help="scale, or several: 0,1,2 (--alpha=-1,2 before a minus); may be repeated (default 1)",
         )
         command.add_argument("--json", action="store_true", help="print JSON")
+    for command in (predict, simulate):
+        command.add_argument("--setting", metavar="FILE.toml", help="a setting with covariances, sources and a loss")
+        command.add_argument("--loss", default=None, help="square (default), logistic or squared_hinge")
     for command in (simulate, sweep):
         command.add_argument("--draws", type=int, default=None, help="simulated draws (default 1000; sweep 200)")
         command.add_argument("--seed", type=int, default=None, help="same seed, same numbers (default 0)")
@@ -145,41 +156,65 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def predict(setting: Transfer, alpha: list[float]) -> dict[str, Any]:
+def _setting(arguments: argparse.Namespace) -> tuple[Any, str]:
+    """The setting and the loss of the flags and the file."""
+    given, loss = _given(arguments), "square"
+    if arguments.setting is None:
+        setting: Any = from_dict(given)
+    else:
+        setting, loss = setting_file.read_setting(arguments.setting, given)
+    return setting, arguments.loss or loss
+
+
+def _scales_of(setting: Any, alpha: list[float]) -> Any:
+    """(A,) scales, or (A, K), the same for each of K sources."""
+    scales = np.asarray(alpha, dtype=float)
+    return scales if setting.source_count is None else np.repeat(scales[:, None], setting.source_count, axis=1)
+
+
+def predict(setting: Any, alpha: list[float], loss: str = "square") -> dict[str, Any]:
     """What ``rmt predict --json`` prints."""
     from rmt.predict import theory
 
-    score = theory(setting)
-    scales = np.asarray(alpha, dtype=float)
+    score = theory(setting, loss)
+    scales = _scales_of(setting, alpha)
     answer: dict[str, Any] = {"alpha": alpha}
     answer |= {name: getattr(score, name)(scales) for name in QUANTITIES}
-    answer |= {name: getattr(score, name) for name in (*OPTIMA, "accuracy_source_only")}
+    optima = [name for name in OPTIMA if name != "alpha_bar" or setting.source_count is None]
+    answer |= {name: getattr(score, name) for name in optima}
+    if hasattr(score, "accuracy_source_only"):
+        answer["accuracy_source_only"] = score.accuracy_source_only
     return to_plain(answer)
 
 
 def simulate(
-    setting: Transfer, alpha: list[float], draws: int, seed: int, method: str, options: dict[str, Any]
+    setting: Any,
+    alpha: list[float],
+    draws: int,
+    seed: int,
+    method: str | None,
+    options: dict[str, Any],
+    loss: str = "square",
 ) -> dict[str, Any]:
-    """What ``rmt simulate --json`` prints: quantities become {theory, value, stderr, raw_z, z}."""
-    from rmt.predict import theory
-    from rmt.simulators.simulation import simulate as run
+    """What ``rmt simulate --json`` prints: quantities become {theory, value, stderr, raw_z, doubled_z, z}."""
+    from rmt.sizes import agreement
 
-    scales = np.asarray(alpha, dtype=float)
-    result = run(setting, draws, seed, method=method, **options)
-    comparison = result.compare(theory(setting), scales)
-    answer = predict(setting, alpha) | {
+    scales = _scales_of(setting, alpha)
+    comparison = agreement(setting, scales, draws, seed, loss=loss, method=method, **options)
+    answer = predict(setting, alpha, loss) | {
         "draws": draws,
         "seed": seed,
         "method": method,
         "worst_z": comparison.worst,
     }
-    for name in QUANTITIES:
+    for name in comparison.quantities:
         estimate = comparison.simulated[name]
         answer[name] = {
             "theory": comparison.theory[name],
             "value": estimate.value,
             "stderr": estimate.stderr,
             "raw_z": comparison.raw_z[name],
+            "doubled_z": (comparison.doubled_z or {})[name],
             "z": comparison.z[name],
         }
     return to_plain(answer)
@@ -200,7 +235,8 @@ def _method(arguments: argparse.Namespace, default: str = "exact") -> tuple[str,
 
 def _run_predict(arguments: argparse.Namespace) -> int:
     alpha = _alpha(arguments.alpha, [1.0])
-    answer = predict(from_dict(_given(arguments)), alpha)
+    setting, loss = _setting(arguments)
+    answer = predict(setting, alpha, loss)
     for name in QUANTITIES:
         if not np.isfinite(np.asarray(answer[name], dtype=float)).all():
             raise ValueError(f"{name} is not finite at alpha={alpha}: numbers of such sizes overflow; rescale them")
@@ -209,22 +245,26 @@ def _run_predict(arguments: argparse.Namespace) -> int:
 
 
 def _run_simulate(arguments: argparse.Namespace) -> int:
-    from rmt.predict import theory
-    from rmt.simulators.simulation import simulate as run
+    from rmt.sizes import agreement
 
     method, options = _method(arguments)
-    setting = from_dict(_given(arguments))
+    setting, loss = _setting(arguments)
     alpha = _alpha(arguments.alpha, [1.0])
     draws = _checks.whole("draws", 1000 if arguments.draws is None else arguments.draws)
     if draws < 2:
         raise ValueError("--draws 1 has no standard error to compare theory by; give at least 2")
     seed = 0 if arguments.seed is None else arguments.seed
-    options["n_jobs"] = arguments.jobs
+    fast = isinstance(setting, Transfer) and loss == "square"
+    if not fast and (options or arguments.method == "exact" or arguments.jobs != 1):
+        raise ValueError("--method, --noise, --device and --jobs belong to settings of norms with the square loss")
+    options = options | {"n_jobs": arguments.jobs} if fast else {}
+    chosen = method if fast else None
     if arguments.json:
-        answer = simulate(setting, alpha, draws, seed, method, options)
+        answer = simulate(setting, alpha, draws, seed, chosen, options, loss)
         print(to_json(answer))
         return int(float(answer["worst_z"]) > 4)
-    comparison = run(setting, draws, seed, method=method, progress=True, **options).compare(theory(setting), alpha)
+    options |= {"progress": True} if fast else {}
+    comparison = agreement(setting, _scales_of(setting, alpha), draws, seed, loss=loss, method=chosen, **options)
     print(comparison)
     return int(comparison.worst > 4)
 
@@ -233,7 +273,10 @@ def _table(answer: dict[str, Any], alpha: list[float]) -> str:
     lines = [f"{'alpha':>10}" + "".join(f"{name:>15}" for name in QUANTITIES)]
     for i, scale in enumerate(alpha):
         lines.append(f"{scale:>10g}" + "".join(f"{answer[name][i]:>15.6g}" for name in QUANTITIES))
-    lines += ["", *(f"{name:<22}{answer[name]:>12.6g}" for name in (*OPTIMA, "accuracy_source_only"))]
+    shown = [name for name in (*OPTIMA, "accuracy_source_only") if name in answer]
+    form: Any = {"float": "{:.6g}".format}
+    texts = [np.array2string(np.asarray(answer[name], dtype=float), formatter=form) for name in shown]
+    lines += ["", *(f"{name:<22}{text:>12}" for name, text in zip(shown, texts, strict=True))]
     return "\n".join(lines)
 
 

@@ -23,6 +23,18 @@ class GaussianScore(QuadraticScore):
     Attributes:
         setting: what it was computed from.
         overlap: (K,) g = mᵀq̃. source_variance: (K,) E w̃ᵀCw̃, the variance of each source's own score.
+
+    >>> import rmt
+    >>> setting = rmt.GaussianTransfer(
+    ...     n=50,
+    ...     gamma=0.5,
+    ...     mean=[1.0, 0.5],
+    ...     covariance=[[1.0, 0.3], [0.3, 2.0]],
+    ...     source=rmt.FixedSource(vector=[0.6, 0.1]),
+    ... )
+    >>> score = rmt.theory(setting)
+    >>> type(score).__name__, round(float(score.alpha_star), 4)
+    ('GaussianScore', 1.9071)
     """
 
     def __init__(self, setting: GaussianTransfer) -> None:

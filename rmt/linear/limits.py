@@ -17,7 +17,14 @@ from rmt.settings.isotropic import Transfer
 
 @dataclass(frozen=True)
 class Limit:
-    """α* and its signal-to-noise ratio in a limit. ``scaled_star`` is the limit of α*·θ."""
+    """α* and its signal-to-noise ratio in a limit. ``scaled_star`` is the limit of α*·θ.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> limit = rmt.ridgeless(setting)
+    >>> round(float(limit.alpha_star), 4), round(float(limit.snr), 4)
+    (2.9656, 0.8491)
+    """
 
     alpha_star: FloatArray
     scaled_star: FloatArray
@@ -44,6 +51,11 @@ def gamma_one(setting: Transfer) -> FloatArray:
     With D = (MW − g²)/(ηg) and κ = 1 − 2ε, θ₁ is the positive root of
     Dθ² + ((M+1)D + g − 1/κ)θ − (1 + (1−κ²)M)/κ = 0 and γ₁ = θ₁(1 − η/(1+θ₁)).
     γ₁ ≤ 0 says that α* < 1 for every γ; an overlap g ≤ 0 gives −inf, a source along m may give +inf.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> round(float(rmt.gamma_one(setting)), 3)
+    6.0
     """
     score = one_source(setting)
     m2, eta, g, norm2, kappa = np.broadcast_arrays(score.m2, score.eta, score.overlap, score.norm2, score.kappa)
@@ -60,7 +72,13 @@ def gamma_one(setting: Transfer) -> FloatArray:
 
 
 def many_samples(setting: Transfer) -> Limit:
-    """n → ∞: α* ~ ηλg[κ + (1−κ²)L/(κλ)]/(γLD) at the setting's η, which tends to 0; SNR → √M."""
+    """n → ∞: α* ~ ηλg[κ + (1−κ²)L/(κλ)]/(γLD) at the setting's η, which tends to 0; SNR → √M.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> round(float(rmt.many_samples(setting).snr), 4)
+    1.3416
+    """
     score = one_source(setting)
     gamma = np.asarray(setting.gamma, dtype=float)
     lam, level = 1.0 + gamma, 1.0 + gamma + score.m2
@@ -71,7 +89,13 @@ def many_samples(setting: Transfer) -> Limit:
 
 
 def few_samples(setting: Transfer) -> Limit:
-    """n → 0: α* → g/(κMW) and SNR → |g|/√W, the source alone."""
+    """n → 0: α* → g/(κMW) and SNR → |g|/√W, the source alone.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> round(float(rmt.few_samples(setting).snr), 4)
+    1.1678
+    """
     score = one_source(setting)
     star = ratio(score.overlap, score.kappa * score.m2 * score.norm2)
     return _limit(setting, star, np.inf * np.sign(star), ratio(np.abs(score.overlap), np.sqrt(score.norm2)))
@@ -82,7 +106,13 @@ def ridgeless(setting: Transfer) -> Limit:
 
     p > n: α* stays finite. p < n: α* → ±∞ while α*θ tends to ``scaled_star`` and SNR*² to (1−η)·(value at h = 1).
     p = n: the SNR falls to 0, double descent that no α removes.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> round(float(rmt.ridgeless(setting).alpha_star), 4)
+    2.9656
     """
+    one_source(setting)
     peak = np.asarray(setting.p) == np.asarray(setting.n)
     tiny = np.where(peak, 1.0, 0.0)  # γ = 0 is refused at the peak, whose limit is known
     score = one_source(replace(setting, gamma=tiny))
@@ -98,7 +128,14 @@ def ridgeless(setting: Transfer) -> Limit:
 
 
 def many_source_samples(setting: Transfer) -> Limit:
-    """N → ∞ at the setting's γ: the source is κ̃μ/(μ² + 1 + γ̃), without noise."""
+    """N → ∞ at the setting's γ: the source is κ̃μ/(μ² + 1 + γ̃), without noise.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> round(float(rmt.many_source_samples(setting).alpha_star), 4)
+    2.0215
+    """
+    one_source(setting)
     score = one_source(replace(setting, N=math.inf))
     return _limit(setting, score.alpha_star, score.scaled_star, score.best_snr)
 

@@ -17,6 +17,12 @@ class RegressionRisk:
 
     risk = tr(W_t − DW_s)K(W_t − DW_s)ᵀ + σ₀²d/h with K = θ²HCH/h, H = (θ + C)⁻¹. For C = I that K is a number, and
     the best D depends neither on γ nor on n nor on the noise.
+
+    >>> import rmt
+    >>> setting = rmt.Regression(n=40, gamma=0.1, target=[[1.0, 0.0, 0.5]], source=[[0.5, 0.1, 0.2]], noise=0.3)
+    >>> risk = rmt.theory(setting)
+    >>> round(float(risk.alpha_star), 3)
+    2.0
     """
 
     def __init__(self, setting: Regression) -> None:

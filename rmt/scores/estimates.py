@@ -14,14 +14,21 @@ from rmt._checks import FloatArray
 from rmt.scores.quadratic import QuadraticScore
 from rmt.scores.score import QUANTITIES, Score, ratio
 
-#: Finite-size allowance C of :meth:`Simulation.compare`: moments may differ from the limit by C/p relatively,
-#: accuracies by C/(5p) (theory.md §7 puts the bias at p = 400 below 6e-3 and 3e-4 away from p = n).
+#: A finite-size allowance C for :meth:`Simulation.compare` where nothing was simulated at twice the size: moments may
+#: differ from the limit by C/p relatively, accuracies by C/(5p) (theory.md §7 puts the bias at p = 400 below 6e-3 and
+#: 3e-4 away from p = n). It also hides a wrong setting of that size, so nothing is taken off unless it is asked for.
 ALLOWANCE = 2.5
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over draws with its standard error; arrays of one shape."""
+    """A mean over draws with its standard error; arrays of one shape.
+
+    >>> import numpy as np
+    >>> import rmt
+    >>> rmt.Estimate(value=np.array(0.8), stderr=np.array(0.01)).stderr
+    array(0.01)
+    """
 
     value: FloatArray
     stderr: FloatArray
@@ -31,6 +38,16 @@ class Estimate:
         difference = self.value - np.asarray(expected, dtype=float)
         beyond = np.sign(difference) * np.maximum(np.abs(difference) - allowance, 0.0)
         return ratio(beyond, self.stderr) + 0.0  # no −0
+
+    def halving_z(self, expected: ArrayLike, doubled: Estimate) -> FloatArray:
+        """z of 2·(error at twice the size) − (error at this size), which is 0 where the error is c/p.
+
+        A bias that is no finite-size effect stays the same at twice the size and is left whole; the O(1/p²) rest of
+        one that is vanishes. ``expected`` is the limit, the same for both sizes.
+        """
+        expected = np.asarray(expected, dtype=float)
+        rest = 2.0 * (doubled.value - expected) - (self.value - expected)
+        return ratio(rest, np.hypot(2.0 * doubled.stderr, self.stderr)) + 0.0
 
 
 def mean_estimate(samples: FloatArray) -> Estimate:
@@ -55,7 +72,15 @@ def jackknife(function: Callable[..., FloatArray], *samples: FloatArray) -> Esti
 class Comparison:
     """Theory beside simulation, entry by entry.
 
-    ``raw_z`` is (value − theory)/stderr; ``z`` is the same after the finite-size allowance was taken off.
+    ``raw_z`` is (value − theory)/stderr. ``z`` is what is judged: the raw one; or, with a simulation at twice the
+    size, whether the error halves (:meth:`Estimate.halving_z`, with ``doubled_z`` the raw z there); or the raw one
+    after an allowance that was asked for.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> found = rmt.simulate(setting, draws=200, seed=0).compare(rmt.theory(setting), alpha=[0.0, 1.0])
+    >>> found.worst < 5
+    True
     """
 
     quantities: tuple[str, ...]
@@ -64,14 +89,36 @@ class Comparison:
     simulated: dict[str, Estimate]
     raw_z: dict[str, FloatArray]
     z: dict[str, FloatArray]
+    doubled_z: dict[str, FloatArray] | None = None
+
+    @staticmethod
+    def of(
+        alpha: FloatArray,
+        theory: dict[str, FloatArray],
+        simulated: dict[str, Estimate],
+        *,
+        doubled: dict[str, Estimate] | None = None,
+        allowance: float = 0.0,
+    ) -> Comparison:
+        """The table of these quantities; ``allowance`` is relative to theory, a fifth of it for accuracies."""
+        if doubled is not None and allowance:
+            raise ValueError("give doubled or an allowance, not both: the simulation at twice the size replaces it")
+        raw = {name: simulated[name].z(expected) for name, expected in theory.items()}
+        if doubled is None:
+            slack = {name: allowance * (0.2 if name == "accuracy" else np.abs(theory[name])) for name in theory}
+            z = {name: simulated[name].z(expected, slack[name]) for name, expected in theory.items()}
+            return Comparison(tuple(theory), alpha, theory, simulated, raw, z)
+        z = {name: simulated[name].halving_z(expected, doubled[name]) for name, expected in theory.items()}
+        there = {name: doubled[name].z(expected) for name, expected in theory.items()}
+        return Comparison(tuple(theory), alpha, theory, simulated, raw, z, there)
 
     @property
     def worst(self) -> float:
-        """The largest |z| beyond the allowance."""
+        """The largest |z|."""
         return float(max(np.max(np.abs(values)) for values in self.z.values()))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary an entry: quantity, alpha, theory, value, stderr, raw_z, z."""
+        """One dictionary an entry: quantity, alpha, theory, value, stderr, raw_z, z (and doubled_z)."""
         rows = []
         for name in self.quantities:
             theory, estimate = self.theory[name], self.simulated[name]
@@ -85,19 +132,29 @@ class Comparison:
                         "stderr": float(estimate.stderr[index]),
                         "raw_z": float(self.raw_z[name][index]),
                         "z": float(self.z[name][index]),
+                        **({} if self.doubled_z is None else {"doubled_z": float(self.doubled_z[name][index])}),
                     }
                 )
         return rows
 
     def __str__(self) -> str:
-        lines = [f"{'quantity':<14}{'alpha':>12}{'theory':>14}{'simulated':>14}{'± stderr':>12}{'raw z':>8}{'z':>8}"]
+        heads = {"raw_z": "raw z", "doubled_z": "at 2p", "z": "z"}
+        shown = [name for name in heads if name != "doubled_z" or self.doubled_z is not None]
+        lines = [f"{'quantity':<14}{'alpha':>12}{'theory':>14}{'simulated':>14}{'± stderr':>12}"]
+        lines[0] += "".join(f"{heads[name]:>8}" for name in shown)
         for row in self.rows():
             alpha = np.array2string(np.asarray(row["alpha"]), precision=4)
             lines.append(
-                f"{row['quantity']:<14}{alpha:>12}{row['theory']:>14.6g}{row['value']:>14.6g}"
-                f"{row['stderr']:>12.2g}{row['raw_z']:>8.2f}{row['z']:>8.2f}"
+                f"{row['quantity']:<14}{alpha:>12}{row['theory']:>14.6g}{row['value']:>14.6g}{row['stderr']:>12.2g}"
+                + "".join(f"{row[name]:>8.2f}" for name in shown)
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from rmt._html import table
+
+        rows = self.rows()
+        return table(tuple(rows[0]), [tuple(row.values()) for row in rows], f"largest |z| {self.worst:.2f}")
 
 
 def _entry(alpha: FloatArray, index: tuple[int, ...], shape: tuple[int, ...]) -> Any:
@@ -120,6 +177,12 @@ class Simulation:
 
     Methods take ``alpha`` as those of :class:`rmt.Score` do (broadcasting against the G penalties) and return
     :class:`Estimate`.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> draws = rmt.simulate(setting, draws=500, seed=0)
+    >>> abs(float(draws.accuracy(1.0).value) - 0.8559) < 5 * float(draws.accuracy(1.0).stderr) + 1e-3
+    True
     """
 
     c: FloatArray
@@ -133,6 +196,19 @@ class Simulation:
     def draws(self) -> int:
         """Number of draws D."""
         return self.c.shape[0]
+
+    def _repr_html_(self) -> str:
+        from rmt._html import table
+
+        if self.gamma is not None or self.vector_alpha:
+            return table((), [("draws", self.draws), ("p", self.p), ("α*", self.alpha_star.value)], "Simulation")
+        found = {
+            "α*": self.alpha_star,
+            "accuracy at α*": self.best_accuracy,
+            **{f"accuracy at α = {alpha:g}": self.accuracy(alpha) for alpha in (0.0, 1.0)},
+        }
+        rows = [(name, one.value, one.stderr) for name, one in found.items()]
+        return table(("", "value", "± stderr"), rows, f"Simulation: {self.draws} draws at p = {self.p}")
 
     def _scored(self, alpha: ArrayLike) -> tuple[QuadraticScore, FloatArray]:
         """A score over the draws whose settings have axes (D, 1 …, [G]), so that α broadcasts against G only."""
@@ -221,24 +297,26 @@ class Simulation:
         alpha: ArrayLike,
         *,
         quantities: Sequence[str] = QUANTITIES,
-        allowance: float = ALLOWANCE,
+        doubled: Simulation | None = None,
+        allowance: float = 0.0,
     ) -> Comparison:
         """z-scores of the simulation against ``score`` at ``alpha``.
 
-        A finite-size bias of ``allowance``/p relative to the theory (accuracy: ``allowance``/(5p), absolute)
-        is taken off first. ``score`` must broadcast as the simulation does: with G penalties, settings of
-        shape (G,).
+        Theory is a limit; at size p it is off by about c/p. Whether that is all is told by ``doubled``, a simulation
+        of :func:`rmt.doubled` of the setting: the error must halve (:func:`rmt.agreement` does both). Without it z is
+        the raw z. ``allowance`` takes a bias of ``allowance``/p relative to theory (accuracy: ``allowance``/(5p),
+        absolute) off instead, and with it every fault of that size. ``score`` must broadcast as the simulation does:
+        with G penalties, settings of shape (G,).
         """
         alpha = _checks.real("alpha", alpha)
-        theory, simulated, raw, z = {}, {}, {}, {}
-        for name in quantities:
-            expected = np.asarray(getattr(score, name)(alpha))
-            estimate = getattr(self, name)(alpha)
-            scale = 0.2 if name == "accuracy" else np.abs(expected)
-            theory[name], simulated[name] = expected, estimate
-            raw[name] = estimate.z(expected)
-            z[name] = estimate.z(expected, allowance / self.p * scale)
-        return Comparison(tuple(quantities), alpha, theory, simulated, raw, z)
+        theory = {name: np.asarray(getattr(score, name)(alpha)) for name in quantities}
+        return Comparison.of(
+            alpha,
+            theory,
+            {name: getattr(self, name)(alpha) for name in quantities},
+            doubled=None if doubled is None else {name: getattr(doubled, name)(alpha) for name in quantities},
+            allowance=allowance / self.p,
+        )
 
 
 @dataclass(frozen=True)
@@ -246,6 +324,11 @@ class RegressionSimulation:
     """Draws of the risk of a rescaled and adapted regression matrix, quadratic in the scale of each output.
 
     ``rows``: (D, d, 3) coefficients of 1, α, α² of the excess risk of each output; ``noise2`` = dσ₀².
+
+    >>> import rmt
+    >>> setting = rmt.Regression(n=40, gamma=0.1, target=[[1.0, 0.0, 0.5]], source=[[0.5, 0.1, 0.2]], noise=0.3)
+    >>> rmt.simulate(setting, draws=50, seed=0).risk(1.0).value.shape
+    ()
     """
 
     rows: FloatArray

@@ -26,6 +26,13 @@ class QuadraticScore(Score):
 
     Raises:
         ValueError: shapes that do not fit, or non-finite entries.
+
+    >>> import rmt
+    >>> score = rmt.QuadraticScore(c=[0.5, 0.3], V=[[0.4, 0.1], [0.1, 0.2]])
+    >>> float(score.mean(2.0)), float(score.variance(2.0))
+    (1.1, 1.6)
+    >>> round(float(score.alpha_star), 4)
+    1.0
     """
 
     def __init__(self, c: ArrayLike, V: ArrayLike, *, vector_alpha: bool | None = None) -> None:

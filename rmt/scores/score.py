@@ -25,6 +25,12 @@ class Score(ABC):
     Methods take ``alpha`` of any shape and broadcast it against the settings by NumPy's rules (with K sources the
     last axis of ``alpha`` has length K and is consumed). Everything returned is a float array; scalars give
     0-d arrays.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> score = rmt.theory(setting)
+    >>> isinstance(score, rmt.Score), score.accuracy([0.0, 1.0, 2.0]).round(4)
+    (True, array([0.7997, 0.8559, 0.8627]))
     """
 
     @abstractmethod
@@ -75,6 +81,11 @@ class Score(ABC):
         """
         signed = self._correct(self.snr(alpha))
         return np.maximum(signed, 1.0 - signed) if folded else signed
+
+    def _repr_html_(self) -> str:
+        from rmt._html import score_table
+
+        return score_table(self)
 
     def _correct(self, snr: Any) -> Any:
         """Probability that a score of signal-to-noise ratio ``snr`` has the right sign; Φ for Gaussian scores."""

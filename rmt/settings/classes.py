@@ -30,6 +30,17 @@ class ClassTransfer(Comparable):
         source: ``FixedSource(vector=w)`` or :class:`rmt.RidgeSource`.
         intercept: fit an unpenalised intercept b₀ (the source brings none).
         label_noise: probability that a training label is flipped, one number.
+
+    >>> import rmt
+    >>> setting = rmt.ClassTransfer(
+    ...     n=60,
+    ...     gamma=0.5,
+    ...     means=[[1.0, 0.0], [-1.0, 0.5]],
+    ...     covariances=[[1.0, 1.0], [2.0, 2.0]],
+    ...     source=rmt.FixedSource(vector=[0.7, 0.0]),
+    ... )
+    >>> round(float(rmt.theory(setting).best_accuracy), 4)
+    0.8018
     """
 
     n: Numbers

@@ -17,7 +17,14 @@ ComplexArray = NDArray[np.complex128]
 
 @dataclass(frozen=True)
 class RidgeFilter:
-    """φ(l) = 1/(l + γ), γ from the setting: a check on the contour, since the closed form is known."""
+    """φ(l) = 1/(l + γ), γ from the setting: a check on the contour, since the closed form is known.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> same = rmt.theory(rmt.FilteredTransfer(base=setting, filter=rmt.RidgeFilter()))
+    >>> abs(float(same.accuracy(1.0)) - float(rmt.theory(setting).accuracy(1.0))) < 1e-9
+    True
+    """
 
     def __call__(self, z: ComplexArray, gamma: float) -> ComplexArray:
         """φ at complex eigenvalues."""
@@ -33,6 +40,12 @@ class GradientFlow:
     """Gradient flow from αw̃ on (1/2n)Σ(1 − u_iᵀw)² + (γ/2)|w − αw̃|², stopped at ``time``.
 
     φ(l) = (1 − e^{−t(l+γ)})/(l + γ); γ = 0 in the setting gives plain early stopping, time → ∞ gives ridge.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> flow = rmt.FilteredTransfer(base=setting, filter=rmt.GradientFlow(time=1.0))
+    >>> round(float(rmt.theory(flow).alpha_star), 3)
+    1.666
     """
 
     time: float
@@ -57,6 +70,12 @@ class PrincipalComponents:
     Args:
         cut: smallest eigenvalue kept, > 0; or
         fraction: kept share of the p components, in (0, min(1, n/p)); the cut follows from it.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> half = rmt.FilteredTransfer(base=setting, filter=rmt.PrincipalComponents(fraction=0.25))
+    >>> round(float(rmt.theory(half).accuracy(1.0)), 4)
+    0.8712
     """
 
     cut: float | None = None
@@ -82,6 +101,12 @@ class SpectralFilter:
     Args:
         function: φ on complex arrays.
         pole: its rightmost singularity on the real line, < 0; −inf if it has none.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> ridge = rmt.SpectralFilter(lambda l: 1 / (l + 1.0), pole=-1.0)
+    >>> round(float(rmt.theory(rmt.FilteredTransfer(base=setting, filter=ridge)).accuracy(1.0)), 4)
+    0.8559
     """
 
     function: Callable[[ComplexArray], ComplexArray]
@@ -109,6 +134,12 @@ class FilteredTransfer(Comparable):
     Args:
         base: :class:`rmt.Transfer`; its γ enters where the filter says so.
         filter: :class:`GradientFlow`, :class:`PrincipalComponents`, :class:`RidgeFilter` or :class:`SpectralFilter`.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> stopped = rmt.FilteredTransfer(base=setting, filter=rmt.GradientFlow(time=2.0))
+    >>> round(float(rmt.theory(stopped).accuracy(1.0)), 4)
+    0.857
     """
 
     base: Transfer

@@ -33,6 +33,12 @@ class RidgeSource(Comparable):
         covariance: their noise: (p, p) matrix, (p,) diagonal, or :class:`Spectrum`.
         N: source samples (``math.inf`` allowed). gamma: ridge penalty γ̃ of the mean squared loss. One number each.
         label_noise: probability that a source training label is flipped.
+
+    >>> import rmt
+    >>> source = rmt.RidgeSource(mean=[1.0, 0.0], covariance=[1.0, 1.0], N=200, gamma=0.5)
+    >>> setting = rmt.GaussianTransfer(n=20, gamma=0.5, mean=[0.8, 0.4], covariance=[1.0, 1.0], source=source)
+    >>> round(float(rmt.theory(setting).alpha_star), 3)
+    1.237
     """
 
     mean: Numbers
@@ -91,6 +97,17 @@ class GaussianTransfer(Comparable):
 
     Raises:
         ValueError: shapes that differ, values out of range, or a source that is known by its norms only.
+
+    >>> import rmt
+    >>> setting = rmt.GaussianTransfer(
+    ...     n=50,
+    ...     gamma=0.5,
+    ...     mean=[1.0, 0.5],
+    ...     covariance=[[1.0, 0.3], [0.3, 2.0]],
+    ...     source=rmt.FixedSource(vector=[0.6, 0.1]),
+    ... )
+    >>> round(float(rmt.theory(setting).accuracy(1.0)), 4)
+    0.8393
     """
 
     n: Numbers
@@ -151,7 +168,19 @@ def with_penalty(setting: GaussianTransfer, penalty: Any) -> GaussianTransfer:
     Args:
         setting: with fixed sources. penalty: Γ as (p, p) matrix, (p,) diagonal, or :class:`Spectrum`, all of its
             eigenvalues > 0.
+
+    >>> import rmt
+    >>> setting = rmt.GaussianTransfer(
+    ...     n=50,
+    ...     gamma=0.5,
+    ...     mean=[1.0, 0.5],
+    ...     covariance=[[1.0, 0.3], [0.3, 2.0]],
+    ...     source=rmt.FixedSource(vector=[0.6, 0.1]),
+    ... )
+    >>> rmt.with_penalty(setting, [1.0, 4.0]).gamma == setting.gamma
+    True
     """
+    _checks.of_type("setting", setting, GaussianTransfer)
     check_dimension("penalty", penalty, setting.p)
     if any(isinstance(source, RidgeSource) for source in setting.sources):
         raise ValueError("with_penalty takes fixed sources; give FixedSource(vector=w) with the learned weights")

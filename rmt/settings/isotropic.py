@@ -30,6 +30,11 @@ class Comparable:
     def _key(self) -> tuple[Any, ...]:
         return type(self), *(_frozen(getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
 
+    def _repr_html_(self) -> str:
+        from rmt._html import fields_table
+
+        return fields_table(self)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Comparable) and self._key() == other._key()
 
@@ -56,6 +61,12 @@ class FixedSource(Comparable):
     K sources: ``overlap`` of shape (…, K) and ``gram`` = W̃ᵀW̃ of shape (…, K, K).
     The weights themselves: ``vector`` of shape (p,), for settings that hold the target mean as a vector
     (:class:`rmt.GaussianTransfer` and its like).
+
+    >>> import rmt
+    >>> source = rmt.FixedSource(overlap=0.6, norm2=0.45)
+    >>> setting = rmt.Transfer(p=200, n=100, gamma=0.3, mu_target=1.5, source=source)
+    >>> round(float(rmt.theory(setting).alpha_star), 4)
+    0.5236
     """
 
     overlap: Numbers = None
@@ -116,6 +127,11 @@ class Transfer(Comparable):
     Raises:
         ValueError: a field is missing, superfluous or out of range, NaN, or shapes do not broadcast;
             also γ = 0 with p = n (and γ̃ = 0 with p = N), where the variance is infinite.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> float(setting.eta), round(float(rmt.theory(setting).alpha_star), 4)
+    (2.0, 1.8384)
     """
 
     p: Numbers

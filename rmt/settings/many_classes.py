@@ -31,6 +31,17 @@ class MulticlassTransfer(Comparable):
 
     Raises:
         ValueError: shapes that differ, or values out of range.
+
+    >>> import rmt
+    >>> setting = rmt.MulticlassTransfer(
+    ...     n=90,
+    ...     gamma=0.5,
+    ...     means=[[2.0, 0.0], [0.0, 2.0], [-1.0, -1.0]],
+    ...     covariances=[[1.0, 1.0]] * 3,
+    ...     source=[[1, 0], [0, 1], [-1, -1]],
+    ... )
+    >>> round(float(rmt.theory(setting).accuracy(0.0)), 3)
+    0.869
     """
 
     n: int

@@ -26,6 +26,11 @@ class Regression(Comparable):
 
     Raises:
         ValueError: shapes that differ, non-finite entries, γ < 0, or γ = 0 with p = n.
+
+    >>> import rmt
+    >>> setting = rmt.Regression(n=40, gamma=0.1, target=[[1.0, 0.0, 0.5]], source=[[0.5, 0.1, 0.2]], noise=0.3)
+    >>> round(float(rmt.theory(setting).risk(1.0)), 4)
+    0.0994
     """
 
     n: Numbers

@@ -28,6 +28,10 @@ class Spectrum(Comparable):
     Args:
         values: (p,) eigenvalues ≥ 0, in any order.
         vectors: (p, p) orthonormal columns; None for a diagonal covariance.
+
+    >>> import rmt
+    >>> rmt.Spectrum(values=[1.0, 2.0]).values
+    [1.0, 2.0]
     """
 
     values: Numbers

@@ -22,6 +22,12 @@ class SubspaceTransfer(Comparable):
 
     Raises:
         ValueError: the wrong kind of base, r > p, or columns that are not orthonormal.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> small = rmt.SubspaceTransfer(base=setting, rank=100)
+    >>> round(float(rmt.theory(small).accuracy(1.0)), 4)
+    0.8547
     """
 
     base: Transfer | GaussianTransfer

@@ -63,6 +63,11 @@ def simulate_direct(
 
     Raises:
         ValueError: an option is unknown or does not fit the setting.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=40, n=20, N=50, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> rmt.simulate_direct(setting, 50, seed=0, noise="student-t:5").accuracy(1.0).value.shape
+    ()
     """
     drawing = draw_direct(
         setting,
@@ -99,7 +104,7 @@ def draw_direct(
     """The blocks of :func:`simulate_direct`, as they are made."""
     setting = single_setting(setting)
     draws = _checks.whole("draws", draws)
-    gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
+    gammas = _checks.line("gamma", _checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
     p, n = int(setting.p), int(setting.n)
     if (gammas == 0).any() and n == p:
         raise ValueError("gamma = 0 with p = n has infinite variance; give gamma > 0, however small")
@@ -108,6 +113,7 @@ def draw_direct(
         raise ValueError(f"p must be ≥ {needed} to hold the target mean and the source(s), got {p}")
     _checks.one_of("direction", direction, ("random", "axis"))
     _checks.one_of("backend", backend, ("numpy", "torch"))
+    _checks.flag("progress", progress)
     law = noise_law(noise)
     if test_points is None and not law.gaussian:
         test_points = 4000

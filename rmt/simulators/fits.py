@@ -17,7 +17,7 @@ from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import stream
 from rmt.losses import find_loss
-from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, Simulation, mean_estimate
+from rmt.scores.estimates import Comparison, Estimate, Simulation, mean_estimate
 from rmt.scores.score import Score
 from rmt.simulators.drawing import Drawing
 from rmt.simulators.model import model_of
@@ -28,7 +28,14 @@ _BLOCK = 2**21
 
 @dataclass(frozen=True)
 class FitSimulation:
-    """What independent fits give at each α: (D, A) mean, variance and accuracy of the score of a fresh point."""
+    """What independent fits give at each α: (D, A) mean, variance and accuracy of the score of a fresh point.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=20, n=30, N=50, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> fits = rmt.simulate_fits(setting, [0.0, 1.0], draws=20, seed=0, loss="logistic")
+    >>> fits.accuracy.value.shape
+    (2,)
+    """
 
     alpha: FloatArray  #: (A,)
     means: FloatArray
@@ -51,15 +58,23 @@ class FitSimulation:
         """(A,) accuracy."""
         return mean_estimate(self.accuracies)
 
-    def compare(self, score: Score, *, allowance: float = ALLOWANCE) -> Comparison:
-        """z-scores against ``score``, after the finite-size allowance of :meth:`rmt.Simulation.compare`."""
-        theory, simulated, raw, z = {}, {}, {}, {}
-        for name in ("mean", "variance", "accuracy"):
-            expected, estimate = np.asarray(getattr(score, name)(self.alpha)), getattr(self, name)
-            scale = 0.2 if name == "accuracy" else np.abs(expected)
-            theory[name], simulated[name] = expected, estimate
-            raw[name], z[name] = estimate.z(expected), estimate.z(expected, allowance / self.p * scale)
-        return Comparison(tuple(theory), self.alpha, theory, simulated, raw, z)
+    def _repr_html_(self) -> str:
+        from rmt._html import table
+
+        columns = (self.alpha, self.mean.value, self.variance.value, self.accuracy.value, self.accuracy.stderr)
+        title = f"FitSimulation: {len(self.means)} draws at p = {self.p}"
+        return table(("α", "mean", "variance", "accuracy", "± stderr"), zip(*columns, strict=True), title)
+
+    def compare(self, score: Score, *, doubled: FitSimulation | None = None, allowance: float = 0.0) -> Comparison:
+        """z-scores against ``score``; ``doubled`` and ``allowance`` as in :meth:`rmt.Simulation.compare`."""
+        names = ("mean", "variance", "accuracy")
+        return Comparison.of(
+            self.alpha,
+            {name: np.asarray(getattr(score, name)(self.alpha)) for name in names},
+            {name: getattr(self, name) for name in names},
+            doubled=None if doubled is None else {name: getattr(doubled, name) for name in names},
+            allowance=allowance / self.p,
+        )
 
 
 def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> FitSimulation:
@@ -74,20 +89,26 @@ def simulate_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, 
 
     Raises:
         ValueError: arrays of settings, several sources, or γ = 0.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=20, n=30, N=50, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> rmt.simulate_fits(setting, [1.0], draws=10, seed=0, loss="logistic").accuracy.value > 0.6
+    array([ True])
     """
     drawing = draw_fits(setting, alpha, draws, seed, loss=loss)
-    return drawing.finish(list(drawing.parts), draws)
+    return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
 
 
 def draw_fits(setting: Any, alpha: ArrayLike, draws: int, seed: int = 0, *, loss: Any = "square") -> Drawing:
     """The blocks of :func:`simulate_fits`, fitted one after the other as they are asked for."""
-    scales = np.atleast_1d(_checks.finite("alpha", alpha))
+    scales = _checks.line("alpha", _checks.finite("alpha", alpha))
     draws, seed, loss = _checks.whole("draws", draws), _checks.whole("seed", seed, low=0), find_loss(loss)
     model = model_of(setting)
     if len(model.sources) > 1:
         raise ValueError("a fit at given scales takes one source, given plainly, not a sequence")
     if model.gamma <= 0:
         raise ValueError("gamma must be > 0 in simulate_fits")
+    _checks.fits_memory(f"draws={draws}", 3.0 * draws * len(scales), "give fewer draws")
     block = max(1, _BLOCK // (model.n * model.p))
 
     def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> FitSimulation:
@@ -108,7 +129,8 @@ def draw_affine(setting: Any, draws: int, seed: int = 0) -> Drawing:
     base = getattr(setting, "base", setting)
 
     def finish(parts: Sequence[tuple[FloatArray, ...]], count: int) -> Simulation:
-        c, V = (np.concatenate([part[i] for part in parts])[:count] for i in range(2))
-        return Simulation(c=c, V=V, p=model.p, vector_alpha=base.source_count is not None)
+        c, V, *points = (np.concatenate([part[i] for part in parts])[:count] for i in range(len(parts[0])))
+        several = base.source_count is not None
+        return Simulation(c=c, V=V, p=model.p, vector_alpha=several, points=points[0] if points else None)
 
     return Drawing((model.affine_block(stream(seed, i), block) for i in range(-(-draws // block))), finish)

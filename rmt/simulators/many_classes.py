@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray, IntArray
 from rmt._parallel import stream
-from rmt.scores.estimates import ALLOWANCE, Comparison, Estimate, mean_estimate
+from rmt.scores.estimates import Comparison, Estimate, mean_estimate
 from rmt.scores.solved import ConvergenceError
 from rmt.settings.many_classes import MulticlassTransfer
 from rmt.simulators.drawing import Drawing
@@ -24,7 +24,20 @@ _FRESH = 4000
 
 @dataclass(frozen=True)
 class MulticlassSimulation:
-    """What independent fits give at each α."""
+    """What independent fits give at each α.
+
+    >>> import rmt
+    >>> setting = rmt.MulticlassTransfer(
+    ...     n=90,
+    ...     gamma=0.5,
+    ...     means=[[2.0, 0.0], [0.0, 2.0], [-1.0, -1.0]],
+    ...     covariances=[[1.0, 1.0]] * 3,
+    ...     source=[[1, 0], [0, 1], [-1, -1]],
+    ... )
+    >>> fits = rmt.simulate(setting, draws=20, seed=0, alpha=[0.0, 1.0])
+    >>> fits.accuracy.value.shape
+    (2,)
+    """
 
     alpha: FloatArray  #: (A,) or (A, K)
     accuracies: FloatArray  #: (D, A)
@@ -42,13 +55,15 @@ class MulticlassSimulation:
         """(A,) accuracy."""
         return mean_estimate(self.accuracies)
 
-    def compare(self, score: Any, *, allowance: float = ALLOWANCE) -> Comparison:
-        """z-scores of the accuracy against a :class:`rmt.MulticlassScore`."""
-        expected, estimate = np.asarray(score.accuracy(self.alpha)), self.accuracy
-        tables = ({"accuracy": x} for x in (expected, estimate, estimate.z(expected)))
-        theory, simulated, raw = tables
-        z = {"accuracy": estimate.z(expected, allowance / self.p * 0.2)}
-        return Comparison(("accuracy",), self.alpha, theory, simulated, raw, z)  # type: ignore[arg-type]
+    def compare(self, score: Any, *, doubled: MulticlassSimulation | None = None, allowance: float = 0.0) -> Comparison:
+        """z-scores of the accuracy against a :class:`rmt.MulticlassScore`; see :meth:`rmt.Simulation.compare`."""
+        return Comparison.of(
+            self.alpha,
+            {"accuracy": np.asarray(score.accuracy(self.alpha))},
+            {"accuracy": self.accuracy},
+            doubled=None if doubled is None else {"accuracy": doubled.accuracy},
+            allowance=allowance / self.p,
+        )
 
 
 def draw_classes(setting: MulticlassTransfer, alpha: ArrayLike, draws: int, seed: int, *, loss: str) -> Drawing:
@@ -83,7 +98,8 @@ def _draw(setting: MulticlassTransfer, scales: FloatArray, loss: str, rng: Gener
         for c, spectrum in enumerate(setting.spectra):
             centre = weights @ means[c] + offset
             form = spectrum.colour(weights)
-            scores = centre + fresh @ np.linalg.qr(form.T, mode="r")  # RᵀR = WCWᵀ
+            root = np.linalg.qr(form.T, mode="r")  # (min(p, K), K), RᵀR = WCWᵀ
+            scores = centre + fresh[:, : len(root)] @ root
             accuracies[index, c], own[index, c] = np.mean(scores.argmax(axis=1) == c), centre[c]
     return accuracies, own
 

@@ -11,6 +11,7 @@ from numpy.random import Generator
 from scipy.special import ndtr
 
 from rmt._checks import FloatArray
+from rmt.features import RandomFeatures
 from rmt.losses import SQUARE, Loss
 from rmt.settings.classes import ClassTransfer
 from rmt.settings.elliptical import EllipticalTransfer
@@ -105,17 +106,21 @@ class Model:
         means, variances, accuracies = (np.stack([one[i] for one in measured], axis=1) for i in range(3))
         return means, variances, accuracies
 
-    def affine_block(self, rng: Generator, draws: int) -> tuple[FloatArray, FloatArray]:
+    def affine_block(self, rng: Generator, draws: int) -> tuple[FloatArray, ...]:
         """c (D, K+1) and V (D, K+1, K+1) of ``draws`` square-loss fits of one Gaussian class, whatever the scales."""
+        weights, (only,) = self._columns(rng, draws), self.classes
+        coloured = only.spectrum.colour(weights)
+        return weights @ only.mean, coloured @ coloured.mT
+
+    def _columns(self, rng: Generator, draws: int) -> FloatArray:
+        """(D, K+1, p): the target-only fit, and what a unit of each source adds."""
         samples, labels = self._samples(rng, draws)
         sources = [self._weights(rng, draws, source) for source in self.sources]
         basis = self._bases(rng, draws)
         columns = [self._training(samples, labels, np.zeros_like(sources[0]), basis, SQUARE)(0.0)[0]]
         for source in sources:
             columns.append(self._training(samples, labels, source, basis, SQUARE)(1.0)[0] - columns[0])
-        weights, (only,) = np.stack(columns, axis=1), self.classes  # (D, K+1, p)
-        coloured = only.spectrum.colour(weights)
-        return weights @ only.mean, coloured @ coloured.mT
+        return np.stack(columns, axis=1)
 
     def _training(
         self, samples: FloatArray, labels: FloatArray, source: FloatArray, basis: FloatArray | None, loss: Loss
@@ -178,6 +183,60 @@ class Model:
         return mean, variance, accuracies @ proportions
 
 
+#: Fresh points of a draw of random features: their score has no law in closed form.
+_FRESH = 2000
+
+
+@dataclass(frozen=True)
+class FeatureModel(Model):
+    """Random features: inputs are drawn, features made of them, and scores counted on fresh ones."""
+
+    features: RandomFeatures | None = None
+
+    def affine_block(self, rng: Generator, draws: int) -> tuple[FloatArray, ...]:
+        """c and V of the scores of fresh points, and the points themselves, (D, T, K+1)."""
+        weights = self._columns(rng, draws)
+        assert self.features is not None
+        points = np.stack([self._signed(rng, _FRESH, self.features.mean) @ one.T for one in weights])
+        centred = points - points.mean(axis=1, keepdims=True)
+        return points.mean(axis=1), centred.mT @ centred / (_FRESH - 1), points
+
+    def block(
+        self, rng: Generator, draws: int, alpha: FloatArray, loss: Loss
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Not for features."""
+        raise ValueError(f"random features are simulated with loss='square', got {loss.name!r}; theory takes any loss")
+
+    def _signed(self, rng: Generator, count: int, mean: Any) -> FloatArray:
+        """(count, p) features times their label."""
+        assert self.features is not None
+        signs = np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
+        inputs = signs * np.asarray(mean, dtype=float) + rng.standard_normal((count, np.size(mean)))
+        return signs * self.features.features(inputs, mean)
+
+    def _samples(self, rng: Generator, draws: int) -> tuple[FloatArray, FloatArray]:
+        assert self.features is not None
+        samples = self._signed(rng, draws * self.n, self.features.mean).reshape(draws, self.n, -1)
+        labels = np.ones((draws, self.n))
+        if self.label_noise:
+            labels = np.where(rng.random((draws, self.n)) < self.label_noise, -1.0, 1.0)
+        return samples * labels[..., None], labels
+
+    def _weights(self, rng: Generator, draws: int, source: FixedSource | RidgeSource) -> FloatArray:
+        if isinstance(source, FixedSource):
+            return super()._weights(rng, draws, source)
+        assert self.features is not None
+        mean, size, penalty = self.features.source
+        if np.isinf(size):
+            raise ValueError("N must be finite in a simulation of random features; give a large one")
+        fitted = np.empty((draws, self.p))
+        for draw in range(draws):
+            samples = self._signed(rng, int(size), mean)
+            form = samples.T @ samples / len(samples) + penalty * np.eye(self.p)
+            fitted[draw] = np.linalg.solve(form, samples.mean(axis=0))
+        return fitted
+
+
 def model_of(setting: Any) -> Model:
     """The model behind a setting of any type.
 
@@ -188,6 +247,11 @@ def model_of(setting: Any) -> Model:
         raise ValueError(f"a simulation takes one setting, got arrays of shape {setting.shape}; use rmt.run_sweep")
     if isinstance(setting, Transfer):
         return model_of(explicit(setting))
+    if isinstance(setting, RandomFeatures):
+        linear = model_of(setting.linear)
+        return FeatureModel(
+            linear.n, linear.gamma, linear.classes, linear.sources, linear.label_noise, features=setting
+        )
     if isinstance(setting, GaussianTransfer):
         only = Component(np.asarray(setting.mean, dtype=float), setting.spectrum, 1.0, 1.0)
         return Model(

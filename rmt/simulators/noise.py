@@ -66,7 +66,7 @@ def noise_law(law: str | Sampler | Noise) -> Noise:
         return law
     if callable(law):
         return Noise(getattr(law, "__name__", "user"), law)
-    if law in _PLAIN:
+    if isinstance(law, str) and law in _PLAIN:
         return Noise(law, _PLAIN[law])
     name, _, parameter = str(law).partition(":")
     if name in _WITH_PARAMETER:

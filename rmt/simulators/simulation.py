@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from rmt import _checks
 from rmt._checks import FloatArray
 from rmt._parallel import check_jobs, run, stream
+from rmt.features import RandomFeatures
 from rmt.losses import SQUARE, find_loss
 from rmt.scores.estimates import Simulation
 from rmt.settings.classes import ClassTransfer
@@ -63,6 +64,12 @@ def simulate(
 
     Raises:
         ValueError: a combination that has no simulator, named; ``alpha`` missing or superfluous.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> simulation = rmt.simulate(setting, draws=500, seed=0)
+    >>> simulation.compare(rmt.theory(setting), alpha=[0.0, 1.0]).worst < 5
+    True
     """
     from rmt.simulators.direct import simulate_regression
 
@@ -92,7 +99,7 @@ def _drawing(
     else:
         loss = find_loss(loss)
         linear = loss is SQUARE and isinstance(
-            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer
+            setting, Transfer | GaussianTransfer | SubspaceTransfer | FilteredTransfer | RandomFeatures
         )
     if isinstance(setting, FilteredTransfer):
         _only_square(setting, loss)
@@ -100,6 +107,7 @@ def _drawing(
     if linear and alpha is not None:
         raise ValueError(f"{words} gives every alpha from the same fits; leave alpha out and ask the result")
     if isinstance(setting, Transfer) and linear:
+        check_options(method or "exact", options)
         chosen = draw_direct if method == "direct" else draw_exact
         return chosen(setting, draws, seed, **options)
     if method == "exact":
@@ -123,6 +131,7 @@ _SETTINGS = (
     EllipticalTransfer,
     SubspaceTransfer,
     FilteredTransfer,
+    RandomFeatures,
 )
 
 
@@ -172,6 +181,11 @@ def sample_exact(
     Raises:
         ValueError: an array setting, or sizes below the method's (n ≥ K+2, N ≥ 2, p ≥ K+2 and 3; one more
             sample with label noise).
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> rmt.sample_exact(setting, draws=100, seed=0).accuracy([0.0, 1.0]).value.shape
+    (2,)
     """
     drawing = draw_exact(setting, draws, seed, gamma=gamma, n_jobs=n_jobs, progress=progress)
     return drawing.finish(list(drawing.parts), _checks.whole("draws", draws))
@@ -189,7 +203,7 @@ def draw_exact(
     """The blocks of :func:`sample_exact`, as they are made."""
     single_setting(setting)
     draws = _checks.whole("draws", draws)
-    gammas = np.atleast_1d(_checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
+    gammas = _checks.line("gamma", _checks.at_least("gamma", setting.gamma if gamma is None else gamma, 0.0))
     check_jobs("n_jobs", n_jobs)
     check_draws(setting, draws, len(gammas))
     sizes = [int(setting.p), int(setting.n)]
@@ -200,6 +214,7 @@ def draw_exact(
         2.0 * band * largest * block_size(setting),
         "lower p or n, or take theory alone",
     )
+    _checks.flag("progress", progress)
     pieces = [
         (setting, _checks.whole("seed", seed, low=0), index, gammas)
         for index in range(-(-draws // block_size(setting)))
@@ -237,7 +252,13 @@ def simulate_running(
 
     Each is yielded as soon as its draws are made. Every one extends the one before: nothing is drawn twice, and the
     last equals one call of :func:`simulate` with that many draws and the same options.
+
+    >>> import rmt
+    >>> setting = rmt.Transfer(p=400, n=200, N=5000, mu=1.5, mu_perp=1.0, beta=0.8, gamma=1.0, gamma_source=1.0)
+    >>> [float(one.accuracy(1.0).stderr) > 0 for one in rmt.simulate_running(setting, [20, 100])]
+    [True, True]
     """
+    steps = _checks.listed("steps", steps, "counts of draws")
     counts = [_checks.whole("steps", step) for step in steps]
     if not counts or any(later <= earlier for earlier, later in itertools.pairwise(counts)):
         raise ValueError(f"steps must be increasing counts of draws, got {_checks.shown(list(steps))}")

@@ -121,7 +121,7 @@ class TestRun:
         with pytest.raises(DataProblems, match="test"):
             run.all()
 
-    @pytest.mark.slow
+    @pytest.mark.whole
     def test_sigkill_anywhere(self, tiny, tmp_path):
         """Killed in training and in searching, the run ends with the figures of an unbroken one."""
         config = tiny(tmp_path / "broken")

@@ -249,6 +249,19 @@ def _left_over(patch: Patch) -> None:
     patch.setattr(peft_checkpoints, "_saved_modules", lambda *_: {})
 
 
+def _flags_lost(patch: Patch) -> None:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def disabled(model: nn.Module):
+        active = state.require_state(model).active
+        state.switch(model, None)
+        yield
+        state.switch(model, active)
+
+    patch.setattr(glora, "disabled", disabled)
+
+
 SWITCHES: dict[str, Callable[[Patch], None]] = {
     "effective weight": _plain_weight,
     "refusal at attach": _no_refusal,
@@ -272,6 +285,7 @@ SWITCHES: dict[str, Callable[[Patch], None]] = {
     "finite numbers": _no_finite_check,
     "gradients of certify": _no_gradients,
     "movement in certify": _nothing_unmoved,
+    "flags come back": _flags_lost,
     "heads are saved": _heads_stay,
     "layers must be there": _not_intact,
     "known layers": _any_layer,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,10 +11,13 @@ from torch.utils.checkpoint import checkpoint
 
 import glora
 from glora import GLoRAConfig, LayerConfig, all_layer_configs, presets
-from glora.tuning.certify import Certificate
+from glora.layer.wrappers import AdaptedLayer
+from glora.tuning import certify
+from glora.tuning.certificate import Certificate
 from tests.glora.models import perturb
 from tests.museum import models
 from tests.museum.case import Case, parametrize
+from tests.museum.reports import REPORTS, UNSTATED
 
 
 class Checkpointed(nn.Module):
@@ -114,8 +119,9 @@ CASES = [
         "movement in certify",
     ),
     Case(
-        "tloen/alpaca-lora#352",
-        "training runs with 0 trainable parameters",
+        "huggingface/trl#6700",
+        "no parameter trains before the trainer is made, training ends as if all were well, and the saved file is the "
+        "one it began with",
         gpt2_without_training,
         "movement in certify",
         "GPT2",
@@ -139,9 +145,19 @@ def test_the_museum_is_large_enough():
     from tests.museum import test_loading, test_merging, test_parents, test_state, test_wrappers
 
     cases = [c for m in (test_loading, test_merging, test_parents, test_state, test_wrappers) for c in m.CASES] + CASES
-    assert len({case.report for case in cases}) >= 40
+    names = [case.report for case in cases]
+    assert len(names) == len(set(names)) >= 40
     assert len({case.without for case in cases}) >= 15
-    assert len([case for case in cases if case.model]) >= 10
+    assert len({case.model for case in cases} - {""}) >= 10
+    assert set(names) == REPORTS.keys()
+    assert all(report.title and report.version for report in REPORTS.values())
+    assert all(len(case.said) > 30 and case.said != REPORTS[case.report].title for case in cases)
+    whole = sum(report.whole for report in REPORTS.values())
+    page = (Path(__file__).parents[2] / "docs" / "silent.md").read_text(encoding="utf-8")
+    stated = sum(report.version != UNSTATED for report in REPORTS.values())
+    assert f"{len(REPORTS)} reports" in page
+    assert f"{whole} were read whole" in page
+    assert f"{stated} state a version" in page
 
 
 class Shared(nn.Module):
@@ -221,3 +237,46 @@ def test_the_command_certifies_a_model_and_an_adapter(tmp_path, capsys):
     assert "with the base, and the outputs" in str(answer["statements"])
     assert main(words) == 0  # on the probe that the first certification left there
     assert "outputs = those stored with the adapter" in capsys.readouterr().out
+
+
+class Slow(nn.Module):
+    """A model whose calls take a second each on a clock of its own."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.now = body, 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.now += 1.0
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done"),
+    [(1.5, 1), (2.5, 2), (5, 3), (30, 5)],
+)
+def test_what_does_not_fit_into_the_time_is_said(seconds, done, monkeypatch):
+    model = models.trained(Slow(models.plain()))
+    monkeypatch.setattr(certify, "monotonic", lambda: model.now)
+    certificate = glora.certify(model, models.points(), quick=True, seconds=seconds)
+    assert model.now <= seconds
+    left = {statement.claim for statement in certificate.statements if "left out" in statement.detail}
+    assert len(certificate.statements) == 4
+    assert len(left) == {1: 3, 2: 2, 3: 1, 5: 0}[done], str(certificate)
+    assert certificate.holds is (None if left else True)
+    assert all(claim in str(certificate) for claim in left)
+
+
+def test_the_time_of_large_weights_is_judged_before_merging(monkeypatch):
+    model = models.trained(Slow(models.plain()))
+    original = AdaptedLayer.merged_parameters
+
+    def merged_parameters(self, name):
+        model.now += 4.0
+        return original(self, name)
+
+    monkeypatch.setattr(AdaptedLayer, "merged_parameters", merged_parameters)
+    monkeypatch.setattr(certify, "monotonic", lambda: model.now)
+    certificate = glora.certify(model, models.points(), quick=True, seconds=16)
+    assert model.now <= 16
+    assert [s.claim for s in certificate.statements if s.holds is None] == ["merged = unmerged"]

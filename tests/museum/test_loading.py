@@ -177,7 +177,46 @@ def replaced_layer(folder: Path) -> None:
         glora.save(model, folder)
 
 
+def names_without_a_suffix(folder: Path) -> None:
+    peft_checkpoint(
+        folder, {}, {"base_model.model.0.lora_A": torch.ones(2, 6), "base_model.model.0.lora_B": torch.ones(8, 2)}
+    )
+    with named("0.lora_A"):
+        load_peft(models.plain(), folder)
+
+
+def one_prefix_too_many(folder: Path) -> None:
+    peft_checkpoint(folder, {"base_model.model.0": (8, 6)})
+    with named("the model has no layer 'base_model.model.0'"):
+        load_peft(models.plain(), folder)
+
+
+def second_target_matches_nothing() -> None:
+    model = models.trained(models.plain())
+    with named("target", "no module is called 'to_q'"):
+        glora.attach(model, presets.lora(2, target=["to_q"]), "second")
+    glora.certify(model, models.points(), quick=True)
+
+
 CASES = [
+    Case(
+        "mflux-community/mflux#505",
+        "tensors named without a trailing .weight match no key, and the image is made without the adapter",
+        in_folder(names_without_a_suffix),
+        "known layers",
+    ),
+    Case(
+        "huggingface/sentence-transformers#3865",
+        "a prefix that the bare model does not have: the adapter stays as it was drawn, the embeddings are the base's",
+        in_folder(one_prefix_too_many),
+        "known layers",
+    ),
+    Case(
+        "huggingface/peft#3533",
+        "a first adapter whose targets match nothing is refused, a second one is accepted and adapts nothing",
+        second_target_matches_nothing,
+        "targets must match",
+    ),
     Case(
         "vllm-project/vllm#55193",
         "an adapter whose targets match none of the served modules is accepted and serves the base",
@@ -236,14 +275,14 @@ CASES = [
         "left-over keys",
     ),
     Case(
-        "tloen/alpaca-lora#526",
-        "with a saved file of a few hundred bytes everything runs and the base answers",
+        "tloen/alpaca-lora#293",
+        "training ends without an error, and what is saved is a file of 443 bytes",
         in_folder(cut_off_file),
         "digest",
     ),
     Case(
-        "tloen/alpaca-lora#232",
-        "with or without the LoRA weights the answers are the same",
+        "hiyouga/LlamaFactory#6105",
+        "the adapter loads as it should and the base answers; the base's path was another one than it was trained on",
         in_folder(another_base),
         "fingerprint",
     ),
@@ -267,14 +306,14 @@ CASES = [
         "known fields",
     ),
     Case(
-        "huggingface/peft#3609",
-        "a variant of LoRA (DoRA) computes something else than LoRA from the same tensors",
+        "KohakuBlueleaf/LyCORIS#216",
+        "a variant of LoRA (DoRA) of one library scales along another axis than that of the one that loads it",
         in_folder(unknown_cousin),
         "known fields",
     ),
     Case(
-        "huggingface/transformers#41959",
-        "resizing the embeddings of a LoRA model rebuilds the output layer and loses what was on it",
+        "huggingface/transformers#45079",
+        "resizing the embeddings makes a new output layer, and what stood on the old one is lost",
         in_folder(replaced_layer),
         "layers must be there",
         "Llama",

@@ -220,7 +220,10 @@ CASES = [
     ),
     Case("huggingface/peft#1355", "calling merge again adds the difference again", twice_is_once, "exact merging"),
     Case(
-        "huggingface/peft#3650", "a merge and an unmerge leave other base weights", unmerging_restores, "exact merging"
+        "huggingface/peft#3482",
+        "unmerging after merges in a row gives other base weights than there were before",
+        unmerging_restores,
+        "exact merging",
     ),
     Case(
         "huggingface/peft#3498",
@@ -249,7 +252,7 @@ CASES = [
     ),
     Case(
         "huggingface/peft#2213",
-        "merging ends in a bare KeyError with a layer's name",
+        "loading an adapter for a merged export ends in a bare KeyError with a layer's name",
         computed_weights_are_refused,
         "refusal at attach",
     ),
@@ -261,8 +264,8 @@ CASES = [
         "Qwen2",
     ),
     Case(
-        "hiyouga/LlamaFactory#10832",
-        "modules_to_save unties lm_head; the export still says tied and one of the two is lost",
+        "unslothai/unsloth#9331",
+        "on a tied model the two copies of modules_to_save drift apart, and the trained output layer is lost in the merge",
         ties_of_saved_modules_are_told,
         "report of ties",
         "Qwen2",
@@ -307,10 +310,42 @@ def test_what_cannot_be_merged_is_refused_at_attach(kind):
         layer = nn.LazyLinear(6)
     model = nn.Sequential(nn.Linear(6, 6), layer)
     before = copy.deepcopy(list(model._modules))
-    with named("layer '1'"):
-        glora.attach(model, glora.presets.lora(2, target=["0", "1"]))
+    for target in (["0", "1"], "all-linear"):
+        with named("layer '1'", "cannot adapt"):
+            glora.attach(model, glora.presets.lora(2, target=target))
     assert list(model._modules) == before
     assert not any(isinstance(m, AdaptedLayer) for m in model.modules())
+
+
+def test_an_interrupted_merge_of_a_subnet_leaves_no_trace():
+    from glora.search.supernet import SuperNet
+
+    model, x = models.plain(), models.points()
+    output, before = model(x), weights(model)
+    net = SuperNet(model, rank=2)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(0.1)
+    swaps = []
+    original = glora.layer.wrappers.swap
+
+    def swap(base, parameters):
+        original(base, parameters)
+        swaps.append(base)
+        if len(swaps) == 2:
+            raise Interrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupt):
+        patch.setattr(glora.layer.wrappers, "swap", swap)
+        with net.merged(net.space.largest):
+            pass
+    assert same(weights(model), before)
+    with pytest.raises(Interrupt), net.merged(net.space.largest):
+        assert not same(weights(model), before)
+        raise Interrupt
+    assert same(weights(model), before)
+    net.detach()
+    assert torch.equal(model(x), output)
 
 
 def test_an_interrupted_attach_leaves_no_trace(monkeypatch):

@@ -189,25 +189,57 @@ def test_a_custom_function_that_would_lose_the_gradient_warns():
 
     model = models.plain()
     glora.attach(model, presets.lora(2))
-    with pytest.warns(UserWarning, match="adapter gets no gradient there"):
+    with pytest.warns(UserWarning, match="adapted layer '0' was read .* adapter gets no gradient there"):
         Product.apply(models.points(), model[0].weight)
 
 
-def test_an_alias_of_the_weight_is_named_at_attach_and_by_certify():
-    class Alias(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(6, 6)
-            self.table = self.layer.weight
+class Alias(nn.Module):
+    """A parent with a second name for its layer's weight, which it computes with or only looks at."""
 
-        def forward(self, x):
-            return F.linear(x, self.table)
+    def __init__(self, computes: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+        self.table, self.computes = self.layer.weight, computes
 
-    model = Alias()
-    with pytest.warns(UserWarning, match=r"the adapted layer 'layer' is also table"):
-        glora.attach(model, presets.lora(2))
-    perturb(model)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.table) if self.computes else self.layer(x.to(self.table.dtype))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_bypassed_layer_is_named_at_the_first_call_and_by_certify(training):
+    model = models.trained(Alias(computes=True)).train(training)
+    with pytest.warns(UserWarning, match=r"past their adapters: 'layer' \(by aten"):
+        model(models.points())
+    model(models.points())  # once a mode
     certificate = glora.certify(model, models.points(), quick=True)
     assert certificate.named("bypassed") == ["layer"]
     assert certificate.exit_code == 1
     assert "layer is bypassed by aten" in str(certificate)
+
+
+def test_the_first_calls_of_healthy_models_are_silent_and_leave_nothing():
+    for model, batch in (
+        (Alias(computes=False), models.points()),
+        (models.qwen2(), models.ids()),
+        (models.mamba(), models.ids()),
+        (models.encoder(), torch.randn(3, 5, 8)),
+    ):
+        models.trained(model)
+        hooks = [len(model._forward_pre_hooks), len(model._forward_hooks)]
+        for training in (True, False, True):
+            model.train(training)(batch)
+        assert hooks == [1, 1]
+        assert not model._forward_pre_hooks
+        assert not model._forward_hooks
+        glora.detach(model)
+
+
+def test_a_first_call_that_fails_is_watched_again():
+    model = models.trained(models.plain())
+    with pytest.raises(RuntimeError):
+        model(torch.ones(2, 5))
+    assert "forward" not in vars(model[0].adapters["default"])
+    copied = glora.model.merging.merged_copy(model)
+    assert not copied._forward_pre_hooks
+    glora.detach(model)
+    assert not model._forward_pre_hooks

@@ -103,13 +103,18 @@ def state_while_merged_is_named() -> None:
     model = merged_scaled()
     with named("'default' is merged", "unmerge it first"):
         model.state_dict()
-    with named("'default' is merged", "unmerge it first"):
-        model.load_state_dict({}, strict=False)
 
 
-def alpha_while_merged_is_named() -> None:
+def loading_while_merged_is_named() -> None:
     with named("'default' is merged", "unmerge it first"):
-        merged_scaled()[0].alpha = 2.0
+        merged_scaled().load_state_dict({}, strict=False)
+
+
+def disabling_leaves_flags() -> None:
+    model = models.trained(models.plain()).requires_grad_(False)
+    with glora.disabled(model):
+        model(models.points())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 CASES = [
@@ -145,8 +150,8 @@ CASES = [
         "own statistics",
     ),
     Case(
-        "huggingface/peft#3763",
-        "while one adapter is merged, others that are active are not applied, without a word",
+        "huggingface/peft#3756",
+        "with two active adapters of which one is merged, the other is not applied, and still called active",
         training_while_merged_is_named,
         "guard while merged",
     ),
@@ -157,10 +162,16 @@ CASES = [
         "guard while merged",
     ),
     Case(
-        "huggingface/peft#1064",
-        "what a merged model's adapters still mean is unclear, and setting them does nothing",
-        alpha_while_merged_is_named,
+        "Baijiong-Lin/LoRA-Torch#10",
+        "weights saved while merged hold the difference, and merging after loading adds it once more",
+        loading_while_merged_is_named,
         "guard while merged",
+    ),
+    Case(
+        "huggingface/peft#3447",
+        "an adapter that was frozen trains after it was disabled and enabled",
+        disabling_leaves_flags,
+        "flags come back",
     ),
 ]
 
@@ -168,6 +179,11 @@ CASES = [
 @parametrize(CASES)
 def test_state_belongs_to_the_adapter_or_is_refused(case, switched_off):
     case.check(switched_off)
+
+
+def test_setting_alpha_while_merged_says_so():
+    with named("'default' is merged", "unmerge it first"):
+        merged_scaled()[0].alpha = 2.0
 
 
 def test_loading_onto_a_merged_model_says_so(tmp_path):

@@ -6,6 +6,7 @@ from paper_checks import cli
 from paper_checks.core import COMMITTED
 from paper_checks.demo import assemble, example
 from paper_checks.report.page import Section
+from rmt._files import Lock
 from tests.paper_checks.fake import Crashing, Drawn, Fake, Interrupted, Lacking
 
 
@@ -60,11 +61,11 @@ def test_json_is_for_machines(run):
 
 def test_a_crash_is_reported_and_the_others_go_on(run):
     code, out, err = run("run", checks=[Crashing("bad"), Fake("good"), Lacking()])
-    assert code == 1
-    assert "alpha_lora.bad: crashed" in out
+    assert code == 70
+    assert "alpha_lora.bad: failed" in out
     assert "alpha_lora.good: reproduced" in out
     assert "RuntimeError: a bug" in err
-    assert json.loads(run("run", "--json", checks=[Crashing("bad")])[1])[0]["verdict"] == "crashed"
+    assert json.loads(run("run", "--json", checks=[Crashing("bad")])[1])[0]["verdict"] == "failed"
 
 
 def test_lack_of_data_is_exit_code_3(run):
@@ -72,6 +73,28 @@ def test_lack_of_data_is_exit_code_3(run):
     assert code == 3
     assert "alpha_lora.none: not run\n    needs a data folder" in out
     assert "not all of it was run: needs a data folder" in out
+
+
+def test_a_folder_of_cells_has_one_owner_and_its_failures_name_it(run, tmp_path):
+    folder = tmp_path / "out/alpha_lora.fake"
+    with Lock(folder):
+        code, _, err = run("run", "--out", "out", checks=[Fake(), Fake("free")])
+    assert code == 2
+    assert "out/alpha_lora.fake' is in use by process" in err
+    assert not folder.exists() or not list(folder.iterdir())
+    assert len(list((tmp_path / "out/alpha_lora.free").iterdir())) == 3
+    assert run("run", "--out", "out", checks=[Fake()])[0] == 0
+    cell = folder / "a.json"
+    for damage in (cell.read_text().replace("0.", "0.1", 1), "[]", "{}", "\ud800", "[" * 10**5):
+        cell.write_text(damage, errors="surrogatepass")
+        for command in (("list",), ("report", "--no-readme")):
+            code, _, err = run(*command, "--results", "out", checks=[Fake()])
+            assert code == 2
+            assert "a.json' is" in err
+    (tmp_path / "file").write_text("")
+    code, _, err = run("run", "--out", "file", checks=[Fake()])
+    assert code in (2, 74)
+    assert "file" in err
 
 
 def test_interruption_keeps_finished_cells(run, tmp_path):
@@ -155,8 +178,8 @@ def test_demo_writes_one_page_and_says_what_was_not_run(run, monkeypatch, tmp_pa
     assert text.index("First things") < text.index("The claims and what became of them") < text.index("Not run here")
     assert "needs a data folder" in text
     code, *_ = run("demo", "--out", "page", "--jobs", "1", checks=[Crashing("bad")])
-    assert code == 1
-    assert "it crashed" in (tmp_path / "page/index.html").read_text()
+    assert code == 70
+    assert "it failed" in (tmp_path / "page/index.html").read_text()
 
 
 def test_the_example_of_the_demo_predicts_what_it_simulates():

@@ -10,7 +10,7 @@ import pytest
 import rmt
 
 PACKAGE = Path(rmt.__file__).parent
-GROUND = {"_checks", "_files", "_parallel"}
+GROUND = {"_checks", "_files", "_html", "_parallel"}
 THEORY = {"linear", "convex", "beyond", "predict"}
 #: floor: the floors it may import, beside itself.
 FLOORS = {
@@ -23,13 +23,23 @@ FLOORS = {
     "linear": {*GROUND, "losses", "resolvent", "settings", "scores"},
     "convex": {*GROUND, "losses", "resolvent", "settings", "scores"},
     "beyond": {*GROUND, "losses", "resolvent", "settings", "scores", "linear", "convex"},
-    "predict": {*GROUND, "losses", "settings", "scores", "linear", "convex", "beyond"},
+    "predict": {*GROUND, "losses", "settings", "scores", "features", "linear", "convex", "beyond"},
     "questions": {*GROUND, "losses", "resolvent", "settings", "scores", "predict"},
-    "simulators": {*GROUND, "losses", "settings", "scores"},  # no theory: what they check shares no formula with them
+    "features": {*GROUND, "settings"},
+    "simulators": {
+        *GROUND,
+        "losses",
+        "settings",
+        "scores",
+        "features",
+    },  # no theory: what they check shares no formula with them
     "choosing": {*GROUND, "settings", "scores"},
     "symbolic": {*GROUND},
     "datasets": {*GROUND},
     "sweep": {*GROUND, "settings", "scores", "simulators", "predict"},
+    "learning": {*GROUND, "settings", "scores", "predict"},
+    "evidence": {*GROUND, "resolvent", "settings", "scores", "linear"},
+    "sizes": {*GROUND, "losses", "settings", "features", "scores", "simulators", "predict"},
     "plot": {*GROUND, "settings", "scores", "predict"},
     "cli": {
         *GROUND,
@@ -39,6 +49,7 @@ FLOORS = {
         "scores",
         "simulators",
         "choosing",
+        "sizes",
         "sweep",
         "plot",
         "predict",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import expit
@@ -23,7 +23,6 @@ SMOOTH_HINGE = rmt.Loss(
 
 
 @given(r=st.floats(-1e4, 1e4), log_kappa=st.floats(-12, 14))
-@settings(deadline=None, max_examples=300)
 @pytest.mark.parametrize("loss", [LOGISTIC, SQUARE, SQUARED_HINGE, SMOOTH_HINGE], ids=lambda loss: loss.name)
 def test_prox_solves_its_equation(loss, r, log_kappa):
     kappa = np.exp(log_kappa)

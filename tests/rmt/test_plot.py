@@ -30,7 +30,7 @@ def test_sweep_curves(tmp_path):
     axes = plot.sweep_curves(rows, "gamma").axes[0]
     labels = axes.get_legend_handles_labels()[1]
     assert len(labels) == 4
-    assert "beta = 0.5, alpha = 1" in labels
+    assert "β = 0.5, α = 1" in labels
     assert axes.get_xscale() == "log"
     with pytest.raises(ValueError, match="x must be a column"):
         plot.sweep_curves(rows, "colour")
@@ -39,10 +39,29 @@ def test_sweep_curves(tmp_path):
 def test_star_map():
     axes = plot.star_map(BASE, ("beta", np.linspace(0.05, 1, 20)), ("gamma", np.geomspace(0.01, 100, 15))).axes[0]
     assert axes.get_yscale() == "log"
-    assert axes.get_xlabel() == "beta"
+    assert axes.get_xlabel() == "alignment β"
 
 
 def test_plotting_leaves_pyplot_alone():
     import sys
 
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_legends_go_below_the_curves():
+    figure, axes = plot.panels(2)
+    for axis in axes[0]:
+        plot.line(axis, [0, 1], [0, 1])
+        plot.legend(axis)
+    plot.legends_below(figure)
+    assert [len(one.get_texts()) for one in figure.legends] == [1]
+    assert not any(axis.get_legend() for axis in figure.axes)
+    figure, axes = plot.panels(2)
+    for axis, label in zip(axes[0], "ab", strict=True):
+        plot.line(axis, [0, 1], [0, 1], label=label)
+        plot.legend(axis)
+    plot.legends_below(figure)
+    figure.draw_without_rendering()
+    left, right = (one.get_window_extent() for one in figure.legends)
+    assert left.x1 < right.x0
+    assert max(left.y1, right.y1) < min(axis.get_tightbbox().y0 for axis in axes[0])

@@ -108,6 +108,7 @@ def test_a_kill_in_the_first_write_leaves_a_usable_folder(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"sweep.json", "points.jsonl"}
 
 
+@pytest.mark.slow
 def test_killed_sweep_continues_where_it_was(tmp_path):
     """SIGKILL in the middle; the second run equals an unbroken one and keeps the finished points."""
     arguments = (

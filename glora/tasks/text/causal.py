@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glora.tasks.base import Batch
+from glora.tasks.hub import check_revision, from_hub
 from glora.tasks.rows import expand
 from glora.tasks.text.loading import check_inputs, gguf_options, load_tokenizer, loading, quiet
 
@@ -136,17 +137,25 @@ class CausalTask:
     Args:
         model: hub name or folder of a causal language model; ``$VARIABLES`` are replaced.
         gguf_file: name of a GGUF file in the model's folder, where the weights are in one (extra ``gguf``).
+        revision: commit, tag or branch of the model on the hub; None takes the newest.
     """
 
     model: str
     gguf_file: str | None = None
+    revision: str | None = None
 
     heads = ()
 
     @cached_property
+    def _model_path(self) -> str:
+        found = expand("task.model", self.model)
+        check_revision("task.revision", self.revision, found)
+        return found
+
+    @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        return load_tokenizer(expand("task.model", self.model), self.gguf_file)
+        return load_tokenizer(self._model_path, self.gguf_file, self.revision)
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model in float32; there is no new head, so `seed` draws nothing.
@@ -156,12 +165,9 @@ class CausalTask:
         """
         import transformers
 
-        extra: dict[str, Any] = gguf_options(self.gguf_file)
+        extra: dict[str, Any] = {**from_hub(self.revision), **gguf_options(self.gguf_file)}
         with quiet(), loading(f"task.model={self.model!r}"):
-            name = expand("task.model", self.model)
-            return transformers.AutoModelForCausalLM.from_pretrained(
-                name, trust_remote_code=False, dtype=torch.float32, **extra
-            )
+            return transformers.AutoModelForCausalLM.from_pretrained(self._model_path, dtype=torch.float32, **extra)
 
     def check_model(self, max_length: int) -> None:
         """Raise ValueError if the model cannot take so many tokens, or not those of its tokenizer.
@@ -169,7 +175,7 @@ class CausalTask:
         The shapes of a model in a GGUF file are not known before it is read in full, so it is not looked at.
         """
         if self.gguf_file is None:
-            check_inputs(expand("task.model", self.model), self.tokenizer, max_length)
+            check_inputs(self._model_path, self.tokenizer, max_length, self.revision)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Negative log-likelihood, a mean over target tokens."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glora.tasks.hub import from_hub
 from glora.tasks.text.loading import load_tokenizer, loading, quiet
 
 #: A part of a pretrained model that many checkpoints lack, because their training did not need it.
@@ -41,7 +42,7 @@ class MeanPooledClassifier(nn.Module):
         return SequenceClassifierOutput(logits=self.classifier(mean))
 
 
-def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Module:
+def build_classifier(name: str, labels: int, pooling: str, seed: int, revision: str | None = None) -> nn.Module:
     """A pretrained text model with a new head, in float32.
 
     Args:
@@ -49,6 +50,7 @@ def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Modu
         labels: number of outputs.
         pooling: "mean", or "model" for the pooling of transformers' sequence classifiers.
         seed: of the head's weights.
+        revision: of the model on the hub.
 
     Raises:
         ValueError: there is no such model.
@@ -61,18 +63,18 @@ def build_classifier(name: str, labels: int, pooling: str, seed: int) -> nn.Modu
         torch.manual_seed(seed)
         with loading(f"task.model={name!r}"):
             model, info = auto.from_pretrained(
-                name, trust_remote_code=False, dtype=torch.float32, output_loading_info=True, **options
+                name, dtype=torch.float32, output_loading_info=True, **from_hub(revision), **options
             )
         _require_shapes(name, info["mismatched_keys"])
         if pooling == "mean":
             _require_pretrained(name, info["missing_keys"])
             return MeanPooledClassifier(model, labels)
     if model.config.pad_token_id is None:  # decoders find the last token of a row by its padding
-        model.config.pad_token_id = load_tokenizer(name).pad_token_id
+        model.config.pad_token_id = load_tokenizer(name, revision=revision).pad_token_id
     return model
 
 
-def head_names(name: str, labels: int, pooling: str) -> tuple[str, ...]:
+def head_names(name: str, labels: int, pooling: str, revision: str | None = None) -> tuple[str, ...]:
     """Names of the modules that are new in a model of `build_classifier`, and of those that stand above its base.
 
     What transformers puts above the base model is the head, one module (BERT's classifier) or several (DistilBERT's
@@ -80,7 +82,7 @@ def head_names(name: str, labels: int, pooling: str) -> tuple[str, ...]:
     belongs to it where the checkpoint has none, and would stay as it was drawn otherwise.
 
     Args:
-        name, labels, pooling: as for `build_classifier`.
+        name, labels, pooling, revision: as for `build_classifier`.
 
     Raises:
         ValueError: there is no such model, it has no head that can be told from its base, or the checkpoint lacks
@@ -92,7 +94,12 @@ def head_names(name: str, labels: int, pooling: str) -> tuple[str, ...]:
 
     with quiet(), loading(f"task.model={name!r}"):  # on the meta device, the names are read and no weight is
         sketch, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            name, num_labels=labels, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+            name,
+            num_labels=labels,
+            device_map="meta",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **from_hub(revision),
         )
     _require_shapes(name, info["mismatched_keys"])
     base = sketch.base_model

@@ -6,23 +6,20 @@ figure; "validation", for all choices, is cut from the training set.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from glora._checks import fraction, whole
-from glora.tasks.base import Batch, chunks, device_of, to_device
-from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split
-from glora.tasks.text.encoder import build_classifier, head_names
-from glora.tasks.text.loading import check_inputs, load_tokenizer
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from glora.tasks.hub import check_revision
+from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split, repeated, shared, text_problems
+from glora.tasks.text.loading import check_inputs
+from glora.tasks.text.sequences import SequenceTask
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,8 @@ class GlueSpec:
     tests: tuple[str, ...] = ("validation",)
 
 
+#: The data set on the hub.
+HUB = "nyu-mll/glue"
 _PAIR = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
 DATASETS = {
@@ -56,7 +55,7 @@ DATASETS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glue:
+class Glue(SequenceTask):
     """A GLUE task; the fields are the keys of ``[task]`` with ``name = "glue"``. See `glora.tasks.base.Task`.
 
     Args:
@@ -73,6 +72,8 @@ class Glue:
         shots: the same, but so many of each class.
         validation_fraction: part of those examples that "validation" gets.
         subset_seed: of both draws.
+        revision: commit, tag or branch of the model on the hub; None takes the newest.
+        data_revision: the same of the data set, where `folder` is None.
     """
 
     dataset: str
@@ -85,8 +86,8 @@ class Glue:
     shots: int | None = None
     validation_fraction: float = 0.2
     subset_seed: int = 0
-
-    greater_is_better = True
+    revision: str | None = None
+    data_revision: str | None = None
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
@@ -104,6 +105,7 @@ class Glue:
                 whole(f"task.{name}", getattr(self, name), 1)
         whole("task.subset_seed", self.subset_seed, 0)
         fraction("task.validation_fraction", self.validation_fraction)
+        check_revision("task.data_revision", self.data_revision, HUB if self.folder is None else None)
 
     @property
     def spec(self) -> GlueSpec:
@@ -111,27 +113,19 @@ class Glue:
         return DATASETS[self.dataset]
 
     @property
-    def main_metric(self) -> str:
-        """accuracy; matthews for CoLA, pearson for STS-B."""
-        return self.spec.metrics[0]
-
-    @cached_property
-    def heads(self) -> tuple[str, ...]:
-        """The classification head, and a pooler that the checkpoint lacks."""
-        return head_names(self._model_path, self.outputs, self.pooling)
+    def columns(self) -> tuple[str, ...]:
+        """The text columns."""
+        return self.spec.columns
 
     @property
-    def outputs(self) -> int:
-        """Number of the model's outputs."""
-        return max(1, len(self.spec.labels))
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels; none: a regression."""
+        return self.spec.labels
 
-    @cached_property
-    def _model_path(self) -> str:
-        return expand("task.model", self.model)
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(self._model_path)
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """accuracy first; matthews for CoLA, pearson for STS-B."""
+        return self.spec.metrics
 
     # ------------------------------------------------------------------------------------------------ data
 
@@ -140,7 +134,23 @@ class Glue:
         for split in ("train", "test"):
             self._rows(split)
         _ = self.heads
-        check_inputs(self._model_path, self._tokenizer, self.max_length)
+        check_inputs(self._model_path, self._tokenizer, self.max_length, self.revision)
+        notes = self._notes()
+        if notes:
+            warnings.warn("\n".join([f"{self.dataset}: look at the data before you train:", *notes]), stacklevel=2)
+
+    def _notes(self) -> list[str]:
+        """What is odd about the data and does not keep it from being used."""
+        pool, tested = self._rows("train+validation"), self._rows("test")
+        notes = repeated(pool, self.spec.columns, "train") + repeated(tested, self.spec.columns, "test")
+        both = shared(pool, tested, self.spec.columns)
+        if both:
+            notes.append(f"test: {len(both)} of {len(tested)} rows stand in train too, the first is row {both[0] + 1}")
+        known = {row["label"] for row in self._rows("train")}
+        for split in ("validation", "test") if self.spec.labels else ():
+            for label in sorted({row["label"] for row in self._rows(split)} - known):
+                notes.append(f"{split}: no training example is of class {self.spec.labels[label]!r}")
+        return [f"  {note}" for note in notes]
 
     def _rows(self, split: str) -> list[Row]:
         try:
@@ -156,15 +166,22 @@ class Glue:
         problems: list[str] = []
         for where, rows in (("train", pool), (test, tested)):
             found = column_problems(rows, (*self.spec.columns, "label"), f"{self.dataset}/{where}")
+            found = found or text_problems(rows, self.spec.columns, f"{self.dataset}/{where}")
             problems += found or self._label_problems(rows, f"{self.dataset}/{where}")
         if problems:
             raise ValueError("the data cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
         pool, tested = self._clean(pool), self._clean(tested)
-        if pool == tested:
+        known = len(shared(pool, tested, self.spec.columns))
+        if 2 * known > len(tested):
+            same = "the same rows as" if pool == tested else f"{known} rows of {len(tested)} from"
             raise ValueError(
-                f"{self.dataset}: the test file {test} holds the same rows as the training file; its figures would say "
-                "nothing"
+                f"{self.dataset}: the test file {test} holds {same} the training file; its figures would say "
+                "nothing: give it rows of its own"
             )
+        classes = {row["label"] for row in pool}
+        if len(classes) == 1:
+            one = self.spec.labels[pool[0]["label"]] if self.spec.labels else pool[0]["label"]
+            raise ValueError(f"{self.dataset}: every training example has the label {one!r}; there is nothing to learn")
         pool = self._subset(pool)
         order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(self.subset_seed)).tolist()
         cut = round(self.validation_fraction * len(pool))
@@ -183,7 +200,7 @@ class Glue:
 
     def _read(self, split: str) -> list[Row]:
         if self.folder is None:
-            return hub_split("nyu-mll/glue", self.dataset, split)
+            return hub_split(HUB, self.dataset, split, self.data_revision)
         return read_split(expand("task.folder", self.folder), split)
 
     def _label_problems(self, rows: Sequence[Row], where: str) -> list[str]:
@@ -193,7 +210,10 @@ class Glue:
             return []
         shown = ", ".join(f"{label!r} ({count}×)" for label, count in bad.most_common(5))
         wanted = f"0 to {len(labels) - 1} or {', '.join(labels)}" if labels else "a number from 0 to 5"
-        return [f"{where} has unknown labels {shown}; expected {wanted}"]
+        ones = {str(number) for number in range(1, len(labels) + 1)}
+        from_one = bool(labels) and {str(row["label"]) for row in rows} <= ones
+        hint = ": they count from 1, so subtract 1 from all of them" if from_one else ""
+        return [f"{where} has unknown labels {shown}; expected {wanted}{hint}"]
 
     def _clean(self, rows: Sequence[Row]) -> list[Row]:
         columns, labels = self.spec.columns, self.spec.labels
@@ -218,94 +238,6 @@ class Glue:
                 raise ValueError(f"task.shots={self.shots}, but class {name!r} has {len(members)} examples")
             chosen += members[: self.shots]
         return [pool[i] for i in chosen]
-
-    def size(self, split: str) -> int:
-        """Number of examples of a split."""
-        return len(self._rows(split))
-
-    def length(self, split: str, index: int) -> int:
-        """Number of characters of an example."""
-        row = self._rows(split)[index]
-        return sum(len(row[column]) for column in self.spec.columns)
-
-    def labels(self, split: str) -> list[Any]:
-        """The labels of a split, in order."""
-        return [row["label"] for row in self._rows(split)]
-
-    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
-        """Token ids padded to the longest of these examples, and labels; there is no augmentation."""
-        rows = [self._rows(split)[i] for i in indices]
-        texts = [[row[column] for row in rows] for column in self.spec.columns]
-        encoded = self._tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True)
-        dtype = torch.long if self.spec.labels else torch.float32
-        tensors = {key: torch.tensor(value) for key, value in encoded.items()}
-        return {**tensors, "labels": torch.tensor([row["label"] for row in rows], dtype=dtype)}
-
-    # ------------------------------------------------------------------------------------ model, loss, metrics
-
-    def build_model(self, seed: int) -> nn.Module:
-        """The pretrained model with a new head."""
-        return build_classifier(self._model_path, self.outputs, self.pooling, seed)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy, or squared error for STS-B; a mean over examples."""
-        logits = _logits(model, batch).float()
-        if self.spec.labels:
-            return nn.functional.cross_entropy(logits, batch["labels"])
-        return nn.functional.mse_loss(logits[:, 0], batch["labels"])
-
-    def weight(self, batch: Batch) -> float:
-        """Number of examples."""
-        return len(batch["labels"])
-
-    @torch.no_grad()
-    def logits(self, model: nn.Module, split: str, *, first: int | None = None, batch_size: int = 64) -> Tensor:
-        """Outputs of the model in evaluation mode on the (`first`) examples of a split, shape (examples, labels)."""
-        device, training = device_of(model), model.training
-        size = self.size(split) if first is None else min(first, self.size(split))
-        order = sorted(range(size), key=lambda i: self.length(split, i))
-        model.eval()
-        parts = [
-            _logits(model, to_device(self.batch(split, part), device)).float().cpu()
-            for part in chunks(order, batch_size)
-        ]
-        model.train(training)
-        return torch.cat(parts)[torch.tensor(order).argsort()]
-
-    def metrics(self, model: nn.Module, split: str, *, batch_size: int = 64) -> dict[str, float]:
-        """The task's metrics in percent, and the loss."""
-        outputs = self.logits(model, split, batch_size=batch_size)
-        labels = torch.tensor(self.labels(split))
-        if not self.spec.labels:
-            predictions, loss = outputs[:, 0], nn.functional.mse_loss(outputs[:, 0], labels.float())
-        else:
-            predictions, loss = outputs.argmax(1), nn.functional.cross_entropy(outputs, labels)
-        return {**score(self.spec.metrics, labels.numpy(), predictions.numpy()), "loss": float(loss)}
-
-
-def score(names: Sequence[str], labels: NDArray[Any], predictions: NDArray[Any]) -> dict[str, float]:
-    """Metrics by name, in percent; a correlation with a constant is 0.
-
-    Args:
-        names: of accuracy, f1 (of class 1), matthews, pearson, spearman.
-        labels, predictions: classes or numbers, shape (n,).
-    """
-    from scipy import stats
-    from sklearn import metrics
-
-    constant = min(len(set(values.tolist())) for values in (labels, predictions)) < 2
-    functions = {
-        "accuracy": lambda: metrics.accuracy_score(labels, predictions),
-        "f1": lambda: metrics.f1_score(labels, predictions, zero_division=0.0),
-        "matthews": lambda: metrics.matthews_corrcoef(labels, predictions),
-        "pearson": lambda: 0.0 if constant else stats.pearsonr(labels, predictions).statistic,
-        "spearman": lambda: 0.0 if constant else stats.spearmanr(labels, predictions).statistic,
-    }
-    return {name: 100.0 * float(functions[name]()) for name in names}
-
-
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    return model(**{key: tensor for key, tensor in batch.items() if key != "labels"}).logits
 
 
 def _label(value: Any, names: Sequence[str]) -> int | float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from torch import nn
 
 from glora._checks import is_number, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
-from glora.tasks.rows import column_problems, expand, read_rows
+from glora.tasks.rows import column_problems, expand, read_rows, text_problems
 from glora.tasks.text.causal import CausalTask, Example, alpaca_prompt, chat_prompt, encode, pad, token_losses
 from glora.tasks.text.packing import check_packable, pack
 
@@ -73,8 +74,16 @@ class Instruct(CausalTask):
         path = expand("task.file", self.file)
         rows = read_rows(path)
         problems = column_problems(rows, ("instruction", "output"), path)
+        problems = problems or text_problems(rows, ("instruction", "input", "output"), path)
         if problems:
             raise ValueError("; ".join(problems))
+        empty = [i for i, row in enumerate(rows) if not str(row["output"]).strip()]
+        if empty:
+            warnings.warn(
+                f"{path}: {len(empty)} of {len(rows)} outputs are empty, the first in row {empty[0] + 1}; "
+                "the model learns to say nothing there",
+                stacklevel=2,
+            )
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.subset_seed)).tolist()
         examples = [self._encode(rows[i]) for i in order[: self.limit]]
         long = [example for example in examples if example.prompt >= self.max_length]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from glora.tasks.hub import from_hub
+
 #: A tokenizer with fewer tokens, special ones not counted, has lost its vocabulary.
 FEWEST_TOKENS = 10
 
@@ -45,7 +47,7 @@ def loading(what: str) -> Iterator[None]:
         raise ValueError(f"{what} cannot be loaded: {reason}") from None
 
 
-def check_inputs(name: str, tokenizer: Any, max_length: int) -> None:
+def check_inputs(name: str, tokenizer: Any, max_length: int, revision: str | None = None) -> None:
     """Raise ValueError if a text model cannot take what its tokenizer makes of texts, cut to `max_length` tokens.
 
     Tokens must be in its table of embeddings, and positions in its table of positions, if it has one: a model that
@@ -55,23 +57,38 @@ def check_inputs(name: str, tokenizer: Any, max_length: int) -> None:
         name: hub name or folder of the model.
         tokenizer: from `load_tokenizer`.
         max_length: the task's.
+        revision: of the model on the hub.
     """
-    sketch = _sketch(name)
+    sketch = _sketch(name, revision)
     words = sketch.get_input_embeddings()
     if isinstance(words, nn.Embedding) and len(tokenizer) > words.num_embeddings:
         raise ValueError(
             f"task.model={name!r} has embeddings of {words.num_embeddings} tokens, but its tokenizer has "
             f"{len(tokenizer)}; give the tokenizer that the model was trained with"
         )
+    limit = _positions(sketch)
+    if limit is not None and max_length > limit:
+        raise ValueError(
+            f"task.max_length={max_length} is more than the {limit} positions of task.model={name!r}; lower it"
+        )
+
+
+def most_tokens(name: str, revision: str | None = None) -> int | None:
+    """Number of tokens that a text model has positions for; None where it has no such limit.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    return _positions(_sketch(name, revision))
+
+
+def _positions(sketch: Any) -> int | None:
     limits = [
         table.num_embeddings - _first_position(table)
         for key, table in sketch.named_modules()
         if isinstance(table, nn.Embedding) and key.rpartition(".")[2] in POSITIONS
     ]
-    if limits and max_length > min(limits):
-        raise ValueError(
-            f"task.max_length={max_length} is more than the {min(limits)} positions of task.model={name!r}; lower it"
-        )
+    return min(limits, default=None)
 
 
 def _first_position(table: nn.Embedding) -> int:
@@ -79,12 +96,12 @@ def _first_position(table: nn.Embedding) -> int:
     return int(getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1))
 
 
-def _sketch(name: str) -> Any:
+def _sketch(name: str, revision: str | None) -> Any:
     """The model without weights."""
     import transformers
 
     with loading(f"task.model={name!r}"):
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(name, **from_hub(revision))
         with torch.device("meta"):
             return transformers.AutoModel.from_config(config)
 
@@ -102,18 +119,18 @@ def gguf_options(gguf_file: str | None) -> dict[str, str]:
     return {"gguf_file": gguf_file}
 
 
-def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
+def load_tokenizer(name: str, gguf_file: str | None = None, revision: str | None = None) -> Any:
     """The tokenizer of a model; one without a padding token pads with the end-of-text token.
 
     Raises:
-        ValueError: there is none (transformers makes one of special tokens out of nothing), or the reader of its file
-            is not installed.
+        ValueError: there is none (transformers makes one of special tokens out of nothing), it has nothing to pad
+            with, or the reader of its file is not installed.
     """
     import transformers
 
-    extra = gguf_options(gguf_file)
+    extra = {**from_hub(revision), **gguf_options(gguf_file)}
     with loading(f"the tokenizer of task.model={name!r}"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False, **extra)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **extra)
     known = len(tokenizer) - len(set(tokenizer.all_special_ids))
     if known < FEWEST_TOKENS:
         raise ValueError(
@@ -121,5 +138,10 @@ def load_tokenizer(name: str, gguf_file: str | None = None) -> Any:
             "(tokenizer.json or a vocabulary) beside the model's"
         )
     if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(
+                f"the tokenizer of task.model={name!r} has neither a padding nor an end-of-text token, so texts of "
+                "unlike length cannot be put into a batch; name one in its tokenizer_config.json (pad_token)"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glora._checks import choice, fraction, whole
 from glora.tasks.base import Batch, chunks, device_of, to_device
 from glora.tasks.intervals import bootstrap_interval
-from glora.tasks.rows import column_problems, expand, read_rows
+from glora.tasks.rows import column_problems, expand, is_text, read_rows
 from glora.tasks.text.causal import CausalTask, Example, chat_prompt, encode, pad
 from glora.tasks.text.packing import share_prompts, why_not_packable
 
@@ -64,6 +64,7 @@ class MultipleChoice(CausalTask):
         for name, low in (("limit", 1), ("max_length", 2)):
             if getattr(self, name) is not None:
                 whole(f"task.{name}", getattr(self, name), low)
+        whole("task.subset_seed", self.subset_seed, 0)
         fraction("task.validation_fraction", self.validation_fraction)
 
     def check(self) -> None:
@@ -77,6 +78,11 @@ class MultipleChoice(CausalTask):
         if self.train_file is None:
             return {"test": tested}
         pool = self._read(expand("task.train_file", self.train_file))
+        if {_key(question) for question in pool} >= {_key(question) for question in tested}:
+            raise ValueError(
+                f"task.train_file={self.train_file!r} holds every question of task.file={self.file!r}, so the figures "
+                "of the test split would say nothing"
+            )
         cut = round(self.validation_fraction * len(pool))
         if not 0 < cut < len(pool):
             raise ValueError(f"task.train_file={self.train_file!r} has {len(pool)} questions, too few for two splits")
@@ -191,6 +197,14 @@ class MultipleChoice(CausalTask):
         }
 
 
+def _key(question: Question) -> tuple[tuple[int, ...], ...]:
+    """The same for two questions that are the same, whatever the order of their choices."""
+    return tuple(sorted(tuple(example.tokens) for example in question.choices))
+
+
 def _is_question(row: dict[str, Any]) -> bool:
     choices, answer = row["choices"], row["answer"]
-    return isinstance(choices, list) and isinstance(answer, int) and len(choices) > 1 and answer in range(len(choices))
+    if not isinstance(choices, list) or not isinstance(answer, int) or isinstance(answer, bool):
+        return False
+    texts = all(is_text(choice) and str(choice).strip() for choice in choices) and is_text(row["question"])
+    return texts and len(choices) > 1 and answer in range(len(choices))

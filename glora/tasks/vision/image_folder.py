@@ -14,6 +14,7 @@ Besides the four splits of `glora.tasks.base` there are further ones for what a 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,7 @@ from glora.tasks.vision.list_checks import (
     differs_from_union,
     labels_that_teach_nothing,
     leaving,
+    oddities,
     overlaps,
 )
 from glora.tasks.vision.lists import (
@@ -79,6 +81,7 @@ class Vtab:
             a class, or ``{name: {folder = …, mapping = "map.json"}}`` with ``{label or folder name: class}``. Without
             a mapping, class folders bear the names of train/'s folders or those in ``classes.txt``.
         most_pixels: larger pictures are refused; see `images.Transform`.
+        revision: commit, tag or branch of a model of the hub; None takes the newest.
         outside: allow lists whose paths leave the data folder (absolute, or with ``..``).
         test_limit: use only so many images of the test list, evenly spread (None: all of them).
 
@@ -101,18 +104,14 @@ class Vtab:
     test_limit: int | None = None
     most_pixels: int = MOST_PIXELS
     outside: bool = False
+    revision: str | None = None
 
     main_metric = "accuracy"
     greater_is_better = True
     heads = ("head",)
 
     def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {self.layout!r}")
-        if self.layout == "few_shot" and self.shots is None:
-            raise ValueError("layout='few_shot' needs shots (1, 2, 4, 8 or 16) to choose the training list")
-        if self.layout == "folders" and self.shots is not None:
-            raise ValueError("shots works with layout 'vtab' or 'few_shot'; write lists for class folders first")
+        self._check_layout()
         for name in ("shots", "test_limit", "classes"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), 1)
@@ -125,6 +124,14 @@ class Vtab:
         object.__setattr__(self, "shifts", checked_shifts(self.shifts))
         self.transform  # noqa: B018 (checks side, resize and normalisation)
 
+    def _check_layout(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {self.layout!r}")
+        if self.layout == "few_shot" and self.shots is None:
+            raise ValueError("layout='few_shot' needs shots (1, 2, 4, 8 or 16) to choose the training list")
+        if self.layout == "folders" and self.shots is not None:
+            raise ValueError("shots works with layout 'vtab' or 'few_shot'; write lists for class folders first")
+
     @cached_property
     def transform(self) -> Transform:
         """How files become tensors."""
@@ -136,7 +143,16 @@ class Vtab:
     def class_number(self) -> int:
         """Number of classes: the field, ``classes.txt``, VTAB's table, or the largest training label."""
         known = self.classes or class_count(self.folder)
-        return known or max(*self.image_list("train").labels, *self.image_list("validation").labels) + 1
+        if known:
+            return known
+        labels = {*self.image_list("train").labels, *self.image_list("validation").labels}
+        if max(labels) >= 10 * len(labels):
+            warnings.warn(
+                f"the largest label in the lists of {self.folder!r} is {max(labels):,}, but only {len(labels)} labels "
+                f"occur: the head gets {max(labels) + 1:,} outputs; number the classes from 0 on, or give task.classes",
+                stacklevel=2,
+            )
+        return max(labels) + 1
 
     @property
     def outputs(self) -> int:
@@ -175,6 +191,13 @@ class Vtab:
             raise ValueError(
                 f"split must be one of {', '.join(SPLITS)}, test:<corruption>:<severity> or shift:<name>; got {split!r}"
             )
+        images = self._own_list(split)
+        if split == "test" and self.test_limit is not None and self.test_limit < len(images):
+            images = images.take(np.linspace(0, len(images) - 1, self.test_limit).round().astype(int).tolist())
+        return images
+
+    def _own_list(self, split: str) -> ImageList:
+        """The list of one of `SPLITS`, by the layout."""
         if self.shots is not None and split == "train+validation":
             # Few-shot training has no more images than its shots; validation served only to choose.
             images = self.image_list("train")
@@ -189,8 +212,6 @@ class Vtab:
             images = vtab(self.folder, [part], self.classes)[part]
             if self.shots is not None and split == "train":
                 images = draw_few_shot(images, self.shots, self.list_seed)
-        if split == "test" and self.test_limit is not None and self.test_limit < len(images):
-            images = images.take(np.linspace(0, len(images) - 1, self.test_limit).round().astype(int).tolist())
         return images
 
     @cached_property
@@ -236,8 +257,11 @@ class Vtab:
             if split not in self._sets:
                 self._sets[split] = self._corrupted(corruption)
         elif split not in self._sets:
-            self._sets[split] = ImageSet(self.image_list(split), self.transform)
+            self._sets[split] = self._image_set(self.image_list(split))
         return self._sets[split]
+
+    def _image_set(self, images: ImageList) -> ImageSet:
+        return ImageSet(images, self.transform)
 
     def _corrupted(self, corruption: str) -> ImageSet:
         kind, _, level = corruption.partition(":")
@@ -278,9 +302,14 @@ class Vtab:
             except DataProblems as error:
                 shift = f"{split}: {error.what}: " if split.startswith("shift:") else ""
                 problems += [shift + problem for problem in error.problems]
-        problems += self._between_lists({split: self._lists[split] for split in splits if split in self._lists})
+        lists = {split: self._lists[split] for split in splits if split in self._lists}
+        problems += self._between_lists(lists)
         if problems:
             raise DataProblems(str(self.folder), list(dict.fromkeys(problems)))
+        notes = oddities(lists)
+        if notes:
+            said = "\n".join(f"  {note}" for note in notes)
+            warnings.warn(f"{str(self.folder)!r}: look at the data before you train:\n{said}", stacklevel=3)
 
     def _between_lists(self, lists: Mapping[str, ImageList]) -> list[str]:
         """What is wrong between lists that may each be right; looks at paths and labels alone."""
@@ -296,8 +325,27 @@ class Vtab:
 
         generator = torch.Generator().manual_seed(seed)
         return load_classifier(
-            self.model, self.class_number, side=self.side, generator=generator, drop_path=self.drop_path
+            self.model,
+            self.class_number,
+            side=self.side,
+            generator=generator,
+            drop_path=self.drop_path,
+            revision=self.revision,
         )
+
+    def served(self) -> dict[str, Any]:
+        """What predicting needs beside the adapter; see `glora.tasks.served`."""
+        names = self._class_numbers or map(str, range(self.class_number))
+        return {
+            "kind": "pictures",
+            "model": self.model,
+            "revision": self.revision,
+            "side": self.side,
+            "resize": self.resize,
+            "normalisation": self.normalisation,
+            "most_pixels": self.most_pixels,
+            "classes": list(names),
+        }
 
     def size(self, split: str) -> int:
         """Number of images of a split."""

@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -123,8 +124,8 @@ class Transform:
         if self.normalisation not in NORMALISATIONS:
             raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}; got {self.normalisation!r}")
 
-    def pixels(self, path: Path) -> Pixels:
-        """Read and resize one file: uint8 (side, side, 3).
+    def pixels(self, path: Path | BinaryIO) -> Pixels:
+        """Read and resize one file, by its path or opened: uint8 (side, side, 3).
 
         Raises:
             OSError: the file is missing or is no readable image.
@@ -132,7 +133,8 @@ class Transform:
         from PIL import Image
 
         try:
-            require_regular(path)
+            if isinstance(path, Path):
+                require_regular(path)
             with Image.open(path, formats=FORMATS) as opened:
                 if opened.width * opened.height > self.most_pixels:
                     raise OSError(f"{opened.width}×{opened.height} pixels, more than most_pixels={self.most_pixels:,}")
@@ -172,6 +174,7 @@ class ImageSet:
         images: files and labels.
         transform: how a file becomes numbers.
         cache_bytes: keep the resized pixels of the whole list if they need no more than this.
+        opened: gives the file of a path where it lies in no folder (in a table of Hugging Face's, say).
 
     Raises:
         DataProblems: files are missing or unreadable; all of them are named.
@@ -180,6 +183,7 @@ class ImageSet:
     images: ImageList
     transform: Transform
     cache_bytes: int = 1 << 30
+    opened: Callable[[str], BinaryIO] | None = field(default=None, repr=False)
     labels: Tensor = field(init=False)
     _cache: Tensor | None = field(init=False, default=None, repr=False)
 
@@ -207,7 +211,7 @@ class ImageSet:
         return len(self.images)
 
     def _read(self, path: str) -> Pixels:
-        return self.transform.pixels(self.images.root / path)
+        return self.transform.pixels(self.images.root / path if self.opened is None else self.opened(path))
 
     def pixels(self, indices: Sequence[int]) -> Tensor:
         """Resized images as uint8 (n, side, side, 3)."""

@@ -86,3 +86,20 @@ def labels_that_teach_nothing(lists: Mapping[str, ImageList]) -> list[str]:
             f"{own['train'].name}: every image has label {own['train'].labels[0]}; give two classes or more"
         )
     return problems
+
+
+def oddities(lists: Mapping[str, ImageList]) -> list[str]:
+    """What is odd about lists and does not keep them from being used: repeated lines, classes that are not trained."""
+    notes = []
+    for images in dict.fromkeys(lists.values()):
+        count = len(images) - len(_files(images))
+        if count:
+            notes.append(f"{images.name}: {count} of {len(images)} lines repeat another line")
+    trained = set(lists["train"].labels) if "train" in lists else None
+    for split in ("validation", "test"):
+        if trained is not None and split in lists:
+            new = sorted(set(lists[split].labels) - trained)
+            if new:
+                shown = ", ".join(map(str, new[:5])) + (" …" if len(new) > 5 else "")
+                notes.append(f"{lists[split].name}: no training image is of class {shown}")
+    return notes

@@ -303,7 +303,7 @@ def _parse(path: Path, name: str, root: Path, classes: int | None, problems: lis
     paths: list[str] = []
     labels: list[int] = []
     require_regular(path)
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")  # a mark that editors put first is no path
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue

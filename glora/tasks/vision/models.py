@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glora.tasks.hub import check_revision, from_hub
 from glora.tasks.vision.stochastic_depth import add_stochastic_depth
 
 #: Last parts of the names of class tokens in transformers' models.
@@ -86,7 +87,13 @@ def new_head(width: int, classes: int, generator: torch.Generator | None = None)
 
 
 def load_classifier(
-    name: str, classes: int, *, side: int, generator: torch.Generator | None = None, drop_path: float = 0.0
+    name: str,
+    classes: int,
+    *,
+    side: int,
+    generator: torch.Generator | None = None,
+    drop_path: float = 0.0,
+    revision: str | None = None,
 ) -> ImageClassifier:
     """A pretrained vision transformer in float32 with a new head.
 
@@ -97,22 +104,24 @@ def load_classifier(
         generator: source of the head's random weights.
         drop_path: stochastic depth in training: the last block's probability of leaving a branch out; those of the
             blocks before rise to it evenly from 0.
+        revision: commit, tag or branch of a model of the hub; None takes the newest.
 
     Raises:
         ValueError: `name` cannot be loaded, is no vision transformer, does not accept `side`, or has no place for
             stochastic depth.
     """
+    local = Path(name).expanduser()
+    check_revision("revision", revision, str(local))
     if name.startswith("timm:"):
         return _load_timm(name.removeprefix("timm:"), classes, side, generator, drop_path)
     from safetensors import SafetensorError
     from transformers import AutoModel
 
-    local = Path(name).expanduser()
     try:
         # float16 checkpoints are widened: adapters are trained on float32 bases here.
         with quiet():
             backbone = AutoModel.from_pretrained(
-                str(local) if local.is_dir() else name, trust_remote_code=False, dtype=torch.float32
+                str(local) if local.is_dir() else name, dtype=torch.float32, **from_hub(revision)
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glora._files import require_regular
 from glora.tasks.vision.images import DataProblems, ImageList
 from glora.tasks.vision.lists import class_folders, folder_names, vtab
 
@@ -79,10 +80,11 @@ def _relabelled(images: ImageList, mapping: Mapping[str, int]) -> ImageList:
 def _mapping(path: Path) -> dict[str, int]:
     """A JSON file ``{label or folder name: class}``."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        require_regular(path)
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataProblems(str(path), ["no such mapping"]) from None
-    except (OSError, ValueError) as error:  # JSON and Unicode errors are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
         raise DataProblems(str(path), [f"the mapping is no JSON file ({error})"]) from None
     whole = isinstance(found, dict) and all(type(number) is int and number >= 0 for number in found.values())
     if not whole or not found:

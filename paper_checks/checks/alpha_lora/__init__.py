@@ -1,8 +1,12 @@
 """The claims of the α-LoRA paper."""
 
+NAME = "α-LoRA"
+PAPER = "α-LoRA: Effective Fine-Tuning via Base Model Rescaling (arXiv 2510.21345)"
+
 #: Theorems, then figures, then data, as in the paper; then what it leaves open, and networks.
 ORDER = (
     "arbitrary_source",
+    "several_sources",
     "ridge_source",
     "figure1",
     "figure2",
@@ -14,11 +18,14 @@ ORDER = (
     "digits",
     "digits_alpha_star",
     "universality",
+    "beyond",
     "choose_alpha",
+    "source_scaling",
     "choose_alpha_held_out",
     "real_curves",
     "suggested_alpha",
     "glue_fair",
+    "glue_five",
     "glue_recipe",
     "glue_full",
     "glue_affine",

@@ -61,8 +61,8 @@ ORACLES = {
 SIMPLE = ("target-only", "plain", "source-only")
 #: What the figures cannot say for themselves.
 KNOWN = (
-    "Features were scaled by all rows of the target, test rows included; scaled by the source's rows the accuracies "
-    "fall by about 3 points and their order stays (an outside run, not a cell here). The sign of the source was mended "
+    "Features were scaled by all rows of the target, test rows included; what the source's rows would have cost is "
+    "alpha_lora.source_scaling. The sign of the source was mended "
     "after a fault seen on a pair that was held out (book → elec, n = 10), and all splits were drawn afresh."
 )
 

@@ -21,7 +21,7 @@ class Digits(Check):
     claim = "On images of digits the theory predicts the accuracy against α."
     short = "On images of digits the theory predicts accuracy against α."
     shown = ("1/7 → 2/7, n = 40: mean |predicted", "points off, 1/7 → 2/7")
-    scale = "8×8 digits (paper: MNIST)"
+    scale = "five transfers between pairs of 8×8 digits, n = 10 and 40, one source each (paper: MNIST)"
     words = SMALL
     where = "α-LoRA, MNIST transfers; here the 8×8 digits that scikit-learn ships"
     rule = (

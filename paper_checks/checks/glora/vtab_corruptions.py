@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from paper_checks.core import SMALL, Context, Figures, Outcome, Row
 from paper_checks.statistics.answers import unpack
+from paper_checks.studies.vision.balanced import SecondRow, again
 from paper_checks.studies.vision.methods import label, style
 from paper_checks.studies.vision.statistics import decide, paired
 from paper_checks.studies.vision.study import CORRUPTED, Study
@@ -106,4 +107,15 @@ def _words(name: str) -> str:
     return f"{kind.replace('_', ' ')}, {severity}" if severity else kind
 
 
+class Balanced(SecondRow, VtabCorruptions):
+    """The same with balanced steps."""
+
+    id = "glora.vtab_corruptions_balanced"
+    claim = "With balanced steps, GLoRA generalises better than LoRA to images from elsewhere."
+    short = "With balanced steps, GLoRA loses less than LoRA under corruption."
+    rule = again(VtabCorruptions.rule)
+    kind = "final"
+
+
 CHECK = VtabCorruptions()
+SECOND = Balanced()

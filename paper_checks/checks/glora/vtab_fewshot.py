@@ -10,6 +10,7 @@ import numpy as np
 from paper_checks.core import COMMITTED, SMALL, Context, Figures, Outcome, Row
 from paper_checks.statistics.intervals import standard_error
 from paper_checks.statistics.rates import settle
+from paper_checks.studies.vision.balanced import SecondRow, again
 from paper_checks.studies.vision.methods import label, style
 from paper_checks.studies.vision.statistics import decide, paired
 from paper_checks.studies.vision.study import Study, answers
@@ -66,7 +67,9 @@ class VtabFewShot(Study):
             return self._probe(few, "train", "test", seed)
         if kind == OWN:
             name = f"{OWN}rate-{task}-{method}-k{shots}"
-            rate = settle(self.plan.rates, lambda rate: self.need(context, f"{name}-{rate:g}")["validation"])
+            rate = settle(
+                self.plan.rates, lambda rate: self.need(context, f"{name}-{rate:g}")["validation"], self.plan.beyond
+            )
         else:
             rate = self._best_rate(context, task, method)
         model, figures = self._tune(context, few, method, self._epochs(few), rate, seed, "train")
@@ -135,4 +138,15 @@ def _accuracies(cells: Mapping[str, Figures], method: str, shots: int) -> list[f
     return [figures["accuracy"] for cell, figures in cells.items() if cell.startswith(prefix)]
 
 
+class Balanced(SecondRow, VtabFewShot):
+    """The same with balanced steps."""
+
+    id = "glora.vtab_fewshot_balanced"
+    claim = "With balanced steps, GLoRA is more accurate than LoRA with 1 to 16 images a class."
+    short = "With balanced steps, GLoRA beats LoRA with 1 to 16 images a class."
+    rule = again(VtabFewShot.rule)
+    kind = "fewown"
+
+
 CHECK = VtabFewShot()
+SECOND = Balanced()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from paper_checks.core import SMALL, Context, Figures, Outcome, Row, Verdict
 from paper_checks.statistics.power import Part, needed
+from paper_checks.studies.vision.balanced import SecondRow, again
 from paper_checks.studies.vision.study import Study
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 
@@ -121,4 +122,15 @@ def random_by_type(budget: int, draws: int = 50) -> NDArray[np.float64]:
     return np.mean(sizes, axis=0).reshape(BLOCKS, len(SHAPES)).sum(axis=0)
 
 
+class Balanced(SecondRow, VtabLayers):
+    """The same with balanced steps."""
+
+    id = "glora.vtab_layers_balanced"
+    claim = "With balanced steps, the search gives MLP layers more parameters than attention layers."
+    short = "With balanced steps, the search gives MLP layers more parameters than attention."
+    rule = again(VtabLayers.rule)
+    kind = "supernet"
+
+
 CHECK = VtabLayers()
+SECOND = Balanced()

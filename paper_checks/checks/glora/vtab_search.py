@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from paper_checks.core import SMALL, Context, Figures, Outcome, Row
 from paper_checks.statistics.rates import settle
+from paper_checks.studies.vision.balanced import SecondRow, again
 from paper_checks.studies.vision.methods import label
 from paper_checks.studies.vision.statistics import decide, paired, searches, table
 from paper_checks.studies.vision.study import Study, answers
@@ -52,7 +53,7 @@ class VtabSearch(Study):
         shared = self.need(context, f"final-{task}-{method}-s{seed}")
         name = f"ownrate-{task}-{method}-s{seed}"
         rate = (
-            settle(self.plan.rates, lambda rate: self.need(context, f"{name}-{rate:g}")["validation"])
+            settle(self.plan.rates, lambda rate: self.need(context, f"{name}-{rate:g}")["validation"], self.plan.beyond)
             if seed
             else shared["lr"]
         )
@@ -115,4 +116,15 @@ def _rows(found: Sequence[Figures]) -> list[Row]:
     ]
 
 
+class Balanced(SecondRow, VtabSearch):
+    """The same with balanced steps."""
+
+    id = "glora.vtab_search_balanced"
+    claim = "With balanced steps, the subnet that evolution finds is better than a random subnet of the same size."
+    short = "With balanced steps, evolution finds better subnets than chance does."
+    rule = again(VtabSearch.rule)
+    kind = "own"
+
+
 CHECK = VtabSearch()
+SECOND = Balanced()

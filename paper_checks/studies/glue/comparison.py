@@ -27,6 +27,7 @@ LABELS = {
     "alpha_joint": "α-LoRA, joint",
     "linear_probe": "linear probe",
     "glora": "GLoRA (A vector, B low-rank, E vector)",
+    "glora_balanced": "GLoRA (the same, balanced steps)",
     "lora_recipe": "LoRA, paper's recipe",
     "alpha_recipe": "α-LoRA, paper's recipe",
 }
@@ -87,12 +88,12 @@ class GlueFair(Check):
     def _same_run(
         self, context: Context, task: str, method: str, rate: float, seed: int, replaced: bool
     ) -> Figures | None:
-        """Figures of a stored run with this rate and seed that was made under another name, if there is one."""
+        """Figures of a stored run with this rate and seed that was made under another name, and that name, if any."""
         stored = self.finished(context.out)
         for name in (f"{task}.{method}.seed{seed}", f"{task}.{method}.accuracy.seed{seed}"):
             figures = stored.get(name)
             if figures and figures["rate"] == rate and ("affine" in figures or not replaced):
-                return figures
+                return {**figures, "copied_from": name}
         return None
 
     def subject(self, context: Context, method: str) -> cost.Subject:

@@ -58,10 +58,17 @@ METHODS = {
     "glora": Method(
         "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "raw"}, alpha={"mode": "joint"}
     ),
+    "glora_balanced": Method(
+        "custom", {**_LORA, "A": "vector", "B": "lora", "E": "vector", "steps": "balanced"}, alpha={"mode": "joint"}
+    ),
     "glora_fixed": Method("glora", {**_LORA, "steps": "raw"}),
+    "lora_all": Method("lora", {"rank": 4, "target": "all-linear"}),
+    "glora_all": Method("glora", {"rank": 1, "target": "all-linear", "steps": "balanced"}),
     "bitfit": Method("bitfit", {"steps": "raw"}),
     "ia3": Method("peft:IA3Config", rates=(2e-3, 8e-3, 3e-2)),
     "dora": Method("peft:LoraConfig", {"r": 8, "lora_alpha": 8, "use_dora": True}),
+    "rslora": Method("lora", {**_LORA, "numerator": 8.0, "rank_stabilized": True}),
+    "hira": Method("custom", {**_LORA, "A": "lora", "B": "none", "steps": "raw"}),
     "full": Method("full", rates=(2e-5, 5e-5, 2e-4)),
 }
 
@@ -159,11 +166,14 @@ def train_one(
         NotAvailable: data, weights or a library are not there.
     """
     task, settings = task_and_settings(study, context, task_name, method, rate, seed, split=split, alpha=alpha)
-    from glora.training.loop import train
+    import glora
+    from glora.training.loop import first_batch, train
 
     with one_thread(study.device == "cpu"):
         model = task.build_model(seed)
         model = adapt(model, method, task.heads, seed)
+        if method.options.get("steps") == "balanced":  # as `glora tune` does
+            glora.balance(model, first_batch(model, task, settings), forward=task.loss)
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         return Trained(model, task, train(model, task, settings), parameters)
 

@@ -29,6 +29,9 @@ LABELS = {
     "bitfit": "BitFit",
     "ssf": "SSF",
     "full": "full fine-tuning",
+    "hira": "A low-rank (HiRA's form)",
+    "vector_b": "vector B",
+    "alpha_joint": "α-LoRA, joint, balanced",
 }
 WITHOUT = "_without_"  #: between a method and one of `PARTS` that is taken out of it
 #: What can be taken out of a subnet: a support tensor, or B where it adds one number to a whole row of W.
@@ -80,8 +83,8 @@ def style(name: str) -> dict[str, Any]:
 
     method = name.partition(".")[0]
     place = list(LABELS).index(method) if method in LABELS else len(LABELS)
-    colour = (GREY, *COLOURS[:5], COLOURS[2], *[COLOURS[5]] * 3, GREY)[place]
-    return {"color": colour, "marker": "dosv^**PXDp"[place], "label": label(method)}
+    colour = (GREY, *COLOURS[:5], COLOURS[2], *[COLOURS[5]] * 3, *[GREY] * 4)[place]
+    return {"color": colour, "marker": "dosv^**PXDp<>h"[place], "label": label(method)}
 
 
 def configuration(
@@ -116,11 +119,19 @@ def configuration(
     fields: dict[str, Any] = {"modules_to_save": list(heads), "steps": steps}
     if method in ("bitfit", "ssf"):
         return getattr(glora.presets, method)(**fields)
+    if method == "vector_b":
+        return glora.GLoRAConfig(B="vector", **fields)
     if method == "glora_random":
         space = space_of(build(), 4, modules_to_save=heads)
         rng = np.random.default_rng([1, seed])
         return space.config(random_subnet(space, Budget.around(budget), rng), heads, steps=steps)
-    made = {"lora": glora.presets.lora, "alpha_lora": glora.presets.alpha_lora, "glora_fixed": glora.presets.glora}
+    made: dict[str, Callable[[int], Any]] = {
+        "lora": glora.presets.lora,
+        "alpha_lora": glora.presets.alpha_lora,
+        "alpha_joint": glora.presets.alpha_lora,
+        "glora_fixed": glora.presets.glora,
+        "hira": lambda rank: glora.GLoRAConfig(A="lora", rank=rank),
+    }
     layers = space_of(build(), 1, target, modules_to_save=heads).layers
     return glora.GLoRAConfig.explicit(_spread(method, made[method](1).layer, layers, budget), heads, steps=steps)
 

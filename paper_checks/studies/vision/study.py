@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_checks.core import COMMITTED, Check, Context, Figures, NotAvailable
+from paper_checks.core.check import read_cell
 from paper_checks.statistics.answers import pack
-from paper_checks.statistics.rates import settle
+from paper_checks.statistics.rates import STEP, settle
 from paper_checks.statistics.threads import one_thread
 from paper_checks.studies import cost
 from paper_checks.studies.vision.methods import WITHOUT, by_layer, configuration, parse, sized, suffix, without
 from paper_checks.studies.vision.statistics import searched
-from rmt._files import read_json
 
 STUDY = "glora.vtab"
 BUDGET = 290_304
@@ -47,6 +47,7 @@ class Plan:
     side: int = 56
     seeds: int = 3
     rates: tuple[float, ...] = (5e-5, 2e-4, 1e-3, 5e-3)
+    beyond: float = STEP  #: ratio of rates beyond a grid, while its best lies at an end
     full_rates: tuple[float, ...] = (5e-6, 2e-5, 1e-4, 5e-4)  #: of full fine-tuning, which moves the pretrained weights
     head_rate: float = 2e-3  #: of the head, the same for all
     rate_epochs: int = 4
@@ -62,7 +63,6 @@ class Plan:
     target: str = "all-linear"  #: layers of LoRA, α-LoRA and fixed GLoRA; searched and random subnets take all
     extra: tuple[str, ...] = ()  #: methods of no free size that are trained as well
     steps: str = "raw"  #: of every adapter but LoRA's and α-LoRA's, see `glora.GLoRAConfig`; "raw" is the paper's
-    supernet_rates: tuple[float, ...] = ()  #: compared on validation; none: `supernet_rate` it is
 
 
 CPU = Plan()
@@ -95,7 +95,7 @@ class Study(Check):
     def records(self, folder: Path = COMMITTED) -> dict[str, dict[str, Any]]:
         """Stored records of this check's cells, in their order; others of the study lie in the same folder."""
         paths = {cell: folder / self.home / f"{cell}.json" for cell in self.cells(Context(out=folder))}
-        return {cell: read_json(path) for cell, path in paths.items() if path.is_file()}
+        return {cell: read_cell(path) for cell, path in paths.items() if path.is_file()}
 
     def runs(self, methods: Sequence[str]) -> Iterator[str]:
         """Cells of final trainings with what they rest on, in order of value: one seed everywhere, then the next.
@@ -134,8 +134,6 @@ class Study(Check):
         """The figures of the cell ``kind-task-words``; checks with kinds of their own add them here."""
         if kind == "supernet":
             return self._supernet(context, task, int(words[0][1:]))
-        if kind == "suprate":
-            return self._supernet_rate(context, task, float("-".join(words)))
         if kind == "rate":
             return self._rate(context, task, words[0], float("-".join(words[1:])))
         if kind == "cost":
@@ -265,6 +263,7 @@ class Study(Check):
         return settle(
             self._rates(method),
             lambda rate: self.need(context, f"rate-{name}-{method}-{rate:g}")["validation"],
+            self.plan.beyond,
         )
 
     def _final(self, context: Context, name: str, method: str, seed: int) -> Figures:
@@ -312,7 +311,7 @@ class Study(Check):
         splits |= {f"{kind}-{severity}": f"test:{kind}:{severity}" for kind in CORRUPTIONS for severity in SEVERITIES}
         return {name: answers(few, model, split)["right"] for name, split in splits.items()}
 
-    def _train_supernet(self, task: Any, rate: float, seed: int) -> tuple[Any, Any]:
+    def _train_supernet(self, task: Any, rate: float, seed: int, epochs: int) -> tuple[Any, Any]:
         """A supernet trained on train800, and what the training took."""
         import torch
 
@@ -324,22 +323,12 @@ class Study(Check):
         generator = torch.Generator().manual_seed(seed)
         supernet = glora.SuperNet(model, 4, modules_to_save=task.heads, generator=generator, steps=self.plan.steps)
         wrapped: Any = SuperNetTask(task, supernet, seed=seed)
-        settings = self._settings(self.plan.supernet_epochs, rate, seed, "train")
+        settings = self._settings(epochs, rate, seed, "train")
         self._measure_steps(task, model, settings, "supernet")
         return supernet, train(model, wrapped, settings, before_step=wrapped.before_step)
 
-    def _supernet_rate(self, context: Context, name: str, rate: float) -> Figures:
-        """How well a supernet trained at this rate does on val200: the mean over 20 random subnets of the budget."""
-        from glora.engines.random import random_subnet
-        from glora.engines.space import Budget
-
-        task = self._task(context, name)
-        supernet, done = self._train_supernet(task, rate, 0)
-        rng, found = np.random.default_rng(2), []
-        for _ in range(20):
-            with supernet.merged(random_subnet(supernet.space, Budget.around(self.plan.budgets[0]), rng)):
-                found.append(task.metrics(supernet.model, "validation")["accuracy"])
-        return {"lr": rate, "validation": float(np.mean(found)), "best": max(found), "steps": done.steps}
+    def _best_supernet_rate(self, context: Context, name: str) -> float:
+        return self.plan.supernet_rate
 
     def _supernet(self, context: Context, name: str, seed: int) -> Figures:
         """Train a supernet on train800, search it on val200, and see what inherited weights do on test."""
@@ -349,13 +338,8 @@ class Study(Check):
         from glora.search.loop import search
 
         task = self._task(context, name)
-        rate = self.plan.supernet_rate
-        if self.plan.supernet_rates:
-            rate = settle(
-                self.plan.supernet_rates,
-                lambda one: self.need(context, f"suprate-{name}-{one:g}")["validation"],
-            )
-        supernet, done = self._train_supernet(task, rate, seed)
+        rate = self._best_supernet_rate(context, name)
+        supernet, done = self._train_supernet(task, rate, seed, self.plan.supernet_epochs)
         model = supernet.model
         results = {}
         for budget in self.plan.budgets:

@@ -167,7 +167,7 @@ def worker(rank: int, port: int, folder: str, resume: bool) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     """Global batches of 8 by two processes of 4: the same α in both to the last bit, and that of one process. The
     adapter's optimizer is SGD, since Adam makes large steps of what rounding leaves of a gradient."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 import glora.peft  # noqa: E402
+from glora.integrations import peft_layers  # noqa: E402
 from glora.integrations.peft_tuner import GLoRAPeftConfig  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -89,6 +91,24 @@ def test_steps_are_measured_stored_and_read_again(fields, tmp_path):
     assert again.peft_config["default"].step_factors == found
     assert torch.equal(logits(again), output)
     torch.testing.assert_close(logits(again.merge_and_unload().eval()), output, rtol=1e-4, atol=1e-5)
+
+
+def test_a_configuration_used_again_knows_nothing_of_the_first_models_steps():
+    config = GLoRAPeftConfig(target_modules=["query"], B="vector", D="vector", steps="balanced", task_type="SEQ_CLS")
+    first = peft.get_peft_model(bert(), config)
+    assert config.step_factors == {}
+    other = bert()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.copy_(3 * parameter + 0.1)
+    found, fresh = (peft.get_peft_model(m, c).peft_config["default"].step_factors for m, c in (
+        (other, config), (copy.deepcopy(other), copy.deepcopy(config))
+    ))  # fmt: skip
+    assert found == fresh
+    assert found != first.peft_config["default"].step_factors
+    first.add_adapter("second", config)
+    assert first.peft_config["second"].step_factors == first.peft_config["default"].step_factors
+    assert config.step_factors == {}
 
 
 def test_a_raw_adapter_has_no_steps_to_measure():
@@ -233,3 +253,77 @@ def test_the_same_loss_curve_as_pefts_lora(preset):
         curves.append(curve)
     assert curves[0][-1] < 0.9 * curves[0][0]
     assert max(abs(a - b) for a, b in zip(*curves, strict=True)) < 1e-5
+
+
+def normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    for _ in range(3):
+        model(torch.randn(16, 6))
+    return model.eval()
+
+
+def with_statistics(name: str = "default") -> tuple[peft.PeftModel, torch.Tensor]:
+    """A trained model whose adapter has running statistics of its own, and inputs."""
+    model = peft.get_peft_model(normed(), GLoRAPeftConfig(B="lora", rank=2, target_modules=["0", "2"]), name)
+    perturb(model)
+    model.train()
+    for _ in range(3):
+        model(3 * torch.randn(16, 6) + 1)
+    return model.eval(), torch.randn(5, 6)
+
+
+def test_statistics_belong_to_the_adapter(tmp_path) -> None:
+    model, x = with_statistics()
+    base, output = normed(), model(x)
+    assert model.base_model.model[1].num_features == 8
+    with model.disable_adapter():
+        assert torch.equal(model(x), base(x))
+        model.train()(x)
+        model.eval()
+        assert torch.equal(model(x), base(x))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(peft.PeftModel.from_pretrained(normed(), tmp_path).eval()(x), output)
+    model.merge_adapter()
+    torch.testing.assert_close(model(x), output, rtol=1e-4, atol=1e-5)
+    model.unmerge_adapter()
+    assert torch.equal(model(x), output)
+    model.add_adapter("second", GLoRAPeftConfig(B="lora", rank=2, target_modules=["0"]))
+    model.set_adapter("second")
+    assert torch.equal(model(x), base(x))
+    model.set_adapter("default")
+    torch.testing.assert_close(copy.deepcopy(model).merge_and_unload()(x), output, rtol=1e-4, atol=1e-5)
+    plain = model.unload()
+    assert torch.equal(plain(x), base(x))
+    assert type(plain[1]) is nn.BatchNorm1d
+    assert all(torch.equal(value, base.state_dict()[key]) for key, value in plain.state_dict().items())
+
+
+def test_a_failed_injection_and_a_failed_merge_leave_no_trace(monkeypatch) -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)))
+    before = list(model)
+    with pytest.raises(ValueError, match="its weight is not a parameter"):
+        peft.get_peft_model(model, GLoRAPeftConfig(B="lora", rank=2, target_modules=["0", "1"]))
+    assert list(model) == before
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+    tuned, x = with_statistics()
+    output, swaps = tuned(x), []
+
+    def interrupted(base, parameters, original=peft_layers.swap):
+        original(base, parameters)
+        swaps.append(base)
+        if len(swaps) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(peft_layers, "swap", interrupted)
+        tuned.merge_adapter()
+    assert torch.equal(tuned(x), output)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(peft_layers, "swap", interrupted)
+        swaps.clear()
+        tuned.merge_and_unload()
+    assert torch.equal(tuned(x), output)
+    tuned.merge_adapter()
+    assert not torch.equal(tuned.unload()(x), output)

@@ -150,7 +150,7 @@ def test_compiles_as_one_graph(config):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -33,7 +33,6 @@ def layer_configs(draw: st.DrawFn) -> LayerConfig:
 sizes = st.integers(1, 9)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     config=layer_configs(),
     shape=st.tuples(sizes, sizes),
@@ -65,7 +64,6 @@ def test_forward_merge_and_count_agree_with_the_oracle(config, shape, batch, bia
     assert torch.equal(layer(x), output)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     config=layer_configs(),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
@@ -82,7 +80,6 @@ def test_the_identity_holds_bit_for_bit_in_every_dtype(config, dtype, tokens):
     assert torch.equal(layer(x), base(x))
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     layers=st.dictionaries(
         st.lists(st.from_regex(r"[a-z0-9_]{1,4}", fullmatch=True), min_size=1, max_size=3).map(".".join),
@@ -98,7 +95,6 @@ def test_configurations_survive_a_dictionary(layers):
     assert {name: again.layer_for(name) for name in layers} == layers
 
 
-@settings(max_examples=50, deadline=None)
 @given(field=st.sampled_from(["A", "B", "C", "D", "E"]), value=st.text(max_size=6))
 def test_unknown_structures_are_refused(field, value):
     if value in STRUCTURES[field]:

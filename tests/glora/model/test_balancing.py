@@ -70,13 +70,14 @@ def test_balance_leaves_modes_and_random_numbers_alone() -> None:
     model = attached(GLoRAConfig(**ALL)).train()
     model.blocks[0].eval()
     modes = [module.training for module in model.modules()]
+    hooks = [len(module._forward_pre_hooks) for module in model.modules()]
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
     glora.balance(model, images(), forward=lambda model, batch: (torch.rand(5), model(batch)))
     assert torch.equal(torch.rand(3), expected)
     assert [module.training for module in model.modules()] == modes
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert [len(module._forward_pre_hooks) for module in model.modules()] == hooks
 
 
 def test_one_warning_says_what_could_not_be_measured() -> None:

@@ -209,7 +209,8 @@ class TestSearch:
     def test_multiple_choice_is_compared_by_the_likelihood_of_right_answers(self, llama: Path, tmp_path: Path) -> None:
         rows = [{"question": f"was good {i % 10}", "choices": ["yes", "no no"], "answer": i % 2} for i in range(20)]
         path = str(write_jsonl(tmp_path / "choice.jsonl", rows))
-        task = MultipleChoice(model=str(llama), file=path, train_file=path)
+        other = str(write_jsonl(tmp_path / "test.jsonl", [{"question": "is good", "choices": ["a", "b"], "answer": 0}]))
+        task = MultipleChoice(model=str(llama), file=other, train_file=path)
         supernet = supernet_of(task)
         found = search(supernet, task, Random(supernet.space, Budget(500, 400), total=6))
         with supernet.merged(found.best.genome):
@@ -292,7 +293,7 @@ class TestCommand:
         assert main(["evaluate", str(tmp_path / "run" / "retrained"), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["loss"] == result["retrained"]["loss"]
 
-    @pytest.mark.slow
+    @pytest.mark.whole
     def test_sigkill_anywhere(self, llama, file, shipped, tmp_path) -> None:
         """Killed in training and twice in searching, the run ends with the log and the figures of an unbroken one."""
         config = read(shipped, changes(llama, file, tmp_path / "broken"))

@@ -102,7 +102,7 @@ train(t.prepared(task), task, settings, run=t.make_run(Path({folder!r}), setting
 """
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_sigkill_and_resume_give_the_same_averages(tmp_path: Path) -> None:
     code = KILLED.format(root=ROOT, folder=str(tmp_path / "broken"))
     process = subprocess.Popen([sys.executable, "-c", code])

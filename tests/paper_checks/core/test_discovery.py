@@ -2,7 +2,7 @@
 
 import pytest
 
-from paper_checks.core import RENAMED, all_checks, select
+from paper_checks.core import RENAMED, all_checks, papers, select
 
 CHECKS = all_checks()
 ALPHA = [check for name, check in CHECKS.items() if name.startswith("alpha_lora.")]
@@ -13,6 +13,7 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
         f"alpha_lora.{name}"
         for name in (
             "arbitrary_source",
+            "several_sources",
             "ridge_source",
             "figure1",
             "figure2",
@@ -24,11 +25,14 @@ def test_discovery_finds_the_claims_of_the_issue_in_the_order_of_the_paper():
             "digits",
             "digits_alpha_star",
             "universality",
+            "beyond",
             "choose_alpha",
+            "source_scaling",
             "choose_alpha_held_out",
             "real_curves",
             "suggested_alpha",
             "glue_fair",
+            "glue_five",
             "glue_recipe",
             "glue_full",
             "glue_affine",
@@ -48,3 +52,9 @@ def test_select_by_id_by_group_and_unknown():
     assert not set(RENAMED) & set(CHECKS)
     with pytest.raises(ValueError, match=r"no check is called 'alpha_lora.figure9'; known: alpha_lora"):
         select(["alpha_lora.figure9"])
+
+
+def test_every_paper_has_a_name_and_checks():
+    assert list(papers())[:2] == ["alpha_lora", "glora"]
+    assert {name.partition(".")[0] for name in CHECKS} == set(papers())
+    assert all("arXiv" in title for _, title in papers().values())

@@ -118,8 +118,32 @@ def test_history_keeps_what_was(load, tmp_path):
     entries = rules.history(tmp_path)["toy.check"]
     assert [entry.why for entry in entries] == ["first", "too strict"]
     assert "everywhere" in entries[0].rule
-    cells = {"old": {}, "new": {"time": "2999-01-01T00:00:00+00:00"}}
-    assert rules.older_cells(second, cells, entries) == ["old"]
+    now = "2999-01-01T00:00:00+00:00"
+    cells = {"old": {"figures": {"z": 1}}, "new": {"time": now, "figures": {"z": 2}}}
+    cells["copy"] = {"time": now, "figures": {"z": 1, "copied_from": "old"}}
+    assert rules.older_cells(second, cells, entries) == ["old", "copy"]
+
+
+def test_a_note_is_no_change_of_the_rule(load, tmp_path):
+    check = one_file(load, "plain")
+    rules.freeze({"toy.check": check}, "first", tmp_path)
+    assert rules.freeze({"toy.check": check}, "seen before", tmp_path, noted=["toy.check"]) == ["toy.check"]
+    entries = rules.history(tmp_path)["toy.check"]
+    assert [entry.same for entry in entries] == [False, True]
+    assert rules.present_form(entries) is entries[0]
+    with pytest.raises(ValueError, match="changed; freeze them before"):
+        changed = one_file(load, "changed", MODULE.replace("everywhere", "mostly"))
+        rules.freeze({"toy.check": changed}, "seen", tmp_path, noted=["toy.check"])
+
+
+def test_the_digest_follows_no_library(load):
+    """Methods that dataclass writes come from a file of Python's own, which differs between versions."""
+    text = MODULE.replace(
+        "class Toy", "from dataclasses import dataclass\n\n@dataclass\nclass Part:\n    z: float\n\nclass Toy"
+    )
+    check = one_file(load, "parts", text.replace("sum(inside)", "Part(sum(inside)).z"))
+    homes = {function.__globals__["__name__"] for function, _ in rules.followed(check)}
+    assert homes == {"paper_checks.parts", "paper_checks.shared_a"}
 
 
 def test_every_rule_is_frozen():

@@ -101,7 +101,9 @@ def test_square_loss_is_the_fixed_point():
             np.testing.assert_allclose(getattr(closed, name), getattr(iterated, name), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize(("loss", "draws"), [("square", 80), ("logistic", 50), ("squared_hinge", 50)])
+@pytest.mark.parametrize(
+    ("loss", "draws"), [("square", 80), ("logistic", 50), pytest.param("squared_hinge", 50, marks=pytest.mark.whole)]
+)
 def test_simulation(loss, draws):
     alpha = (0.0, 1.0, 2.5) if loss == "square" else (1.5,)
     assert_simulated([small(seed) for seed in range(30)], draws=draws, loss=loss, alpha=alpha)

@@ -50,7 +50,7 @@ def elliptical(seed: int) -> rmt.EllipticalTransfer:
     return rmt.EllipticalTransfer(base=base, freedom=[3.5, 5.0, 8.0, 20.0][seed % 4])
 
 
-@pytest.mark.parametrize(("loss", "draws"), [("square", 80), ("logistic", 40)])
+@pytest.mark.parametrize(("loss", "draws"), [("square", 80), pytest.param("logistic", 40, marks=pytest.mark.whole)])
 def test_simulation(loss, draws):
     assert_simulated([elliptical(seed) for seed in range(30)], draws=draws, loss=loss, alpha=(0.0, 1.0, 2.5))
 

@@ -68,7 +68,9 @@ def confined(seed: int) -> rmt.SubspaceTransfer:
     return rmt.SubspaceTransfer(base=base, basis=np.linalg.qr(rng.standard_normal((80, int(rng.integers(5, 70)))))[0])
 
 
-@pytest.mark.parametrize(("loss", "draws"), [("square", 80), ("logistic", 40), ("squared_hinge", 40)])
+@pytest.mark.parametrize(
+    ("loss", "draws"), [("square", 80), ("logistic", 40), pytest.param("squared_hinge", 40, marks=pytest.mark.whole)]
+)
 def test_simulation_of_given_subspaces(loss, draws):
     assert_simulated([confined(seed) for seed in range(30)], draws=draws, loss=loss)
 

@@ -134,7 +134,12 @@ def test_the_bound_at_infinite_gamma_holds_for_every_loss():
         assert (rmt.theory(setting, loss=loss).best_accuracy <= bound + 1e-9).all()
 
 
-@pytest.mark.parametrize("loss", ["logistic", "squared_hinge", CUSTOM], ids=["logistic", "squared_hinge", "custom"])
+@pytest.mark.parametrize(
+    "loss",
+    ["logistic", pytest.param("squared_hinge", marks=pytest.mark.whole), pytest.param(CUSTOM, marks=pytest.mark.whole)],
+    ids=["logistic", "squared_hinge", "custom"],
+)
+@pytest.mark.slow
 def test_simulation(loss):
     kinds = [{}, {"ridge": True}, {"noise": True}]
     assert_simulated([random_gaussian(seed, 60, **kinds[seed % 3]) for seed in range(30)], draws=50, loss=loss)

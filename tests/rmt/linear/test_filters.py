@@ -67,6 +67,7 @@ def filtered(seed: int) -> rmt.FilteredTransfer:
     return rmt.FilteredTransfer(base=base, filter=law)
 
 
+@pytest.mark.slow
 def test_simulation():
     assert_simulated([filtered(seed) for seed in range(33)], draws=80)
 

@@ -18,11 +18,12 @@ from cases_beyond import (
     random_gaussian,
     toeplitz,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rmt
 from rmt.resolvent import isotropic, spectral
+from rmt.scores.estimates import ALLOWANCE
 from rmt.simulators.model import explicit
 
 
@@ -69,7 +70,6 @@ def test_spectral_resolvent_is_the_isotropic_one_when_all_eigenvalues_are_one():
     n=st.integers(1, 60),
     log_gamma=st.floats(-20, 20),
 )
-@settings(deadline=None, max_examples=150)
 def test_theta_solves_its_equation(values, n, log_gamma):
     gamma = float(np.exp(log_gamma))
     values = np.array(values)
@@ -176,7 +176,12 @@ def test_no_effect_of_the_sources_is_reported_as_nan():
     np.testing.assert_allclose(one_dead.marginal_value[1], 0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{}, {"ridge": True}, {"noise": True}], ids=["fixed", "ridge", "flipped labels"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.whole), {"ridge": True}, {"noise": True}],
+    ids=["fixed", "ridge", "flipped labels"],
+)
+@pytest.mark.slow
 def test_simulation(options):
     assert_simulated([random_gaussian(seed, 80, **options) for seed in range(32)], draws=80)
 
@@ -196,9 +201,10 @@ def test_simulation_of_several_sources():
         V = weights.mT @ setting.spectrum.dense() @ weights
         simulation = rmt.Simulation(c=setting.mean @ weights, V=V, p=80, vector_alpha=True)
         alpha = rng.standard_normal((4, len(setting.sources)))
-        assert simulation.compare(rmt.theory(setting), alpha).worst <= 4
+        assert simulation.compare(rmt.theory(setting), alpha, allowance=ALLOWANCE).worst <= 4
 
 
+@pytest.mark.slow
 def test_simulation_of_another_penalty():
     """aᵀΓa: w = (S + γΓ)⁻¹(ū + γΓαw̃), solved as it stands."""
     for seed in range(30):
@@ -215,7 +221,12 @@ def test_simulation_of_another_penalty():
         weights = np.linalg.solve(samples.mT @ samples / samples.shape[1] + form, right)
         V = weights.mT @ setting.spectrum.dense() @ weights
         simulation = rmt.Simulation(c=setting.mean @ weights, V=V, p=60)
-        assert simulation.compare(rmt.theory(rmt.with_penalty(setting, penalty)), np.array([0.0, 1.0, 2.0])).worst <= 4
+        assert (
+            simulation.compare(
+                rmt.theory(rmt.with_penalty(setting, penalty)), np.array([0.0, 1.0, 2.0]), allowance=ALLOWANCE
+            ).worst
+            <= 4
+        )
 
 
 def test_penalty_of_one_changes_nothing_and_bad_penalties_are_refused():
@@ -341,7 +352,6 @@ WILD = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(-1.0,
     ridge=st.booleans(),
     loss=st.sampled_from(["square", "logistic"]),
 )
-@settings(deadline=None, max_examples=300)
 def test_any_input_is_refused_by_name_or_answered(n, gamma, label_noise, values, mean, weights, ridge, loss):
     try:
         source = (

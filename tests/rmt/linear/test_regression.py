@@ -123,6 +123,7 @@ def test_with_covariance_the_best_scale_depends_on_the_penalty():
     assert (risk.best_risk_rows <= risk.best_risk).all()
 
 
+@pytest.mark.slow
 def test_simulation_with_covariance():
     for seed in range(30):
         setting = coloured(seed)

@@ -11,6 +11,7 @@ from cases import BASE, TWO_SOURCES, fixed, one, random_settings, ridge
 from scipy.stats import ks_2samp
 
 import rmt
+from rmt.scores.estimates import ALLOWANCE
 from rmt.simulators.exact import draw_block
 
 SHAPES = [
@@ -107,7 +108,9 @@ def test_theory_within_four_standard_errors_on_random_settings():
     for index in range(40):
         setting = one(settings, index)
         score = rmt.theory(setting)
-        comparison = rmt.simulate(setting, 300, seed=index).compare(score, [-1.0, 0.0, 1.0, float(score.alpha_star)])
+        comparison = rmt.simulate(setting, 300, seed=index).compare(
+            score, [-1.0, 0.0, 1.0, float(score.alpha_star)], allowance=ALLOWANCE
+        )
         assert comparison.worst <= 4, (setting, str(comparison))
 
 
@@ -116,7 +119,7 @@ def test_direct_simulation_agrees_with_theory_for_other_noise():
     score = rmt.theory(setting)
     for noise in ("gaussian", "rademacher", "uniform", "exponential", "student-t:8"):
         result = rmt.simulate(setting, 60, 1, method="direct", noise=noise, test_points=1000)
-        assert result.compare(score, [0.0, 1.0]).worst <= 4, noise
+        assert result.compare(score, [0.0, 1.0], allowance=ALLOWANCE).worst <= 4, noise
 
 
 def test_localised_mean_breaks_the_gaussian_score():
@@ -169,7 +172,9 @@ def test_several_penalties_on_the_same_draws(method):
     np.testing.assert_allclose(several.V[:, 1], single.V, rtol=1e-9)
     assert several.accuracy(1.0).value.shape == (3,)
     assert several.accuracy(np.zeros((5, 1))).value.shape == (5, 3)
-    comparison = several.compare(rmt.theory(replace(setting, gamma=np.array(gammas))), np.array([[0.0], [1.0]]))
+    comparison = several.compare(
+        rmt.theory(replace(setting, gamma=np.array(gammas))), np.array([[0.0], [1.0]]), allowance=ALLOWANCE
+    )
     assert comparison.z["mean"].shape == (2, 3)
     assert len(comparison.rows()) == 5 * 6
 
@@ -198,6 +203,7 @@ def test_running_estimates_extend_each_other():
         list(rmt.simulate_running(setting, [10, 5]))
 
 
+@pytest.mark.slow
 def test_optima_of_a_simulation_have_honest_errors():
     setting = ridge(600, 200, 300, 1.5, 1, 0.8, 0.5, 0.3)
     score, result = rmt.theory(setting), rmt.simulate(setting, 2000, 1)

@@ -207,7 +207,11 @@ def test_choices_are_shuffled_and_lengths_counted(llama: Path, questions: Path) 
 
 
 def test_right_answers_are_learned(llama: Path, questions: Path) -> None:
-    task = choice(llama, questions, train_file=str(questions))
+    with pytest.raises(ValueError, match="holds every question of task.file"):
+        _ = choice(llama, questions, train_file=str(questions))._splits
+    extra = '{"question": "was poor 1", "choices": ["yes", "no no no"], "answer": 1}\n'
+    (tested := questions.with_name("test.jsonl")).write_text(questions.read_text() + extra)
+    task = choice(llama, tested, train_file=str(questions))
     assert isinstance(task, Task)
     model = task.build_model(0)
     glora.attach(model, glora.presets.lora(rank=4))
@@ -248,8 +252,25 @@ def test_bad_questions(llama: Path, tmp_path: Path) -> None:
     rows = [{"question": "a", "choices": ["x", "y"], "answer": 2}, {"question": "a", "choices": ["x"], "answer": 0}]
     with pytest.raises(ValueError, match=r"row 1 has answer 2(.|\n)*row 2 has answer 0"):
         choice(llama, write_jsonl(tmp_path / "bad.jsonl", rows)).check()
+    good = {"question": "a", "choices": ["x", "y"], "answer": 1}
+    for bad in ({"choices": ["x", None]}, {"choices": ["x", ["y"]]}, {"choices": ["x", " "]}, {"question": ["a"]},
+                {"answer": True}, {"choices": None}):  # fmt: skip
+        with pytest.raises(ValueError, match=r"the questions cannot be used"):
+            choice(llama, write_jsonl(tmp_path / "bad.jsonl", [good, good | bad])).check()
     with pytest.raises(ValueError, match="needs model, file"):
         make_task("multiple_choice", {})
+
+
+def test_what_is_no_text_is_named(llama: Path, instructions: Path, tmp_path: Path) -> None:
+    good = {"instruction": "a", "input": "", "output": "yes"}
+    for key in ("instruction", "input", "output"):
+        for bad in (["yes"], {"a": 1}, True):
+            with pytest.raises(ValueError, match=rf"1 rows have no text as '{key}', the first is row 2"):
+                instruct(llama, write_jsonl(tmp_path / "bad.jsonl", [good, {**good, key: bad}])).check()
+    with pytest.warns(UserWarning, match=r"1 of 31 outputs are empty, the first in row 2"):
+        instruct(llama, write_jsonl(tmp_path / "bad.jsonl", [good, {**good, "output": ""}, *[good] * 29])).check()
+    with pytest.raises(ValueError, match=r"task.revision='main' is a version on the hub"):
+        instruct(llama, instructions, revision="main").check()
 
 
 def test_padding_is_invisible(llama: Path, instructions: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from glora.runs.settings import TrainingSettings
 from glora.tasks import make_task
 from glora.tasks.base import Task, batches
 from glora.tasks.rows import hub_split, read_rows
-from glora.tasks.text.glue import DATASETS, Glue, score
+from glora.tasks.text.glue import DATASETS, Glue
+from glora.tasks.text.sequences import score
 from glora.training.loop import train
 from paper_checks.demo.tiny_text import reviews, save_model, save_reviews, write_jsonl
 
@@ -110,9 +112,10 @@ EXAMPLES: dict[str, tuple[dict[str, Any], Any]] = {
 def test_every_task(bert: Path, tmp_path: Path, dataset: str) -> None:
     columns, label = EXAMPLES[dataset]
     names = {"train", *DATASETS[dataset].tests}
-    for name in names:
-        rows = {key: f"{text} {name}" for key, text in columns.items()}  # no split may hold another one's rows
-        write_jsonl(tmp_path / f"{name}.jsonl", [{**rows, "label": label}] * 6)
+    for name in names:  # no split may hold another one's rows, and no file one label alone
+        rows = [{key: f"{text} {name} {i}" for key, text in columns.items()} for i in range(6)]
+        labels = [label if i > 1 else i % 2 for i in range(6)]
+        write_jsonl(tmp_path / f"{name}.jsonl", [{**row, "label": x} for row, x in zip(rows, labels, strict=True)])
     task = Glue(dataset=dataset, model=str(bert), folder=str(tmp_path), max_length=64)
     task.check()
     model = task.build_model(0)
@@ -169,7 +172,7 @@ def test_damaged_files_are_named(bert: Path, tmp_path: Path, suffix: str, conten
 def test_paths(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         sst2(bert, tmp_path / "nowhere").check()
-    with pytest.raises(ValueError, match=r"has no train.jsonl, train.parquet or train.tsv; it holds none"):
+    with pytest.raises(ValueError, match=r"has no train.jsonl, train.parquet, train.tsv or train.csv; it holds none"):
         sst2(bert, tmp_path).check()
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(ValueError, match="the environment variable NOT_SET is not set"):
@@ -304,3 +307,50 @@ def test_a_folder_laid_out_like_a_hub_dataset(data: Path, tmp_path: Path) -> Non
     assert hub_split(str(tmp_path), "sst2", "validation") == read_rows(data / "validation.jsonl")
     with pytest.raises(ValueError, match="cannot be had from the hub"):
         hub_split(str(tmp_path), "rte", "train")
+
+
+def rows_of(*pairs: tuple[Any, Any]) -> list[dict[str, Any]]:
+    return [{"sentence": text, "label": label} for text, label in pairs]
+
+
+GOOD_ROWS = rows_of(*((f"text {i}", i % 2) for i in range(10)))
+
+
+@pytest.mark.parametrize(
+    ("train_rows", "test_rows", "words"),
+    [
+        (rows_of(*((f"text {i}", 0) for i in range(10))), None, ["every training example has the label 'negative'"]),
+        (GOOD_ROWS + rows_of((["a", "list"], 1)), None, ["1 rows have no text as 'sentence'", "the first is row 11"]),
+        (rows_of(*((f"text {i}", 1 + i % 2) for i in range(9))), None, ["'2'", "count from 1", "subtract 1"]),
+        (GOOD_ROWS, GOOD_ROWS[:3] + rows_of(("new", 0)), ["holds 3 rows of 4 from the training file", "of its own"]),
+    ],
+    ids=["one class", "a list", "labels from 1", "test in train"],
+)
+def test_data_that_teach_nothing_are_refused(bert, tmp_path, train_rows, test_rows, words) -> None:
+    write_jsonl(tmp_path / "train.jsonl", train_rows)
+    write_jsonl(tmp_path / "validation.jsonl", test_rows or rows_of(("new", 0), ("newer", 1)))
+    with pytest.raises(ValueError) as caught:
+        sst2(bert, tmp_path).check()
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_odd_data_are_named_before_training(bert: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", GOOD_ROWS + rows_of(("text 1", 1), ("text 2", 1)))
+    write_jsonl(tmp_path / "validation.jsonl", rows_of(("new", 0), ("text 1", 1), ("newer", 0)))
+    with pytest.warns(UserWarning, match="look at the data before you train") as caught:
+        sst2(bert, tmp_path, max_length=64).check()
+    text = str(caught[0].message)
+    assert "train: 2 of 12 rows repeat another row's text, 1 of them with another label" in text
+    assert "test: 1 of 3 rows stand in train too, the first is row 2" in text
+    mnli = [{"premise": f"p {i}", "hypothesis": "h", "label": i % 2} for i in range(10)]
+    write_jsonl(tmp_path / "train.jsonl", mnli)
+    write_jsonl(tmp_path / "validation_mismatched.jsonl", [{"premise": "q", "hypothesis": "h", "label": 2}])
+    with pytest.warns(UserWarning, match="test: no training example is of class 'contradiction'"):
+        replace(sst2(bert, tmp_path, max_length=64), dataset="mnli").check()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text("sentence\tlabel\ngood\t1\n", encoding="utf-8-sig")
+    (tmp_path / "rows.jsonl").write_text('{"sentence": "good", "label": "1"}\n', encoding="utf-8-sig")
+    for name in ("rows.tsv", "rows.jsonl"):
+        assert read_rows(tmp_path / name) == [{"sentence": "good", "label": "1"}]

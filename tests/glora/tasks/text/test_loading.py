@@ -68,3 +68,11 @@ def test_damaged_models_are_named(data: Path, tmp_path: Path) -> None:
         (folder / "tokenizer.json").write_text(content)
         with pytest.raises(ValueError, match=r"the tokenizer of task.model='.*' cannot be loaded: "):
             replace(tasks[1]).check()
+
+
+def test_a_tokenizer_with_nothing_to_pad_with(data: Path, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model")
+    for path in folder.glob("*.json"):
+        path.write_text(path.read_text().replace('"pad_token"', '"no_token"'))
+    with pytest.raises(ValueError, match="has neither a padding nor an end-of-text token.*pad_token"):
+        Glue(dataset="sst2", model=str(folder), folder=str(data), max_length=64).check()

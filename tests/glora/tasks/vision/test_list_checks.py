@@ -233,3 +233,18 @@ def test_one_class_and_labels_from_one_are_named(tmp_path: Path) -> None:
         lines = [line.split() for line in path.read_text().splitlines()]
         path.write_text("".join(f"{name} {int(label) + 1}\n" for name, label in lines))
     assert "labels count from 0" in problems(task(root, classes=30))
+
+
+def test_repeated_lines_and_classes_without_training_images_are_named(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "set")
+    lines = (root / "train800.txt").read_text().splitlines()
+    last = max(lines, key=lambda line: int(line.split()[-1])).split()[-1]
+    kept = [line for line in lines if line.split()[-1] != last]
+    (root / "train800.txt").write_text("\n".join([*kept, kept[0]]) + "\n", encoding="utf-8-sig")
+    validation = (root / "val200.txt").read_text().splitlines()
+    (root / "train800val200.txt").write_text("\n".join(kept + validation) + "\n")
+    with pytest.warns(UserWarning, match="look at the data before you train") as caught:
+        task(root).check()
+    text = str(caught[0].message)
+    assert f"1 of {len(kept) + 1} lines repeat another line" in text
+    assert f"no training image is of class {last}" in text

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[4]
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="needs timm")
 def test_a_timm_vit_is_adapted_and_merged() -> None:
     paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])

@@ -34,6 +34,31 @@ def test_arbitrary_source(quantity):
     assert verdict("arbitrary_source", cells) == NOT
 
 
+@pytest.mark.parametrize("quantity", ["mean", "variance", "accuracy", "alpha_star", "best_accuracy", "closed_form"])
+def test_several_sources(quantity):
+    cells = figures("several_sources")
+    for figure in cells.values():
+        for record in figure["settings"]:
+            record["z"] = dict.fromkeys(record["z"], 3.9)
+    assert verdict("several_sources", cells) == REPRODUCED
+    record = cells["batch3"]["settings"][4]
+    if quantity == "closed_form":
+        record["closed_form"] = 2e-9
+    else:
+        record["z"][quantity] = 4.1
+    assert verdict("several_sources", cells) == NOT
+
+
+@pytest.mark.parametrize("cell", ["covariance", "losses", "optima", "classes", "elliptical", "subspace"])
+@pytest.mark.parametrize(("z", "expected"), [(3.9, REPRODUCED), (4.1, NOT), (float("nan"), NOT)])
+def test_beyond(cell, z, expected):
+    cells = figures("beyond")
+    for figure in cells.values():
+        figure["worst"] = [dict.fromkeys(one, 1.0) for one in figure["worst"]]
+    cells[cell]["worst"][-1]["alpha_risk" if cell == "optima" else "variance"] = z
+    assert verdict("beyond", cells) == expected
+
+
 @pytest.mark.parametrize(
     ("ours", "code", "expected"), [(3.9, 3.9, REPRODUCED), (3.9, 4.1, CORRECTED), (4.1, 9.0, NOT), (4.1, 0.0, NOT)]
 )

@@ -1,17 +1,16 @@
 """``paper-checks``: list, run and report the checks; ``demo`` for ``make demo``.
 
-Results go to stdout, progress and messages to stderr. Exit codes:
-0 fine; 1 a check crashed; 2 bad usage; 3 something could not run for lack of data, a package or hardware.
-A verdict, whatever it says, is a result and not a failure. 130 after Ctrl-C; finished cells are kept.
+Results go to stdout, progress and messages to stderr. Exit codes are those of `rmt.cli.exits`, where 1 means that
+`verify` found a number that does not follow from the cells; and 3 where something could not run for lack of data, a
+package or hardware. A verdict, whatever it says, is a result and not a failure. A check that fails does not stop the
+others; the code is that of the first that failed. Finished cells are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +18,13 @@ from typing import Any
 
 import rmt
 from paper_checks.core import COMMITTED, RENAMED, Check, Context, Outcome, Verdict, rules, select
-from rmt._files import to_plain
+from rmt._files import to_json
+from rmt.cli.exits import CODES, DONE, RESULT, Parser, end
 
-FINE, CRASHED, BAD_USAGE, LACKING, INTERRUPTED = 0, 1, 2, 3, 130
+LACKING = 3
 
-EXAMPLES = """examples:
+EXAMPLES = (
+    """examples:
   paper-checks list                                     every claim, and the verdict of the committed results
   paper-checks run alpha_lora.figure1 --quick           one check, small samples
   paper-checks run alpha_lora --data /path/to/shared    all checks of one paper, full samples, real data
@@ -31,13 +32,17 @@ EXAMPLES = """examples:
   paper-checks verify                                   figures of the page, derived from the cells once more
   paper-checks report                                   docs/claims.html and the README table from them
 
-exit codes: 0 fine; 1 a check crashed; 2 bad usage; 3 something could not run for lack of data, a package or hardware
 """
+    + CODES.format(result="verify missed a number; a verdict is no failure")
+    + """;
+3 something could not run for lack of data, a package or hardware
+"""
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="paper-checks",
         description="The papers' claims as programs.",
         epilog=EXAMPLES,
@@ -75,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("freeze", help="put changed rules into the history beside the committed results")
     one.add_argument("--why", required=True, metavar="TEXT", help="why they changed: readers see it beside the verdict")
+    one.add_argument("--same", action="store_true", help="the rules decide as before; only their digests changed")
+    one.add_argument("--note", nargs="+", default=[], metavar="ID", help="say it of these rules, which did not change")
     one.add_argument("--results", type=Path, default=COMMITTED, metavar="DIR", help="stored results")
 
     one = commands.add_parser("demo", help="predict, simulate, run all checks quickly, write one page")
@@ -101,16 +108,9 @@ def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; returns the exit code, or raises what `rmt.cli.exits.run` turns into one."""
     arguments = parser().parse_args(argv)
-    try:
-        return _COMMANDS[arguments.command](arguments)
-    except KeyboardInterrupt:
-        print("interrupted; finished cells are kept, the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
-    except ValueError as error:
-        print(f"paper-checks: {error}", file=sys.stderr)
-        return BAD_USAGE
+    return _COMMANDS[arguments.command](arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -119,13 +119,13 @@ def _list(arguments: argparse.Namespace) -> int:
         outcome = check.recall(arguments.results)
         records.append(_describe(check, outcome))
     if arguments.json:
-        print(json.dumps(to_plain(records), ensure_ascii=False, indent=1))
-        return FINE
+        print(to_json(records, indent=1))
+        return DONE
     width = max((len(record["id"]) for record in records), default=0)
     for record in records:
         needs = f" (needs {', '.join(record['needs'])})" if record["needs"] else ""
         print(f"{record['id']:<{width}}  {record['verdict']:<21}  {record['claim']}{needs}")
-    return FINE
+    return DONE
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -144,15 +144,16 @@ def _run(arguments: argparse.Namespace) -> int:
         if old in RENAMED:
             note = f"{old} is called {RENAMED[old]} now; so must be the folder of its results, if it was run before"
             print(f"paper-checks: {note}", file=sys.stderr)
-    code, records = FINE, []
+    code, records = DONE, []
     for check in select(arguments.ids):
-        outcome = _attempt(check, context, fresh=arguments.fresh)
-        code = _worse(code, outcome)
+        outcome, ended = _attempt(check, context, fresh=arguments.fresh)
+        if code == DONE or (code == LACKING and ended != DONE):
+            code = ended
         records.append(_describe(check, outcome))
         if not arguments.json:
             _print(check, outcome)
     if arguments.json:
-        print(json.dumps(to_plain(records), ensure_ascii=False, indent=1))
+        print(to_json(records, indent=1))
     return code
 
 
@@ -163,29 +164,36 @@ def _report(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--results: {str(arguments.results)!r} is not a folder; run the checks first")
     readme = None if arguments.no_readme else arguments.readme
     print(write_report(select([]), arguments.results, arguments.out, readme))
-    return FINE
+    return DONE
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from paper_checks.report.verify import verify
 
     found = verify(select([]), arguments.page, arguments.results)
+    code = RESULT if any(one.left for one in found.values()) else DONE
     if arguments.json:
-        print(json.dumps({name: asdict(one) for name, one in found.items()}, ensure_ascii=False, indent=1))
-        return FINE
+        print(to_json({name: asdict(one) for name, one in found.items()}, indent=1))
+        return code
     for name, one in found.items():
-        print(f"{name}: {one.derived} of {one.shown} figures derived")
+        print(f"{name}: {one.shown - len(one.left)} of {one.shown} numbers derived")
         for line in one.left[:5]:
             print(f"    not derived: {line}")
-    shown, derived = (sum(getattr(one, key) for one in found.values()) for key in ("shown", "derived"))
-    print(f"{derived} of {shown} figures of the page derived from the cells")
-    return FINE
+    total = sum(one.shown for one in found.values())
+    parts = {kind: sum(one.derived[kind] for one in found.values()) for kind in next(iter(found.values())).derived}
+    print(
+        f"{sum(parts.values())} of {total} numbers of the page derived: "
+        + ", ".join(f"{n} {k}" for k, n in parts.items())
+    )
+    return code
 
 
 def _freeze(arguments: argparse.Namespace) -> int:
-    changed = rules.freeze({check.id: check for check in select([])}, arguments.why, arguments.results)
+    checks = {check.id: check for check in select([])}
+    noted = [check.id for check in select(arguments.note)] if arguments.note else []
+    changed = rules.freeze(checks, arguments.why, arguments.results, same=arguments.same, noted=noted)
     print("\n".join(changed) or "no rule differs from its last entry")
-    return FINE
+    return DONE
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -197,13 +205,13 @@ def _demo(arguments: argparse.Namespace) -> int:
         quick=True,
         jobs=_at_least("--jobs", arguments.jobs, 1),
     )
-    code = FINE
+    code = DONE
 
     def run(check: Check, inner: Context) -> Outcome | None:
         nonlocal code
-        outcome = _attempt(check, inner)
-        if outcome is None:
-            code = CRASHED
+        outcome, ended = _attempt(check, inner)
+        if code == DONE and ended != LACKING:  # the page says what is lacking
+            code = ended
         _print(check, outcome)
         return outcome
 
@@ -215,25 +223,18 @@ def _demo(arguments: argparse.Namespace) -> int:
 _COMMANDS = {"list": _list, "run": _run, "report": _report, "verify": _verify, "freeze": _freeze, "demo": _demo}
 
 
-def _attempt(check: Check, context: Context, *, fresh: bool = False) -> Outcome | None:
-    """The outcome, or None after a crash, whose traceback goes to stderr."""
+def _attempt(check: Check, context: Context, *, fresh: bool = False) -> tuple[Outcome | None, int]:
+    """The outcome, or None after a failure, which is told on stderr; and the exit code that it asks for."""
     try:
-        return check.run(context, fresh=fresh, progress=True)
-    except Exception:
-        traceback.print_exc()
-        print(f"paper-checks: {check.id} crashed; the other checks go on", file=sys.stderr)
-        return None
-
-
-def _worse(code: int, outcome: Outcome | None) -> int:
-    if outcome is None or code == CRASHED:
-        return CRASHED
-    return LACKING if outcome.missing else code
+        outcome = check.run(context, fresh=fresh, progress=True)
+    except Exception as error:
+        return None, end(f"paper-checks: {check.id}", error)
+    return outcome, LACKING if outcome.missing else DONE
 
 
 def _print(check: Check, outcome: Outcome | None) -> None:
     if outcome is None:
-        print(f"{check.id}: crashed", flush=True)
+        print(f"{check.id}: failed", flush=True)
         return
     print(f"{check.id}: {outcome.verdict}\n    {outcome.summary}", flush=True)
     for reason in outcome.missing if outcome.verdict != Verdict.NOT_RUN else ():
@@ -248,7 +249,7 @@ def _describe(check: Check, outcome: Outcome | None) -> dict[str, Any]:
         "rule": check.rule,
         "needs": list(check.needs),
     }
-    return {**record, **asdict(outcome)} if outcome is not None else {**record, "verdict": "crashed"}
+    return {**record, **asdict(outcome)} if outcome is not None else {**record, "verdict": "failed"}
 
 
 def _data_folder(path: Path | None) -> Path | None:
