@@ -16,7 +16,10 @@ prediction was 9 points too low at n = 20 (20 where the source was useless), 4 a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr
 
 from rmt._checks import FloatArray
@@ -28,7 +31,7 @@ INFLATION = 1.25
 UNKNOWN = (float("nan"), (0.0, 1.0))
 
 
-def margins(scores: FloatArray, index: FloatArray) -> FloatArray:
+def margins(scores: FloatArray, index: NDArray[Any]) -> FloatArray:
     """(n,) by how much the score of a row's class exceeds the best other; (n, 1) scores are of class 1 against 0."""
     if scores.shape[1] == 1:
         return np.where(index == 1, scores[:, 0], -scores[:, 0])
