@@ -18,7 +18,7 @@ def text_features(context: Context, texts: Sequence[str]) -> Any:
 
     folder = context.folder("models", "minilm-l6")
     tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-    model = AutoModel.from_pretrained(folder, **LOCAL, dtype=torch.float32).eval()
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32, **LOCAL).eval()
     order, features = np.argsort([len(text) for text in texts], kind="stable"), np.zeros((len(texts), 384))
     for start in range(0, len(texts), 64):
         some = order[start : start + 64]
@@ -36,7 +36,7 @@ def image_features(context: Context, paths: Sequence[Path]) -> Any:
     from PIL import Image
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(context.folder("models", "vit-s14"), **LOCAL, dtype=torch.float32).eval()
+    model = AutoModel.from_pretrained(context.folder("models", "vit-s14"), dtype=torch.float32, **LOCAL).eval()
     mean, spread = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     parts = []
     for start in range(0, len(paths), 50):

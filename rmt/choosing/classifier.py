@@ -191,6 +191,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             np.array([one.alpha.mean(axis=0) if one.alpha.ndim > 1 else one.alpha for one in path]),
             np.array([law(one)[0] for one in path]),
         )
+        self.gamma_: Any
+        self.alpha_path_: Any
         if count == 2:
             self.alpha_, self.gamma_, self.alpha_path_ = np.ravel(best.alpha), float(np.ravel(best.gamma)[0]), steps
         else:
@@ -370,14 +372,12 @@ def _limit(rows: Rows, outputs: FloatArray, scores: Scores, fixed: FloatArray | 
     return _Fit(np.inf, alpha / scores.units, weights, level, left_out + level)
 
 
-def _unusable(X: FloatArray, index: FloatArray | None, outputs: FloatArray) -> str:
+def _unusable(X: FloatArray, index: Any, outputs: FloatArray) -> str:
     """Why the rows cannot show their own noise; empty where they can. Groups of one mean: classes, or signed rows."""
     if len(X) < 3:
         return f"the posterior needs at least 3 rows, got {len(X)}; collect more target samples"
-    if index is None:
-        rows, index = outputs[:, :1] * X, np.zeros(len(X), dtype=int)
-    else:
-        rows = X
+    rows = outputs[:, :1] * X if index is None else X
+    index = np.zeros(len(X), dtype=int) if index is None else index
     count = int(index.max()) + 1
     means = np.zeros((count, X.shape[1]))
     np.add.at(means, index, rows)

@@ -9,11 +9,17 @@ tails: 3 to 10 points too low on Amazon reviews.
 The interval is that of a share of n rows (Jeffreys), for n/1.25 rows: leave-one-out decisions share their training
 rows, and what they estimate is the accuracy of *this* fit. The factor was set on data that the check
 ``alpha_lora.choose_alpha_held_out`` names, and tested on other data.
+
+A fit without row i has one row of its class less. Of two to four rows a class that is much: with ten classes the
+prediction was 9 points too low at n = 20 (20 where the source was useless), 4 at n = 40 and 1 at n = 100.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr
 
 from rmt._checks import FloatArray
@@ -25,7 +31,7 @@ INFLATION = 1.25
 UNKNOWN = (float("nan"), (0.0, 1.0))
 
 
-def margins(scores: FloatArray, index: FloatArray) -> FloatArray:
+def margins(scores: FloatArray, index: NDArray[Any]) -> FloatArray:
     """(n,) by how much the score of a row's class exceeds the best other; (n, 1) scores are of class 1 against 0."""
     if scores.shape[1] == 1:
         return np.where(index == 1, scores[:, 0], -scores[:, 0])
