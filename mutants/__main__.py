@@ -24,7 +24,7 @@ from rmt._files import read_json, write_json
 #: Shares that must be noticed: flips of formulas and verdict code, failed tests of all.
 FLIPS, FAILS = 0.8, 0.95
 JUDGED = ("formulas", "statistics", "verdicts")
-RECORD = ROOT / "paper_checks" / "results" / "mutants.json"
+RECORD = ROOT / "mutants" / "results.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

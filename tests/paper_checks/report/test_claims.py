@@ -158,4 +158,5 @@ def test_committed_results_are_of_full_runs_with_one_seed():
     for check in checks.values():
         for record in check.records().values():
             assert record["quick"] is False
-            assert checks[RENAMED.get(record["check"], record["check"])].home == check.home
+            home = checks[RENAMED.get(record["check"], record["check"])].home
+            assert home == check._path(Context(out=COMMITTED), record["cell"]).parent.name
