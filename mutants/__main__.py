@@ -24,7 +24,7 @@ from rmt._files import read_json, write_json
 #: Shares that must be noticed: flips of formulas and verdict code, failed tests of all.
 FLIPS, FAILS = 0.8, 0.95
 JUDGED = ("formulas", "statistics", "verdicts")
-RECORD = ROOT / "paper_checks" / "results" / "mutants.json"
+RECORD = ROOT / "mutants" / "results.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +91,7 @@ def report(results: Sequence[dict[str, Any]], drawn: int) -> int:
 
 def noticed(said: str) -> bool:
     """Whether something noticed; what ran out of its time is not known."""
-    return said not in ("", "slow", "died")
+    return said not in ("", "slow", "died", "unknown")
 
 
 def flipped(one: dict[str, Any]) -> bool:
@@ -101,12 +101,12 @@ def flipped(one: dict[str, Any]) -> bool:
 
 def failed(one: dict[str, Any]) -> bool:
     """Whether the mutant fails a test, that of digests included."""
-    return noticed(one["fails"]) or bool(one["digest"])
+    return noticed(one["fails"]) or bool(one.get("digest"))
 
 
 def counts(results: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
     """Mutants that flip a verdict, that fail a test, and of these the ones that only a digest notices."""
-    digests = [one for one in results if one["digest"] and not noticed(one["fails"])]
+    digests = [one for one in results if one.get("digest") and not noticed(one["fails"])]
     return sum(map(flipped, results)), sum(map(failed, results)), len(digests)
 
 
@@ -127,7 +127,9 @@ def record(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "counts": {
             kind: {"mutants": len(some), **dict(zip(names, counts(some), strict=True))} for kind, some in kinds.items()
         },
-        "mutants": [[one[key] for key in ("path", "line", "what", "flips", "fails", "digest")] for one in results],
+        "mutants": [
+            [one.get(key, False) for key in ("path", "line", "what", "flips", "fails", "digest")] for one in results
+        ],
     }
 
 

@@ -66,8 +66,9 @@ TARGETS = {
 COMMON = ("tests/paper_checks/test_power_of_rules.py",)
 
 #: Mutants that compute the same, found by looking at survivors: (path, change) -> pieces of the lines. They count
-#: nowhere. Here axis −1 of a matrix is its axis 1.
+#: nowhere. Axis −1 of a matrix is its axis 1; without an intercept b₀ = 0 and 2b₀ = 0 are one equation.
 EQUIVALENT = {
+    ("rmt/beyond/classes.py", "1.0 -> 2.0"): ("system[:, count, count] = 1.0",),
     ("rmt/convex/mixture.py", "-x -> +x"): ("* e, -1)",),
     ("rmt/convex/fixed_point.py", "-x -> +x"): ("weight.sum(axis=-1)", "np.sum(weight * values * inverse, axis=-1)"),
 }

@@ -28,6 +28,12 @@ def test_alpha_star_beats_a_scan_or_is_infinite(entries):
         assert score.mean(score.alpha_star) > 0 or score.best_accuracy == pytest.approx(0.5)
 
 
+def test_a_source_without_overlap_beats_a_target_worse_than_chance():
+    score = rmt.QuadraticScore([-0.5, 0.0], np.eye(2))
+    assert score.alpha_star == np.inf
+    assert score.best_accuracy == pytest.approx(0.5)
+
+
 def test_guard_of_anchor_14():
     """A signed minimiser at the formula's α* (accuracy .0241), a supremum at +∞ (theory.md §10, case 14)."""
     p, n, gamma = 300, 2000, 10.0
