@@ -166,7 +166,7 @@ for fields in (
     adapter = glora.layer.adapter.Adapter.create(glora.LayerConfig(**fields), base)
     moments = steps.measured(adapter.op, base, inputs)
     for tensor, factor in steps.factors(adapter, base, moments).items():
-        moved, _ = steps.own(adapter, base, tensor, fields[tensor], moments)
+        moved = steps.own(adapter, base, tensor, fields[tensor], moments)
         rows[f"{tensor} {fields[tensor]}"] = moved / steps.reference(moments), factor * moved / steps.reference(moments)
 figure, axes = plot.panels(width=5.0, height=2.8)
 raw, balanced = np.array(list(rows.values())).T

@@ -86,9 +86,10 @@ def tune(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
             "stopped_early": done.stopped_early,
             "parameters": trained,
             "seconds": round(done.seconds, 2),
-            "classes": list(getattr(task, "class_names", ())) or None,
             "certificate": certificate,
         }
+        if getattr(task, "class_names", ()):
+            result["classes"] = list(task.class_names)  # type: ignore[attr-defined]
         if commit(model) is not None:
             result["model_commit"] = commit(model)
         if lock is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_checks.core import LOCAL, Context
+from paper_checks.core import LOCAL, Context, NotAvailable
 
 
 def text_features(context: Context, texts: Sequence[str]) -> Any:
@@ -49,3 +49,20 @@ def image_features(context: Context, paths: Sequence[Path]) -> Any:
             states = model(pixel_values=torch.stack(pictures).permute(0, 3, 1, 2)).last_hidden_state
         parts.append(states[:, 0].numpy())
     return np.concatenate(parts).astype(float)
+
+
+def digits() -> tuple[Any, Any]:
+    """scikit-learn's digits and their classes."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise NotAvailable("needs scikit-learn; pip install 'rescale-and-adapt[learn]'") from None
+    return load_digits(return_X_y=True)
+
+
+def list_features(context: Context, name: str, rows: int) -> tuple[Any, Any]:
+    """Features and classes of the first ``rows`` images of both lists of a data set in VTAB's layout."""
+    folder = context.folder("data", "vtab", name)
+    parts = [(folder / part).read_text(encoding="utf-8") for part in ("test.txt", "train800val200.txt")]
+    lines = [line.split() for line in "".join(parts).splitlines()][:rows]
+    return image_features(context, [folder / path for path, _ in lines]), np.array([int(label) for _, label in lines])

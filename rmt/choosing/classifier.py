@@ -118,7 +118,8 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
         >>> X = y[:, None] * np.r_[1.0, np.zeros(99)] + rng.standard_normal((40, 100))
         >>> source = np.r_[1.0, np.ones(9), np.zeros(90)]
         >>> model = rmt.AlphaRidgeClassifier(source=source, intercept=False).fit(X, y)
-        >>> bool(0.6 < model.predicted_accuracy_ < 0.9)
+        >>> low, high = model.predicted_accuracy_interval_
+        >>> bool(low < model.predicted_accuracy_ < high)
         True
     """
 

@@ -196,6 +196,7 @@ BENT = {
     "digits choose_alpha real_curves",
     "test_choose_alpha_held_out.py": "choose_alpha_held_out",
     "test_universality.py": "universality",
+    "test_best_start.py": "best_start",
     "test_suggested_alpha.py": "suggested_alpha",
     "test_glue_analyses.py": "glue_sensitivity",
     "test_alpha_overhead.py": "alpha_overhead",

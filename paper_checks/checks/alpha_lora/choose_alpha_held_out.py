@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 import rmt
-from paper_checks.core import OURS, Check, Context, Figures, NotAvailable, Outcome, Row, Verdict
-from paper_checks.studies.features import image_features, text_features
+from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
+from paper_checks.studies.features import digits, list_features, text_features
+from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 
 OPEN = ("cifar10", "digits", "sentences", "textures-ten")
 CLOSED = ("gtsrb", "textures", "pairs")
@@ -118,11 +119,35 @@ class ChooseAlphaHeldOut(Check):
         verdict = Verdict.REPRODUCED if met(measure(judged)) else Verdict.NOT_REPRODUCED
         return Outcome(verdict, " ".join(told), tuple(rows))
 
+    def draw(self, cells: Mapping[str, Figures]) -> Any:
+        return _drawn(cells)
+
     def number(self, outcome: Outcome) -> str:
         """The share of cells below the best simple rule."""
         found = {row.name: row.ours for row in outcome.rows}
         share = found.get(f"closed sets: {BELOW[1]}")
         return "" if share is None else f"{float(share):.1f} % of cells below the best simple rule"
+
+
+def _drawn(cells: Mapping[str, Figures]) -> Any:
+    """By how much the best simple rule is better, and predicted against real accuracy, a dot a cell."""
+    figure, axes = panels(2)
+    for place, (label, sets) in enumerate((("open", OPEN), ("closed", CLOSED))):
+        group = list(_merged(cells, sets).values())
+        if group:
+            dots: dict[str, Any] = {"fmt": "o", "ms": 3, "lw": 0.7, "color": COLOURS[place], "label": label}
+            below, error = np.array([_below(one) for one in group]).T
+            axes[0, 0].errorbar([(0.97 + 0.06 * place) * one["n"] for one in group], below, 2 * error, **dots)
+            real = [one["mean"]["auto"] for one in group]
+            axes[0, 1].errorbar(real, [one["predicted"] for one in group], **dots)
+    axes[0, 0].axhline(1.0, color=GREY, lw=1)
+    axes[0, 0].set_xscale("log")
+    name_axes(axes[0, 0], "rows n", "points below the best of four")
+    ends = axes[0, 1].get_xlim()
+    axes[0, 1].plot(ends, ends, color=GREY, lw=1)
+    name_axes(axes[0, 1], "real accuracy (%)", "predicted accuracy (%)")
+    legend(axes[0, 0])
+    return figure
 
 
 def measure(group: Mapping[str, Figures]) -> dict[str, float]:
@@ -325,7 +350,7 @@ def _tasks(context: Context, cell: str) -> Iterator[Task]:
             yield _task(name, *sets[name], sets[other])
         return
     name = cell.partition("-")[0]
-    X, y = _digits() if name == "digits" else _images(context, "dtd10" if name == "textures" else name)
+    X, y = digits() if name == "digits" else list_features(context, "dtd10" if name == "textures" else name, ROWS)
     for name, (minus, plus, *others) in GROUPS.get(cell, {}).items():
         related = _grouped(X, y, *others)
         yield _task(name, *_grouped(X, y, minus, plus), related)
@@ -344,22 +369,6 @@ def _task(name: str, X: Any, y: Any, related: tuple[Any, Any] | None) -> Task:
     """Two rows of five are kept for the task's own sources."""
     own = np.random.default_rng(0).random(len(y)) < 0.4
     return Task(name, X[~own], y[~own], (X[own], y[own]), related)
-
-
-def _digits() -> tuple[Any, Any]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise NotAvailable("needs scikit-learn; pip install 'rescale-and-adapt[learn]'") from None
-    return load_digits(return_X_y=True)
-
-
-def _images(context: Context, name: str) -> tuple[Any, Any]:
-    """Features and classes of the first images of both lists."""
-    folder = context.folder("data", "vtab", name)
-    parts = [(folder / part).read_text(encoding="utf-8") for part in ("test.txt", "train800val200.txt")]
-    lines = [line.split() for line in "".join(parts).splitlines()][:ROWS]
-    return image_features(context, [folder / path for path, _ in lines]), np.array([int(label) for _, label in lines])
 
 
 def _texts(context: Context, cell: str) -> dict[str, tuple[Any, Any]]:

@@ -61,13 +61,13 @@ class SourceScaling(Check):
             kind: np.array([[np.mean(figures[kind][method]) for method in METHODS] for figures in cells.values()])
             for kind in ("own", "source")
         }  # (pairs, methods)
+        if len(cells) < 2:
+            return Outcome(Verdict.UNDECIDED, "fewer than two pairs are finished.")
         rows = []
         for place, method in enumerate(METHODS):
             for kind, words in (("own", "the target's own rows"), ("source", "the source's rows")):
                 average = map(float, mean_and_error(means[kind][:, place]))
                 rows.append(Row(f"{method}, scaled by {words} (%)", None, *average))
-        if len(cells) < 2:
-            return Outcome(Verdict.UNDECIDED, "fewer than two pairs are finished.", tuple(rows))
         used = [place for place, method in enumerate(METHODS) if method != "target-only"]
         losses = (means["own"] - means["source"])[:, used].mean(axis=1)
         mean, half, _ = interval([losses])

@@ -138,7 +138,7 @@ def test_finals_compute_the_learning_rates_they_rest_on(
     assert check.compute(context, "sst2.lora.seed1") == {"rate": 2e-3}
     done = len(runs)
     check.need(context, "sst2.lora.seed0")
-    assert check.compute(context, "sst2.lora.at0.002.seed0") == {"rate": 2e-3}
+    assert check.compute(context, "sst2.lora.at0.002.seed0") == {"rate": 2e-3, "copied_from": "sst2.lora.seed0"}
     assert len(runs) == done + 1  # the curve passes through the chosen rate: one run
     assert check.compute(context, "sst2.lora.at0.008.seed0") == {"rate": 8e-3}
     assert len(runs) == done + 2
