@@ -211,7 +211,47 @@ def _search(cells: Cells) -> Iterator[float]:
             yield from (sums.get(one, 0) / sums[other], 100 * sums.get(one, 0) / sums[other])
 
 
+def _held_out(cells: Cells) -> Iterator[float]:
+    """Counts, means and coverages of the automatic rule over the cells of a set, of the open sets and of the closed."""
+    sets = {name: list(figures["cells"].values()) for name, figures in cells.items()}
+    for names in ("cifar10 digits sentences textures-ten", "gtsrb textures pairs"):
+        sets[names] = [one for name in names.split() for one in sets.get(name, [])]
+    simple = ("source", "target-only", "α = 1", "RidgeClassifierCV")
+    for group in filter(None, sets.values()):
+        yield float(len(group))
+        for column in ("auto", "oracle"):
+            gaps = []
+            for one in group:
+                place = max(range(4), key=lambda k: one["mean"][simple[k]])
+                gaps.append((one["mean"][simple[place]] - one["mean"][column], one["error"][column][place]))
+            for points in (1.0, 5.0):
+                yield 100.0 * sum(gap > points + 2 * error for gap, error in gaps) / len(gaps)
+        for column in ("auto", *simple):
+            yield sum(one["mean"][column] for one in group) / len(group)
+        off = [one["predicted"] - one["mean"]["auto"] for one in group]
+        yield sum(map(abs, off)) / len(off)
+        yield sum(off) / len(off)
+        for n in {one["n"] for one in group}:
+            for key in ("covered", "plainly_covered"):
+                found = [one[key] for one in group if one["n"] == n]
+                yield 100.0 * sum(found) / len(found)
+
+
+def _best_start(cells: Cells) -> Iterator[float]:
+    """Gains over all settings, the smallest z of one, and the counts."""
+    found = [one for figures in cells.values() for one in figures["settings"]]
+    error = sum(one["error"] ** 2 for one in found) ** 0.5 / len(found)
+    mean = sum(one["gain"] for one in found) / len(found)
+    yield from (mean, error, mean / error, sum(one["best_gain"] for one in found) / len(found), float(len(found)))
+    yield min(one["gain"] / one["error"] for one in found)
+    more = sum(one["transfer"] > one["source"] for one in found)
+    apart = sum(max(one["transfer"] / one["source"], one["source"] / one["transfer"]) > 1.25 for one in found)
+    yield from (float(more), float(len(found) - more), float(apart))
+
+
 COMBINED: dict[str, Callable[[Cells], Iterator[float]]] = {
+    "alpha_lora.choose_alpha_held_out": _held_out,
+    "source_penalty.best_start": _best_start,
     "alpha_lora.histograms": _histograms,
     "alpha_lora.table1": _table1,
     "alpha_lora.real_curves": _real_curves,

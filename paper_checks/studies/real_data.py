@@ -282,3 +282,14 @@ def cross_validate(rows: Any, weights: Any, gammas: Any) -> tuple[int, int]:
 def grid_scores(columns: Any) -> Any:
     """(rows, α) scores z⁰ + αz¹ on the grid of scales."""
     return columns[:, :1] + columns[:, 1:] * ALPHAS
+
+
+def linear_source(classes: Any, weights: Any, X: Any, offsets: Any = None) -> Any:
+    """A linear classifier of given weights; without offsets its scores are 0 at the mean of X."""
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.linear_model import RidgeClassifier
+
+    model = RidgeClassifier().fit(np.vstack([np.eye(len(classes)), -np.eye(len(classes))]), np.r_[classes, classes])
+    model.coef_, model.n_features_in_ = weights, X.shape[1]
+    model.intercept_ = -weights @ X.mean(axis=0) if offsets is None else offsets
+    return FrozenEstimator(model)

@@ -223,7 +223,7 @@ def test_a_simulated_study_is_judged_rightly(name: str) -> None:
 @pytest.mark.parametrize(("errors", "wanted"), [(3.0, Verdict.REPRODUCED), (1.0, Verdict.UNDECIDED)])
 def test_a_task_near_the_majority_class_decides_nothing(errors: float, wanted: Verdict) -> None:
     cells = glue(np.random.default_rng(0), 0.08)
-    for task in CHECKS["alpha_lora.glue_fair"].study.tasks:
+    for task in CHECKS["alpha_lora.glue_fair"].study.tasks:  # type: ignore[attr-defined]
         runs: dict[str, list[Any]] = {}
         for name, figures in cells.items():
             if name.startswith(f"{task}.") and "correct" in figures:

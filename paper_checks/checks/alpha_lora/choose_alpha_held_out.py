@@ -23,6 +23,7 @@ import numpy as np
 import rmt
 from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdict
 from paper_checks.studies.features import digits, list_features, text_features
+from paper_checks.studies.real_data import linear_source
 from rmt.plot import COLOURS, GREY, legend, name_axes, panels
 
 OPEN = ("cifar10", "digits", "sentences", "textures-ten")
@@ -316,12 +317,12 @@ def _sources(task: Task, rng: np.random.Generator) -> dict[str, Any]:
     if task.related is not None:
         found["related"] = _ridge(*task.related)
     size = np.linalg.norm(good.coef_) / np.sqrt(p * len(good.coef_))
-    found["useless"] = _linear(classes, size * rng.standard_normal(good.coef_.shape), X)
+    found["useless"] = linear_source(classes, size * rng.standard_normal(good.coef_.shape), X)
     if len(classes) == 2:
-        found["turned"] = _linear(classes, -good.coef_ - 0.7 * size * rng.standard_normal(good.coef_.shape), X)
+        found["turned"] = linear_source(classes, -good.coef_ - 0.7 * size * rng.standard_normal(good.coef_.shape), X)
     else:  # the classes of the second half under the names of others
         order = np.r_[np.arange(5), np.roll(np.arange(5, 10), 1)]
-        found["half right"] = _linear(classes, good.coef_[order], X, good.intercept_[order])
+        found["half right"] = linear_source(classes, good.coef_[order], X, good.intercept_[order])
     return found
 
 
@@ -330,17 +331,6 @@ def _ridge(X: Any, y: Any) -> Any:
     from sklearn.linear_model import RidgeClassifier
 
     return FrozenEstimator(RidgeClassifier(alpha=len(y) * float(np.mean((X - X.mean(axis=0)) ** 2))).fit(X, y))
-
-
-def _linear(classes: Any, weights: Any, X: Any, offsets: Any = None) -> Any:
-    """A linear classifier of given weights; without offsets its scores are 0 at the mean of X."""
-    from sklearn.frozen import FrozenEstimator
-    from sklearn.linear_model import RidgeClassifier
-
-    model = RidgeClassifier().fit(np.vstack([np.eye(len(classes)), -np.eye(len(classes))]), np.r_[classes, classes])
-    model.coef_, model.n_features_in_ = weights, X.shape[1]
-    model.intercept_ = -weights @ X.mean(axis=0) if offsets is None else offsets
-    return FrozenEstimator(model)
 
 
 def _tasks(context: Context, cell: str) -> Iterator[Task]:

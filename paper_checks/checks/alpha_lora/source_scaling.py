@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from paper_checks.core import OURS, Check, Context, Figures, Outcome, Row, Verdi
 from paper_checks.statistics.intervals import interval, mean_and_error
 from paper_checks.studies.real_data import Array, fresh_splits, ridge_weights
 from rmt.datasets import AMAZON, Domain, load_amazon
+from rmt.plot import COLOURS, legend, name_axes, panels
 
 SAMPLES, ROWS, SPLITS = 40, 2000, 30
 #: What is compared; α = 2.4 is the paper's α* of Table 1, taken as a constant so that nothing is chosen here.
@@ -84,6 +86,21 @@ class SourceScaling(Check):
         elif low >= LOW and high <= HIGH and stays:
             verdict = Verdict.REPRODUCED
         return Outcome(verdict, f"{said}.", tuple(rows))
+
+    def draw(self, cells: Mapping[str, Figures]) -> Any:
+        return _drawn(cells)
+
+
+def _drawn(cells: Mapping[str, Figures]) -> Any:
+    """Mean accuracy of each method over the pairs, under both scalings."""
+    figure, axes = panels(1)
+    for place, (kind, words) in enumerate((("own", "by the target's own rows"), ("source", "by the source's rows"))):
+        heights = [np.mean([np.mean(figures[kind][method]) for figures in cells.values()]) for method in METHODS]
+        axes[0, 0].plot(heights, range(len(METHODS)), "os"[place], color=COLOURS[place], label=f"scaled {words}")
+    axes[0, 0].set_yticks(range(len(METHODS)), METHODS)
+    name_axes(axes[0, 0], "mean test accuracy (%)", "")
+    legend(axes[0, 0])
+    return figure
 
 
 def _swaps(means: Mapping[str, Array]) -> list[str]:
