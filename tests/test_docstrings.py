@@ -21,7 +21,7 @@ def modules_with_examples() -> list[str]:
     for path in sorted([*(ROOT / "rmt").rglob("*.py"), *(ROOT / "glora").rglob("*.py")]):
         examples = re.findall(r"^\s*>>> .*", path.read_text(encoding="utf-8"), re.M)
         if any("+SKIP" not in line for line in examples):
-            found.append(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            found.append(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
     return found
 
 
