@@ -269,8 +269,9 @@ def _plain(node: Any) -> Any:
     if isinstance(node, ast.Constant):
         prose = isinstance(node.value, str) and (" " in node.value or not node.value.isascii())
         return "text" if prose else repr(node.value)
-    if isinstance(node, ast.Name) and hasattr(builtins, node.id):
-        return node.id  # sum and len decide otherwise than max and min
+    if isinstance(node, ast.Name) and not node.id.startswith("_") and hasattr(builtins, node.id):
+        # sum and len decide otherwise than max and min; interactive sessions and doctest put `_` among the builtins
+        return node.id
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
         return "own"
     if not isinstance(node, ast.AST):
