@@ -107,7 +107,7 @@ for i in new:
 
 answers = list(Predictor(home / "runs/digits")([home / "new"]))
 good = [answer for answer in answers if answer.error is None]
-print(next(f"{Path(a.source).name}: {a.error}"[:60] for a in answers if a.error))
+print(next(f"{Path(a.source).name}: {a.error}".replace(str(home), "…") for a in answers if a.error))
 figure, axes = plt.subplots(2, 6, figsize=(9, 3.6), layout="constrained")
 for axis, answer in zip(axes.flat, good, strict=True):
     number = int(Path(answer.source).stem)

@@ -49,10 +49,6 @@ class Tuned(nn.Module, BaseTunerLayer):
             )
         return names[0] if names else None
 
-    def unmerge(self) -> None:
-        """Put the base's own numbers back, bit for bit."""
-        raise NotImplementedError
-
 
 class AdaptedNorm(Tuned):
     """A normalisation with running statistics: each adapter has its own, and the base's never change."""

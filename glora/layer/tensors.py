@@ -13,6 +13,7 @@ have it and counts its parameters without PyTorch.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple, Self
 
 import torch
@@ -40,7 +41,7 @@ class Start(NamedTuple):
     generator: torch.Generator | None = None
 
 
-class SupportTensor(nn.Module):
+class SupportTensor(nn.Module, ABC):
     """One of A … E of a layer: stands for a matrix of shape (rows, cols).
 
     Attributes:
@@ -59,9 +60,9 @@ class SupportTensor(nn.Module):
         return left.to(dtype) @ right.to(dtype)
 
     @classmethod
+    @abstractmethod
     def create(cls, rows: int, cols: int, start: Start) -> Self:
         """A tensor with its initial numbers."""
-        raise NotImplementedError
 
     @classmethod
     def slice_of(cls, source: SupportTensor) -> SupportTensor:
@@ -69,9 +70,9 @@ class SupportTensor(nn.Module):
         raise NotImplementedError
 
     @property
+    @abstractmethod
     def numbers(self) -> nn.Parameter:
         """The parameter that starts at zero and that the step acts on."""
-        raise NotImplementedError
 
     def copy_from(self, source: SupportTensor) -> None:
         """Take over the numbers, and the step, of a tensor of the same structure."""

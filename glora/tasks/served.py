@@ -20,7 +20,7 @@ from glora._checks import options_of_kind
 from glora._files import read_json, sealed, unsealed, write_json
 from glora.tasks.base import Batch, Task
 from glora.tasks.rows import Row
-from glora.tasks.text.sequences import SequenceTask, logits_of
+from glora.tasks.text.sequences import TextClassifier, logits_of
 from glora.tasks.vision.images import Transform
 
 FILE = "task.json"
@@ -36,8 +36,8 @@ class Servable(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServedTexts(SequenceTask):
-    """Texts to be labelled: the fields of `SequenceTask` that a model needs, without rows to train on."""
+class ServedTexts(TextClassifier):
+    """Texts to be labelled."""
 
     model: str
     pooling: str

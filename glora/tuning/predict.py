@@ -14,7 +14,7 @@ from glora._checks import whole
 from glora.model import checkpoint
 from glora.tasks import served
 from glora.tasks.base import device_of, to_device
-from glora.tasks.rows import SUFFIXES, stream_rows
+from glora.tasks.rows import stream_rows
 from glora.tasks.served import Served, ServedPictures
 from glora.tasks.vision.lists import IMAGE_SUFFIXES
 
@@ -163,6 +163,3 @@ def pictures_in(files: Sequence[str | Path]) -> Iterator[Path]:
             yield from sorted(path for path in file.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         else:
             yield file
-
-
-__all__ = ["LINES", "SUFFIXES", "Prediction", "Predictor", "pictures_in"]

@@ -179,7 +179,7 @@ class Images(Vtab):
         split = Split.of(self.split, test=0.2 if whole else 0.0)
         images = lists["train"]
         parts = cut(
-            self._keys(images),
+            self.keys(images),
             images.labels,
             validation=0.0 if "validation" in lists else split.validation,
             test=0.0 if "test" in lists else split.test,
@@ -190,7 +190,7 @@ class Images(Vtab):
             raise DataProblems(self.folder, [f"{len(images)} pictures are too few to cut a validation part from"])
         return lists
 
-    def _keys(self, images: ImageList) -> list[str]:
+    def keys(self, images: ImageList) -> list[str]:
         """What equal pictures share: the digest of their files, which is taken only of those of equal size."""
         if self.layout == "dataset":
             return [hashlib.sha256(self._open(path).getvalue()).hexdigest() for path in images.paths]

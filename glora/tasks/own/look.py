@@ -117,10 +117,10 @@ def _dataset_kind(name: str) -> tuple[str, dict[str, Any]]:
 def _texts(task: dict[str, Any]) -> Look:
     options = {key: value for key, value in task.items() if key != "name"}
     plain = Text(**options)
-    rows = plain._source.rows["train"]
+    rows = plain.source.rows["train"]
     values = [row[plain.label_name] for row in rows if row.get(plain.label_name) is not None]
     numbers = [found.as_number(value) for value in values]
-    if plain._source.names.get(plain.label_name) is None and _are_numbers(numbers):
+    if plain.source.names.get(plain.label_name) is None and _are_numbers(numbers):
         options["regression"] = True
     pooled = _pooling(options["model"])
     options |= {"pooling": pooled} if pooled is not None else {}
@@ -171,7 +171,7 @@ def _pooling(model: str) -> str | None:
 def _lengths(task: Text) -> tuple[Any, bool]:
     """Number of tokens of some texts, and whether the model's own tokenizer counted them."""
     size = task.size("train+validation")
-    rows = [task._rows("train+validation")[i] for i in np.linspace(0, size - 1, min(size, COUNTED)).astype(int)]
+    rows = [task.rows("train+validation")[i] for i in np.linspace(0, size - 1, min(size, COUNTED)).astype(int)]
     texts = [[row[column] for row in rows] for column in task.columns]
     try:
         tokens = load_tokenizer(task._model_path)(*texts, truncation=False)["input_ids"]
@@ -196,7 +196,7 @@ def _classes(task: Text) -> str:
 
 
 def _copies(task: Text, sizes: Mapping[str, int]) -> str:
-    keys = {split: {tuple(row[c] for c in task.columns) for row in task._rows(split)} for split in sizes}
+    keys = {split: {tuple(row[c] for c in task.columns) for row in task.rows(split)} for split in sizes}
     inside = sum(sizes[split] - len(keys[split]) for split in sizes)
     across = [f"{len(keys['train'] & keys[split])} in train and {split}" for split in sizes if split != "train"]
     return f"{inside} rows repeat one of their part; {', '.join(across)}"
@@ -214,7 +214,7 @@ def _pictures(task: dict[str, Any]) -> Look:
     sizes = {split: len(own.image_list(split)) for split in parts}
     labels = Counter(own.image_list("train+validation").labels)
     counts = {name: labels[number] for number, name in enumerate(own.class_names)}
-    keys = {split: set(own._keys(own.image_list(split))) for split in sizes}
+    keys = {split: set(own.keys(own.image_list(split))) for split in sizes}
     across = [f"{len(keys['train'] & keys[split])} in train and {split}" for split in sizes if split != "train"]
     seen = {
         "pictures": f"{own.file or own.folder} ({own.layout})",

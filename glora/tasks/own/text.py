@@ -10,7 +10,6 @@ Columns and classes are found where they are not given; parts that the data does
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,8 +22,7 @@ from glora.tasks.hub import check_revision
 from glora.tasks.own import columns as found
 from glora.tasks.own.sources import Source, read
 from glora.tasks.own.splits import Split, cut
-from glora.tasks.rows import Row, column_problems, text_problems
-from glora.tasks.text.loading import check_inputs
+from glora.tasks.rows import Row, column_problems, shared, text_problems
 from glora.tasks.text.sequences import CLASS_METRICS, NUMBER_METRICS, SequenceTask
 
 
@@ -95,12 +93,12 @@ class Text(SequenceTask):
             if self.regression:
                 raise ValueError("task.classes and task.regression = true exclude each other; drop one")
             object.__setattr__(self, "classes", tuple(names))
-        _ = self._split
+        Split.of(self.split)
 
     @cached_property
     def _split(self) -> Split:
         # What has parts of its own is not cut into a test unless asked.
-        return Split.of(self.split, test=0.2 if self.file is not None or self.dataset is not None else 0.0)
+        return Split.of(self.split, test=0.2 if self.source.whole else 0.0)
 
     @property
     def where(self) -> str:
@@ -108,18 +106,19 @@ class Text(SequenceTask):
         return str(self.file or self.folder or self.dataset)
 
     @cached_property
-    def _source(self) -> Source:
+    def source(self) -> Source:
+        """The rows as they were found."""
         return read(self.file, self.folder, self.dataset, self.config, self.data_revision)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns of the text, given or found."""
-        return found.text_columns(self._source.rows["train"], self.text, self.where)
+        return found.text_columns(self.source.rows["train"], self.text, self.where)
 
     @cached_property
     def label_name(self) -> str:
         """The column of the label, given or found."""
-        return found.label_column(self._source.rows["train"], self.label, self.columns, self.where)
+        return found.label_column(self.source.rows["train"], self.label, self.columns, self.where)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -130,7 +129,7 @@ class Text(SequenceTask):
             return tuple(self.classes)
         column = self.label_name
         labels = [row[column] for row in self._checked["train"]]
-        return tuple(self._source.names.get(column, ())) or found.classes_of(labels, f"{self.where}/train")
+        return tuple(self.source.names.get(column, ())) or found.classes_of(labels, f"{self.where}/train")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -140,16 +139,12 @@ class Text(SequenceTask):
         return ("spearman", "neg_root_mean_squared_error") if self.regression else ("accuracy", "f1_macro")
 
     @property
-    def has_test(self) -> bool:
+    def has_test(self) -> bool:  # type: ignore[override]
         """Whether there is a test split; without one there is no final figure."""
         return "test" in self._splits
 
-    def check(self) -> None:
-        """Read all rows, raise ValueError with everything that is wrong with them; see that the model takes them."""
-        _ = self._splits, self.heads
-        check_inputs(self._model_path, self._tokenizer, self.max_length, self.revision)
-
-    def _rows(self, split: str) -> list[Row]:
+    def rows(self, split: str) -> list[Row]:
+        """The rows of a split."""
         if split == "test" and not self.has_test:
             raise ValueError(f"{self.where} has no test rows; name another split, or give task.split = {{test = 0.2}}")
         try:
@@ -161,7 +156,7 @@ class Text(SequenceTask):
     def _checked(self) -> dict[str, list[Row]]:
         """The rows as they were read, texts and labels being there."""
         problems: list[str] = []
-        for split, rows in self._source.rows.items():
+        for split, rows in self.source.rows.items():
             where = f"{self.where}/{split}"
             needed = (*self.columns, self.label_name)
             problems += column_problems(rows, needed, where) or [
@@ -171,8 +166,8 @@ class Text(SequenceTask):
         _raise(problems)
         column = self.label_name
         checked = {}
-        for split, rows in self._source.rows.items():
-            labels = found.named([row[column] for row in rows], self._source.names, column)
+        for split, rows in self.source.rows.items():
+            labels = found.named([row[column] for row in rows], self.source.names, column)
             checked[split] = [{**row, column: label} for row, label in zip(rows, labels, strict=True)]
         return checked
 
@@ -202,7 +197,12 @@ class Text(SequenceTask):
         empty = [name for name, rows in splits.items() if not rows]
         if empty:
             raise ValueError(f"{self.where}: {', '.join(empty)} would be empty; give more rows or another task.split")
-        self._compare(splits)
+        both = shared(pool, test or (), self.columns)
+        if test is not None and 2 * len(both) > len(test):
+            raise ValueError(
+                f"{self.where}: {len(both)} of {len(test)} test rows stand in train too, so that figures on the test "
+                "would say nothing; give it rows of its own"
+            )
         return splits
 
     def _cut(self, rows: Sequence[Row], **fractions: float) -> dict[str, list[int]]:
@@ -229,43 +229,6 @@ class Text(SequenceTask):
             {**{column: str(row[column]) for column in self.columns}, "label": value}
             for row, value in zip(rows, values, strict=True)
         ]
-
-    def _compare(self, splits: Mapping[str, list[Row]]) -> None:
-        """What is wrong between rows that may each be right: refused where nothing can be learned, else said."""
-        texts = {
-            name: {tuple(row[column] for column in self.columns): row["label"] for row in rows}
-            for name, rows in splits.items()
-        }
-        learned = {row["label"] for row in splits["train"]}
-        for name, before in (("validation", "train"), ("test", "train+validation")):
-            if name not in splits:
-                continue
-            foreign = {row["label"] for row in splits[name]} - learned if self.class_names else set()
-            if foreign:
-                shown = ", ".join(self.class_names[label] for label in sorted(foreign))
-                raise ValueError(
-                    f"{self.where}: no training row has the class {shown}, which {name} has; give such rows, or drop it"
-                )
-            shared = texts[before].keys() & texts[name].keys()
-            if len(shared) == len(texts[name]):
-                raise ValueError(f"{self.where}: every text of {name} is in {before} too, so its figures say nothing")
-            if shared:
-                warnings.warn(
-                    f"{self.where}: {len(shared)} texts are in {before} and in {name}, for instance {min(shared)[0]!r}",
-                    stacklevel=3,
-                )
-        known = texts["train+validation"]
-        two = [
-            row
-            for row in splits["train+validation"]
-            if known[tuple(row[column] for column in self.columns)] != row["label"]
-        ]
-        if two and self.class_names:
-            warnings.warn(
-                f"{self.where}: {len(two)} rows contradict a row of the same text with another label, for instance "
-                f"{two[0][self.columns[0]]!r}",
-                stacklevel=3,
-            )
 
 
 def _raise(problems: Sequence[str]) -> None:

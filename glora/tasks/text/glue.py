@@ -6,7 +6,6 @@ figure; "validation", for all choices, is cut from the training set.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,7 @@ import torch
 
 from glora._checks import fraction, whole
 from glora.tasks.hub import check_revision
-from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split, repeated, shared, text_problems
-from glora.tasks.text.loading import check_inputs
+from glora.tasks.rows import Row, column_problems, expand, hub_split, read_split, shared, text_problems
 from glora.tasks.text.sequences import SequenceTask
 
 
@@ -116,6 +114,11 @@ class Glue(SequenceTask):
         return DATASETS[self.dataset]
 
     @property
+    def where(self) -> str:
+        """The task's name."""
+        return self.dataset
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The text columns."""
         return self.spec.columns
@@ -132,30 +135,8 @@ class Glue(SequenceTask):
 
     # ------------------------------------------------------------------------------------------------ data
 
-    def check(self) -> None:
-        """Read all splits, raise ValueError with everything that is wrong with them; see that the model takes them."""
-        for split in ("train", "test"):
-            self._rows(split)
-        _ = self.heads
-        check_inputs(self._model_path, self._tokenizer, self.max_length, self.revision)
-        notes = self._notes()
-        if notes:
-            warnings.warn("\n".join([f"{self.dataset}: look at the data before you train:", *notes]), stacklevel=2)
-
-    def _notes(self) -> list[str]:
-        """What is odd about the data and does not keep it from being used."""
-        pool, tested = self._rows("train+validation"), self._rows("test")
-        notes = repeated(pool, self.spec.columns, "train") + repeated(tested, self.spec.columns, "test")
-        both = shared(pool, tested, self.spec.columns)
-        if both:
-            notes.append(f"test: {len(both)} of {len(tested)} rows stand in train too, the first is row {both[0] + 1}")
-        known = {row["label"] for row in self._rows("train")}
-        for split in ("validation", "test") if self.spec.labels else ():
-            for label in sorted({row["label"] for row in self._rows(split)} - known):
-                notes.append(f"{split}: no training example is of class {self.spec.labels[label]!r}")
-        return [f"  {note}" for note in notes]
-
-    def _rows(self, split: str) -> list[Row]:
+    def rows(self, split: str) -> list[Row]:
+        """The rows of a split."""
         try:
             return self._splits[split]
         except KeyError:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from glora.tasks.base import Batch, chunks, device_of, to_device
+from glora.tasks.base import SPLITS, Batch, chunks, device_of, to_device
 from glora.tasks.hub import check_revision
-from glora.tasks.rows import Row, expand
+from glora.tasks.rows import Row, expand, repeated, shared
 from glora.tasks.text.encoder import build_classifier, head_names
-from glora.tasks.text.loading import load_tokenizer
+from glora.tasks.text.loading import check_inputs, load_tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class SequenceTask:
-    """Batches, model, loss and metrics of a task on texts.
+class TextClassifier(ABC):
+    """A text model with a head and how rows become its inputs: all that labelling needs, without rows to learn from.
 
-    A subclass is a frozen dataclass with the fields below, and says `columns`, `class_names`, `metric_names` and
-    `_rows`.
+    A subclass is a frozen dataclass with the fields below, and says what is abstract here.
 
     Attributes:
         model: hub name or folder of a transformers encoder or decoder; ``$VARIABLES`` are replaced.
@@ -37,41 +38,25 @@ class SequenceTask:
     max_length: int
     revision: str | None
 
-    greater_is_better = True
-
     @property
+    @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """The columns that hold the text, one or two."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of their numbers; none: a regression."""
-        raise NotImplementedError
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Names out of `METRICS`; by the first one, runs are compared."""
-        raise NotImplementedError
-
-    def _rows(self, split: str) -> list[Row]:
-        """The rows of a split: texts as strings, ``label`` as class number or float."""
-        raise NotImplementedError
-
-    @property
-    def main_metric(self) -> str:
-        """The first of the metrics."""
-        return self.metric_names[0]
-
-    @cached_property
-    def heads(self) -> tuple[str, ...]:
-        """The classification head, and a pooler that the checkpoint lacks."""
-        return head_names(self._model_path, self.outputs, self.pooling, self.revision)
 
     @property
     def outputs(self) -> int:
         """Number of the model's outputs."""
         return max(1, len(self.class_names))
+
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """The classification head, and a pooler that the checkpoint lacks."""
+        return head_names(self._model_path, self.outputs, self.pooling, self.revision)
 
     @cached_property
     def _model_path(self) -> str:
@@ -83,34 +68,11 @@ class SequenceTask:
     def _tokenizer(self) -> Any:
         return load_tokenizer(self._model_path, revision=self.revision)
 
-    # ------------------------------------------------------------------------------------------------ data
-
-    def size(self, split: str) -> int:
-        """Number of examples of a split."""
-        return len(self._rows(split))
-
-    def length(self, split: str, index: int) -> int:
-        """Number of characters of an example."""
-        row = self._rows(split)[index]
-        return sum(len(row[column]) for column in self.columns)
-
-    def labels(self, split: str) -> list[Any]:
-        """The labels of a split, in order."""
-        return [row["label"] for row in self._rows(split)]
-
     def encode(self, rows: Sequence[Row]) -> Batch:
         """Token ids of rows, padded to the longest of them; labels are not looked at."""
         texts = [[row[column] for row in rows] for column in self.columns]
         encoded = self._tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True)
         return {key: torch.tensor(value) for key, value in encoded.items()}
-
-    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
-        """Token ids padded to the longest of these examples, and labels; there is no augmentation."""
-        rows = [self._rows(split)[i] for i in indices]
-        dtype = torch.long if self.class_names else torch.float32
-        return {**self.encode(rows), "labels": torch.tensor([row["label"] for row in rows], dtype=dtype)}
-
-    # ------------------------------------------------------------------------------------ model, loss, metrics
 
     def build_model(self, seed: int) -> nn.Module:
         """The pretrained model with a new head, whose outputs bear the names of the classes."""
@@ -120,6 +82,85 @@ class SequenceTask:
             config.id2label = dict(enumerate(self.class_names))
             config.label2id = {name: number for number, name in enumerate(self.class_names)}
         return model
+
+
+class SequenceTask(TextClassifier):
+    """Batches, loss and metrics on rows with labels."""
+
+    greater_is_better = True
+    #: Whether there is a test split; without one there is no final figure.
+    has_test: bool = True
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """What messages call the data."""
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """Names out of `CLASS_METRICS` or `NUMBER_METRICS`; by the first one, runs are compared."""
+
+    @abstractmethod
+    def rows(self, split: str) -> list[Row]:
+        """The rows of a split: texts as strings, ``label`` as class number or float."""
+
+    @property
+    def main_metric(self) -> str:
+        """The first of the metrics."""
+        return self.metric_names[0]
+
+    # ------------------------------------------------------------------------------------------------ data
+
+    def check(self) -> None:
+        """Read all splits, raise ValueError with everything that is wrong with them; see that the model takes them.
+
+        Warns:
+            UserWarning: once, of what is odd about the rows and does not keep them from being used.
+        """
+        splits = {split: self.rows(split) for split in SPLITS if split != "test" or self.has_test}
+        _ = self.heads
+        check_inputs(self._model_path, self._tokenizer, self.max_length, self.revision)
+        notes = self._notes(splits)
+        if notes:
+            said = "\n".join(f"  {note}" for note in notes)
+            warnings.warn(f"{self.where}: look at the data before you train:\n{said}", stacklevel=2)
+
+    def _notes(self, splits: Mapping[str, list[Row]]) -> list[str]:
+        pool, known = splits["train+validation"], {row["label"] for row in splits["train"]}
+        notes = repeated(pool, self.columns, "train")
+        if "test" in splits:
+            tested = splits["test"]
+            notes += repeated(tested, self.columns, "test")
+            both = shared(pool, tested, self.columns)
+            if both:
+                first = both[0] + 1
+                notes.append(f"test: {len(both)} of {len(tested)} rows stand in train too, the first is row {first}")
+        for split in ({"validation", "test"} & splits.keys()) if self.class_names else ():
+            for label in sorted({row["label"] for row in splits[split]} - known):
+                notes.append(f"{split}: no training example is of class {self.class_names[label]!r}")
+        return notes
+
+    def size(self, split: str) -> int:
+        """Number of examples of a split."""
+        return len(self.rows(split))
+
+    def length(self, split: str, index: int) -> int:
+        """Number of characters of an example."""
+        row = self.rows(split)[index]
+        return sum(len(row[column]) for column in self.columns)
+
+    def labels(self, split: str) -> list[Any]:
+        """The labels of a split, in order."""
+        return [row["label"] for row in self.rows(split)]
+
+    def batch(self, split: str, indices: Sequence[int], generator: torch.Generator | None = None) -> Batch:
+        """Token ids padded to the longest of these examples, and labels; there is no augmentation."""
+        rows = [self.rows(split)[i] for i in indices]
+        dtype = torch.long if self.class_names else torch.float32
+        return {**self.encode(rows), "labels": torch.tensor([row["label"] for row in rows], dtype=dtype)}
+
+    # ------------------------------------------------------------------------------------ model, loss, metrics
 
     def served(self) -> dict[str, Any]:
         """What predicting needs beside the adapter; see `glora.tasks.served`."""

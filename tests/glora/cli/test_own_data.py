@@ -80,7 +80,7 @@ def test_predictions_are_the_runs_own(inside: Path) -> None:
 
     model, task = restore(Run.open("runs/films"))
     logits = task.logits(model, "test")  # type: ignore[attr-defined]
-    texts = [row["text"] for row in task._rows("test")]  # type: ignore[attr-defined]
+    texts = [row["text"] for row in task.rows("test")]  # type: ignore[attr-defined]
     answers = list(Predictor("runs/films").texts(texts, batch_size=5))
     for answer, row in zip(answers, logits.softmax(-1).tolist(), strict=True):
         assert [*answer.probabilities.values()] == pytest.approx(row, abs=1e-5)

@@ -41,8 +41,8 @@ def test_splits_are_disjoint_and_the_test_is_the_official_development_set(bert: 
     assert isinstance(task, Task)
     sizes = {split: task.size(split) for split in ("train", "validation", "train+validation", "test")}
     assert sizes == {"train": 64, "validation": 16, "train+validation": 80, "test": 40}
-    whole = sorted(map(str, task._rows("train+validation")))
-    assert sorted(map(str, [*task._rows("train"), *task._rows("validation")])) == whole
+    whole = sorted(map(str, task.rows("train+validation")))
+    assert sorted(map(str, [*task.rows("train"), *task.rows("validation")])) == whole
     with pytest.raises(ValueError, match="split must be one of train, validation"):
         task.size("dev")
 
@@ -51,7 +51,7 @@ def test_few_shots_are_drawn_by_seed(bert: Path, data: Path) -> None:
     def examples(seed: int) -> list[str]:
         task = sst2(bert, data, shots=5, subset_seed=seed)
         assert sorted(task.labels("train+validation")) == [0] * 5 + [1] * 5
-        return sorted(map(str, task._rows("train+validation")))
+        return sorted(map(str, task.rows("train+validation")))
 
     assert examples(1) == examples(1)
     assert examples(1) != examples(2)
@@ -64,7 +64,7 @@ def test_few_shots_are_drawn_by_seed(bert: Path, data: Path) -> None:
 
 def test_padding_is_to_the_longest_of_the_batch(bert: Path, data: Path) -> None:
     task = sst2(bert, data)
-    lengths = [len(row["sentence"].split()) + 2 for row in task._rows("train")]
+    lengths = [len(row["sentence"].split()) + 2 for row in task.rows("train")]
     for indices in ([0, 1], [2, 3, 4]):
         assert task.batch("train", indices)["input_ids"].shape == (len(indices), max(lengths[i] for i in indices))
     assert sst2(bert, data, max_length=4).batch("train", [0, 1])["input_ids"].shape[1] == 4
