@@ -187,19 +187,22 @@ class AlphaRidgeClassifier(ClassifierMixin, BaseEstimator):
             return UNKNOWN if reason else expected_accuracy(margins(fit.left_out, index), self.confidence)
 
         self.predicted_accuracy_, self.predicted_accuracy_interval_ = law(best)
-        steps = AlphaPath(
-            np.array([float(np.median(one.gamma)) for one in path]),
-            np.array([one.alpha.mean(axis=0) if one.alpha.ndim > 1 else one.alpha for one in path]),
-            np.array([law(one)[0] for one in path]),
-        )
+        accuracy = np.array([law(one)[0] for one in path])
+
+        def steps(m: int) -> AlphaPath:
+            gamma = np.array([np.broadcast_to(one.gamma, (count,))[m] for one in path], dtype=float)
+            return AlphaPath(
+                gamma, np.array([one.alpha[m] if one.alpha.ndim > 1 else one.alpha for one in path]), accuracy
+            )
+
         self.gamma_: Any
         self.alpha_path_: Any
         if count == 2:
-            self.alpha_, self.gamma_, self.alpha_path_ = np.ravel(best.alpha), float(np.ravel(best.gamma)[0]), steps
+            self.alpha_, self.gamma_, self.alpha_path_ = np.ravel(best.alpha), float(np.ravel(best.gamma)[0]), steps(0)
         else:
             self.alpha_ = np.broadcast_to(best.alpha, (count, len(sources))).copy()
             self.gamma_ = np.broadcast_to(np.asarray(best.gamma, dtype=float), (count,)).copy()
-            self.alpha_path_ = [steps] * count
+            self.alpha_path_ = [steps(m) for m in range(count)]
         return self
 
     def decision_function(self, X: Any) -> FloatArray:
