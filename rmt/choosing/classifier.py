@@ -42,7 +42,7 @@ class AlphaPath:
     """The classifiers of each penalty, from which the fitted one is averaged or chosen."""
 
     gamma: FloatArray  #: (G,) penalties; inf, the source alone, last
-    alpha: FloatArray  #: (G, K) scales at each (K classes of one α each: their mean)
+    alpha: FloatArray  #: (G, K) scales at each
     accuracy: FloatArray  #: (G,) predicted accuracy of each
 
 
