@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,28 +78,25 @@ class Predictor:
                 ``.txt`` files with a text a line.
             batch_size: inputs that go through the model at once.
         """
-        whole("batch_size", batch_size, 1)
         inputs = self._pictures(files) if isinstance(self.task, ServedPictures) else self._rows(files)
-        waiting: list[_Input] = []
-        for item in inputs:
-            waiting.append(item)
-            if len(waiting) == batch_size:
-                yield from self._answer(waiting)
-                waiting = []
-        if waiting:
-            yield from self._answer(waiting)
+        return self._each(inputs, batch_size)
 
     def texts(self, texts: Iterable[str | Sequence[str]], *, batch_size: int = 32) -> Iterator[Prediction]:
         """A prediction for every text (or pair of texts)."""
         columns = self._columns()
-        rows = []
-        for number, text in enumerate(texts, start=1):
+
+        def read(number: int, text: str | Sequence[str]) -> _Input:
             parts = (text,) if isinstance(text, str) else tuple(text)
             if len(parts) != len(columns):
                 raise ValueError(f"text {number} has {len(parts)} parts, the task has {len(columns)} columns")
-            rows.append(_Input(str(number), dict(zip(columns, parts, strict=True))))
-        for start in range(0, len(rows), batch_size):
-            yield from self._answer(rows[start : start + batch_size])
+            return _Input(str(number), dict(zip(columns, parts, strict=True)))
+
+        return self._each((read(number, text) for number, text in enumerate(texts, start=1)), batch_size)
+
+    def _each(self, inputs: Iterator[_Input], batch_size: int) -> Iterator[Prediction]:
+        whole("batch_size", batch_size, 1)
+        while part := list(islice(inputs, batch_size)):
+            yield from self._answer(part)
 
     def _columns(self) -> tuple[str, ...]:
         if isinstance(self.task, ServedPictures):
